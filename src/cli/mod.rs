@@ -1,0 +1,1 @@
+//! The command line: clap's tree, and the one `match` that dispatches.

@@ -1,0 +1,1 @@
+//! The child's side of `create` and `exec`, from clone to `execve`.

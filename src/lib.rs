@@ -1,0 +1,17 @@
+//! carob: an OCI container runtime that knows pods.
+//!
+//! ```text
+//! cli → container → init → oci      downward only
+//!           └─────→ cgroup, seccomp
+//! sys: below all of them, the only place that talks to the kernel with `unsafe`
+//! ```
+
+pub mod cgroup;
+pub mod cli;
+pub mod container;
+pub mod error;
+pub mod init;
+pub mod log;
+pub mod oci;
+pub mod seccomp;
+pub mod sys;

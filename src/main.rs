@@ -1,0 +1,2 @@
+//! The `carob` program.
+fn main() {}

@@ -1,0 +1,1 @@
+//! `config.json`: read, checked, and turned into what init needs. Pure but for reading the file.

@@ -1,0 +1,1 @@
+//! Seccomp profiles: compiled by libseccomp, cached by content.
