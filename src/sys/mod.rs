@@ -1,2 +1,14 @@
 //! The only place that calls the kernel with `unsafe`: thin, typed, documented wrappers.
+//!
+//! What `nix` already wraps safely is called directly by the layers above; here is the rest.
 #![allow(unsafe_code, reason = "the wrappers around system calls; everything above them is safe")]
+
+pub mod fd;
+pub mod mount;
+pub mod net;
+pub mod path;
+pub mod process;
+pub mod sched;
+pub mod self_exe;
+pub mod socket;
+pub mod tty;

@@ -1,0 +1,109 @@
+//! File descriptors: their names under `/proc`, close-on-exec, whole-file reads and writes.
+
+use std::fmt;
+use std::fs::{File, OpenOptions};
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use nix::errno::Errno;
+
+use crate::error::{Error, OsContext, Result};
+
+/// The magic link that names an open descriptor of this process.
+///
+/// It resolves to the very object, whatever has happened to the path it was opened by.
+#[must_use]
+pub fn proc_path(fd: impl AsFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())
+}
+
+/// Marks every descriptor from `first` on close-on-exec, open or not.
+///
+/// # Errors
+/// `ENOSYS` before Linux 5.9, `EINVAL` before 5.11. Source: close_range(2).
+pub fn cloexec_from(first: u32) -> nix::Result<()> {
+    // SAFETY: three integers by value; with CLOSE_RANGE_CLOEXEC no descriptor is closed, so none
+    // that somebody owns becomes invalid.
+    let ret = unsafe {
+        libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
+    };
+    Errno::result(ret).map(drop)
+}
+
+/// Takes ownership of a descriptor that the caller of carob opened, e.g. with `--preserve-fds`.
+///
+/// # Errors
+/// `EBADF` if it is not open.
+pub fn inherited(fd: RawFd) -> nix::Result<BorrowedFd<'static>> {
+    // SAFETY: F_GETFD takes the number by value and fails with EBADF if nothing is open there.
+    let ret = unsafe { libc::fcntl(fd, libc::F_GETFD) };
+    Errno::result(ret)?;
+    // SAFETY: just checked to be open; it came with the process and nothing in carob closes it.
+    Ok(unsafe { BorrowedFd::borrow_raw(fd) })
+}
+
+/// Clears or sets close-on-exec on one descriptor.
+///
+/// # Errors
+/// `EBADF` if it is not open. Source: fcntl(2), F_SETFD.
+pub fn set_cloexec(fd: impl AsFd, on: bool) -> nix::Result<()> {
+    let flags = if on { nix::fcntl::FdFlag::FD_CLOEXEC } else { nix::fcntl::FdFlag::empty() };
+    nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFD(flags)).map(drop)
+}
+
+/// Wraps a descriptor number that a system call has just returned.
+///
+/// # Errors
+/// The errno if the call failed.
+pub(super) fn owned(ret: libc::c_long) -> nix::Result<OwnedFd> {
+    let fd = RawFd::try_from(Errno::result(ret)?).or(Err(Errno::EOVERFLOW))?;
+    // SAFETY: the kernel has just created `fd` for us; nothing else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Opens an existing file for writing and writes `value` with one call, as kernel interfaces want.
+///
+/// # Errors
+/// [`Error::Os`] naming the file; the value is in the text when the kernel refused it.
+pub fn write_file(path: impl AsRef<Path>, value: impl AsRef<[u8]>) -> Result<()> {
+    let (path, value) = (path.as_ref(), value.as_ref());
+    let mut file = OpenOptions::new()
+        .write(true)
+        .custom_flags(libc::O_CLOEXEC | libc::O_NOFOLLOW)
+        .open(path)
+        .os("open", || path.display())?;
+    file.write_all(value).map_err(|source| Error::Os {
+        op: "write",
+        target: format!("{:?} to {}", String::from_utf8_lossy(value), path.display()),
+        source,
+    })
+}
+
+/// Reads a small file completely; `limit_bytes` bounds what a hostile or broken file can cost.
+///
+/// # Errors
+/// [`Error::Os`] naming the file; [`Error::Invalid`] if it is larger than the limit.
+pub fn read_file(path: impl AsRef<Path>, limit_bytes: u64) -> Result<Vec<u8>> {
+    let path = path.as_ref();
+    let file = File::open(path).os("open", || path.display())?;
+    read_bounded(file, limit_bytes, &path.display())
+}
+
+/// As [`read_file`], for a file that is already open.
+///
+/// # Errors
+/// As [`read_file`]; `name` is what the error calls the file.
+pub fn read_bounded(
+    file: impl Read,
+    limit_bytes: u64,
+    name: &impl fmt::Display,
+) -> Result<Vec<u8>> {
+    let mut content = Vec::new();
+    file.take(limit_bytes + 1).read_to_end(&mut content).os("read", || name)?;
+    if content.len() as u64 > limit_bytes {
+        return Err(Error::Invalid(format!("{name} is larger than {limit_bytes} bytes")));
+    }
+    Ok(content)
+}

@@ -1,0 +1,213 @@
+//! Paths inside a rootfs: the only way to name one.
+//!
+//! The content of a rootfs is hostile: a path component may be a symlink to anywhere and may be
+//! exchanged at any time. Everything here is resolved by the kernel below an open directory
+//! (openat2 with RESOLVE_IN_ROOT) and handed on as a descriptor; what has to be made on the way is
+//! made by `pathrs`, which also resolves where the kernel has no openat2 (before 5.6).
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Component, Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
+use pathrs::{InodeType, RootRef};
+
+use super::fd::proc_path;
+use crate::error::{Error, OsContext, Result};
+
+/// The root directory of a container, held open.
+#[derive(Debug)]
+pub struct Rootfs {
+    fd: OwnedFd,
+}
+
+/// What [`Rootfs::ensure`] makes when the path does not exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Missing {
+    /// Directories, all the way.
+    Directory,
+    /// An empty file, in directories.
+    File,
+}
+
+impl Rootfs {
+    /// Takes an open directory as the root.
+    #[must_use]
+    pub fn new(fd: OwnedFd) -> Self {
+        Self { fd }
+    }
+
+    /// The directory itself.
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// Opens a path as the container would see it; symlinks stay inside the root.
+    ///
+    /// # Errors
+    /// `ENOENT`, `ELOOP`, `ENOTDIR`, … as openat2(2).
+    pub fn open(&self, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
+        let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+        let how = OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(resolve);
+        loop {
+            return match openat2(&self.fd, path, how) {
+                // A rename on the way: the kernel wants the caller to decide; we try again.
+                Err(Errno::EAGAIN | Errno::EINTR) => continue,
+                Err(Errno::ENOSYS) => self.open_without_openat2(path, flags),
+                other => other,
+            };
+        }
+    }
+
+    /// Opens a path without any right but to name it (O_PATH).
+    ///
+    /// # Errors
+    /// As [`Rootfs::open`].
+    pub fn find(&self, path: &Path) -> nix::Result<OwnedFd> {
+        self.open(path, OFlag::O_PATH)
+    }
+
+    /// Opens a path, and makes it first if there is nothing.
+    ///
+    /// # Errors
+    /// [`Error::Os`] naming the path in the rootfs, e.g. `EROFS` where it cannot be made.
+    pub fn ensure(&self, path: &Path, missing: Missing) -> Result<OwnedFd> {
+        match self.find(path) {
+            Err(Errno::ENOENT) => {}
+            other => return other.os("open", || in_rootfs(path)),
+        }
+        match missing {
+            Missing::Directory => self.make_dirs(path),
+            Missing::File => {
+                let (parent, name) = self.parent(path)?;
+                let flags = OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+                nix::fcntl::openat(&parent, name.as_path(), flags, Mode::from_bits_retain(0o644))
+                    .os("create", || in_rootfs(path))?;
+                self.find(path).os("open", || in_rootfs(path))
+            }
+        }
+    }
+
+    /// Makes a directory and its parents; existing ones are fine.
+    ///
+    /// # Errors
+    /// [`Error::Os`] naming the path in the rootfs.
+    pub fn make_dirs(&self, path: &Path) -> Result<OwnedFd> {
+        let permissions = std::fs::Permissions::from_mode(0o755);
+        let handle = self.walker().mkdir_all(path, &permissions).map_err(|e| refused("mkdir", path, &e))?;
+        Ok(handle.into())
+    }
+
+    /// Makes a device node, fifo or symlink; `EEXIST` if anything is there.
+    ///
+    /// # Errors
+    /// [`Error::Os`] naming the path in the rootfs.
+    pub fn make_node(&self, path: &Path, inode: &InodeType) -> Result<()> {
+        self.walker().create(path, inode).map_err(|e| refused("create", path, &e))
+    }
+
+    /// Opens the directory that holds `path` and returns the last component beside it.
+    ///
+    /// # Errors
+    /// [`Error::Os`] if it cannot be made; [`Error::Invalid`] if the path has no last component.
+    pub fn parent(&self, path: &Path) -> Result<(OwnedFd, PathBuf)> {
+        let Some(Component::Normal(name)) = path.components().next_back() else {
+            return Err(Error::Invalid(format!("{} names no file", in_rootfs(path))));
+        };
+        let parent = path.parent().unwrap_or(Path::new("/"));
+        Ok((self.ensure(parent, Missing::Directory)?, name.into()))
+    }
+
+    fn walker(&self) -> RootRef<'_> {
+        RootRef::from_fd(self.fd.as_fd())
+    }
+
+    fn open_without_openat2(&self, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
+        let handle = self.walker().resolve(path).map_err(|e| errno_of(&e))?;
+        if flags.contains(OFlag::O_PATH) {
+            return Ok(handle.into());
+        }
+        let flags = pathrs::flags::OpenFlags::from_bits_retain(flags.bits().cast_unsigned().into());
+        handle.reopen(flags).map(OwnedFd::from).map_err(|e| errno_of(&e))
+    }
+}
+
+fn errno_of(error: &pathrs::error::Error) -> Errno {
+    match error.kind() {
+        pathrs::error::ErrorKind::OsError(Some(errno)) => Errno::from_raw(errno),
+        _ => Errno::EINVAL,
+    }
+}
+
+fn refused(op: &'static str, path: &Path, error: &pathrs::error::Error) -> Error {
+    Error::Os { op, target: in_rootfs(path), source: errno_of(error).into() }
+}
+
+fn in_rootfs(path: &Path) -> String {
+    format!("{} in the rootfs", path.display())
+}
+
+/// Whether an open file is the character device `major:minor`.
+#[must_use]
+pub fn is_char_device(stat: &FileStat, major: u64, minor: u64) -> bool {
+    let kind = SFlag::from_bits_truncate(stat.st_mode & SFlag::S_IFMT.bits());
+    kind == SFlag::S_IFCHR && stat.st_rdev == nix::sys::stat::makedev(major, minor)
+}
+
+/// Whether an open file is the null device. Its path proves nothing (CVE-2025-31133).
+///
+/// # Errors
+/// Errors of fstat(2).
+pub fn is_null_device(fd: impl AsFd) -> nix::Result<bool> {
+    Ok(is_char_device(&fstat(fd)?, 1, 3))
+}
+
+/// The path by which the kernel knows an open file, as seen from this process.
+///
+/// # Errors
+/// Errors of readlink(2).
+pub fn kernel_path(fd: impl AsFd) -> nix::Result<PathBuf> {
+    debug_assert!(fd.as_fd().as_raw_fd() >= 0);
+    nix::fcntl::readlink(proc_path(fd).as_str()).map(PathBuf::from)
+}
+
+/// The mount point that a path of the host lies in: the nearest ancestor that is a mount's root.
+///
+/// # Errors
+/// [`Error::Os`] naming the path.
+pub fn mount_point_above(path: &Path) -> Result<PathBuf> {
+    let path = path.canonicalize().os("resolve", || path.display())?;
+    for ancestor in path.ancestors() {
+        if super::mount::is_mount_root(ancestor).os("statx", || ancestor.display())? {
+            return Ok(ancestor.to_owned());
+        }
+    }
+    Ok("/".into())
+}
+
+/// Mount points that are neither above nor below `keep`, deepest first.
+///
+/// # Errors
+/// [`Error::Os`] if the table of mounts cannot be read.
+pub fn mount_points_outside(keep: &Path) -> Result<Vec<PathBuf>> {
+    const TABLE: &str = "/proc/self/mountinfo";
+    let table = std::fs::read_to_string(TABLE).os("read", || TABLE)?;
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4));
+    let mut points: Vec<PathBuf> = points
+        .map(|point| PathBuf::from(unescape(point)))
+        .filter(|point| !point.starts_with(keep) && !keep.starts_with(point))
+        .collect();
+    points.sort_by_key(|point| std::cmp::Reverse(point.components().count()));
+    Ok(points)
+}
+
+/// Spaces, tabs, newlines and backslashes are octal in mountinfo.
+fn unescape(text: &str) -> String {
+    ["\\040", "\\011", "\\012", "\\134"]
+        .iter()
+        .zip([" ", "\t", "\n", "\\"])
+        .fold(text.to_owned(), |text, (escaped, plain)| text.replace(escaped, plain))
+}

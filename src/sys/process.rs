@@ -1,0 +1,358 @@
+//! Making, naming, signalling, waiting for and ending processes.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::sched::CloneFlags;
+use nix::unistd::Pid;
+
+use super::fd::owned;
+
+/// A namespace flag that `nix` does not have. Source: time_namespaces(7).
+pub const CLONE_NEWTIME: CloneFlags = CloneFlags::from_bits_retain(libc::CLONE_NEWTIME);
+
+/// A child of this process, held so that its pid cannot come to mean another process.
+#[derive(Debug)]
+pub struct Child {
+    /// For printing, and for `/proc/<pid>`.
+    pub pid: Pid,
+    /// For everything else; polls readable when the process has exited.
+    pub pidfd: OwnedFd,
+}
+
+/// Which side of [`clone3`] is running.
+#[derive(Debug)]
+pub enum Cloned {
+    /// The caller, with a handle of the new process.
+    Parent(Child),
+    /// The new process.
+    Child,
+}
+
+/// Where the new process goes, beyond `flags`.
+#[derive(Debug, Default)]
+pub struct CloneTarget<'a> {
+    /// Make the child a sibling (CLONE_PARENT) instead of a child.
+    pub sibling: bool,
+    /// Put it straight into this cgroup v2 directory (CLONE_INTO_CGROUP, Linux 5.7).
+    pub cgroup: Option<BorrowedFd<'a>>,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// Makes a copy of this process in new namespaces.
+///
+/// The child has its own copy of memory and descriptors, as after `fork`. carob has one thread,
+/// so every lock is free in the copy and the child may allocate.
+///
+/// # Errors
+/// `ENOSYS` before Linux 5.3; `EPERM`, `ENOSPC` (namespace limits), `EINVAL`, `EBUSY`/`EACCES`
+/// (cgroup). Source: clone(2).
+pub fn clone3(flags: CloneFlags, target: &CloneTarget) -> nix::Result<Cloned> {
+    let mut pidfd: RawFd = -1;
+    let mut args = CloneArgs {
+        flags: u64::from((flags.bits() | libc::CLONE_PIDFD).cast_unsigned()),
+        pidfd: (&raw mut pidfd).addr() as u64,
+        // A sibling's exit is reported to our parent with the signal that ours would have.
+        exit_signal: if target.sibling { 0 } else { u64::from(libc::SIGCHLD.cast_unsigned()) },
+        ..CloneArgs::default()
+    };
+    if target.sibling {
+        args.flags |= u64::from(libc::CLONE_PARENT.cast_unsigned());
+    }
+    if let Some(cgroup) = target.cgroup {
+        args.flags |= libc::CLONE_INTO_CGROUP.cast_unsigned() as u64;
+        args.cgroup = u64::from(cgroup.as_raw_fd().cast_unsigned());
+    }
+    // SAFETY: `args` is a valid clone_args of the size given and outlives the call; `pidfd` is
+    // the only memory the kernel writes. Without CLONE_VM the child runs on a copy of this stack.
+    let ret = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) };
+    match Errno::result(ret)? {
+        0 => Ok(Cloned::Child),
+        pid => Ok(Cloned::Parent(Child {
+            pid: Pid::from_raw(i32::try_from(pid).or(Err(Errno::EOVERFLOW))?),
+            pidfd: owned(pidfd.into())?,
+        })),
+    }
+}
+
+/// Opens a handle that keeps naming this process even after its pid is reused.
+///
+/// # Errors
+/// `ESRCH` if the process is gone and reaped; `ENOSYS` before Linux 5.3. Source: pidfd_open(2).
+pub fn pidfd_open(pid: Pid) -> nix::Result<OwnedFd> {
+    // SAFETY: two integers passed by value; the kernel touches no memory of ours.
+    owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) })
+}
+
+/// Sends a signal through a pidfd; 0 only checks that the process exists.
+///
+/// # Errors
+/// `ESRCH` if it has exited and been reaped; `EPERM`, `EINVAL`. Source: pidfd_send_signal(2).
+pub fn pidfd_send_signal(pidfd: impl AsFd, signal: i32) -> nix::Result<()> {
+    let fd = pidfd.as_fd().as_raw_fd();
+    // SAFETY: integers by value and a null siginfo, which the call allows.
+    let ret = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, signal, 0, 0) };
+    Errno::result(ret).map(drop)
+}
+
+/// Copies a descriptor out of another process.
+///
+/// # Errors
+/// `EBADF`, `EPERM` (ptrace access), `ESRCH`; `ENOSYS` before Linux 5.6. Source: pidfd_getfd(2).
+pub fn pidfd_getfd(pidfd: impl AsFd, fd: RawFd) -> nix::Result<OwnedFd> {
+    let pidfd = pidfd.as_fd().as_raw_fd();
+    // SAFETY: three integers by value.
+    owned(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd, fd, 0) })
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// It called exit with this status, 0 to 255.
+    Status(i32),
+    /// A signal with this number killed it.
+    Signal(i32),
+}
+
+impl Exit {
+    /// The shell's number for it: the status, or 128 plus the signal.
+    #[must_use]
+    pub fn code(self) -> i32 {
+        match self {
+            Self::Status(status) => status,
+            Self::Signal(signal) => 128 + signal,
+        }
+    }
+}
+
+/// Waits for a child to exit and reaps it.
+///
+/// # Errors
+/// `ECHILD` if it is not a child of this process, or reaped already. Source: waitid(2).
+pub fn wait(pidfd: impl AsFd) -> nix::Result<Exit> {
+    // Not nix's: it cannot represent the death by a real-time signal.
+    let fd = pidfd.as_fd().as_raw_fd().cast_unsigned();
+    let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
+    loop {
+        // SAFETY: the kernel writes one siginfo_t into the memory given; the rest is by value.
+        let ret = unsafe { libc::waitid(libc::P_PIDFD, fd, info.as_mut_ptr(), libc::WEXITED) };
+        match Errno::result(ret) {
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+            Ok(_) => break,
+        }
+    }
+    // SAFETY: all-zero is a valid siginfo_t, and waitid has filled it.
+    let info = unsafe { info.assume_init() };
+    // SAFETY: after waitid the SIGCHLD member of the union is the one in use.
+    let status = unsafe { info.si_status() };
+    Ok(if info.si_code == libc::CLD_EXITED { Exit::Status(status) } else { Exit::Signal(status) })
+}
+
+/// Reaps every child that has exited, without waiting: what a subreaper owes to orphans.
+pub fn reap_orphans() {
+    use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+    while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+        if matches!(status, WaitStatus::StillAlive) {
+            return;
+        }
+    }
+}
+
+/// Replaces the program; returns only on failure.
+pub fn execve(path: &CStr, argv: &[CString], env: &[CString]) -> Errno {
+    match nix::unistd::execve(path, argv, env) {
+        Err(errno) => errno,
+        Ok(never) => match never {},
+    }
+}
+
+/// Replaces the program by an open file; returns only on failure. Source: execveat(2).
+pub fn fexecve(file: impl AsFd, argv: &[CString], env: &[CString]) -> Errno {
+    use nix::fcntl::AtFlags;
+    match nix::unistd::execveat(file, c"", argv, env, AtFlags::AT_EMPTY_PATH) {
+        Err(errno) => errno,
+        Ok(never) => match never {},
+    }
+}
+
+/// Ends a cloned child: no exit handlers, no flushing of what the parent had buffered.
+pub fn exit_now(status: i32) -> ! {
+    // SAFETY: _exit never returns and touches no memory.
+    unsafe { libc::_exit(status) }
+}
+
+/// The `prctl` operations that take one integer, by name.
+#[derive(Debug, Clone, Copy)]
+pub enum Prctl {
+    /// PR_SET_DUMPABLE: whether others may ptrace us and read our `/proc/<pid>`.
+    Dumpable(bool),
+    /// PR_SET_CHILD_SUBREAPER: orphaned descendants become our children.
+    ChildSubreaper(bool),
+    /// PR_SET_KEEPCAPS: permitted capabilities survive the change to a non-root uid.
+    KeepCaps(bool),
+    /// PR_SET_NO_NEW_PRIVS.
+    NoNewPrivs,
+    /// PR_CAPBSET_DROP of a capability number.
+    DropBounding(u8),
+    /// PR_CAP_AMBIENT_RAISE of a capability number.
+    RaiseAmbient(u8),
+    /// PR_CAP_AMBIENT_CLEAR_ALL.
+    ClearAmbient,
+}
+
+/// Calls `prctl(2)`.
+///
+/// # Errors
+/// `EINVAL` for what the kernel does not know, `EPERM`.
+pub fn prctl(op: Prctl) -> nix::Result<()> {
+    let ambient = |op: libc::c_int| op as libc::c_ulong;
+    let (option, arg2, arg3) = match op {
+        Prctl::Dumpable(on) => (libc::PR_SET_DUMPABLE, libc::c_ulong::from(on), 0),
+        Prctl::ChildSubreaper(on) => (libc::PR_SET_CHILD_SUBREAPER, libc::c_ulong::from(on), 0),
+        Prctl::KeepCaps(on) => (libc::PR_SET_KEEPCAPS, libc::c_ulong::from(on), 0),
+        Prctl::NoNewPrivs => (libc::PR_SET_NO_NEW_PRIVS, 1, 0),
+        Prctl::DropBounding(cap) => (libc::PR_CAPBSET_DROP, libc::c_ulong::from(cap), 0),
+        Prctl::RaiseAmbient(cap) => {
+            (libc::PR_CAP_AMBIENT, ambient(libc::PR_CAP_AMBIENT_RAISE), libc::c_ulong::from(cap))
+        }
+        Prctl::ClearAmbient => {
+            (libc::PR_CAP_AMBIENT, ambient(libc::PR_CAP_AMBIENT_CLEAR_ALL), 0)
+        }
+    };
+    // SAFETY: these options take integers only; unused arguments are zero as they require.
+    let ret = unsafe { libc::prctl(option, arg2, arg3, 0 as libc::c_ulong, 0 as libc::c_ulong) };
+    Errno::result(ret).map(drop)
+}
+
+/// The three sets that `capset(2)` writes, one bit per capability number.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CapabilitySets {
+    /// What is checked.
+    pub effective: u64,
+    /// What may become effective.
+    pub permitted: u64,
+    /// What survives an execve of a file with inheritable capabilities.
+    pub inheritable: u64,
+}
+
+/// Sets all three capability sets of this process with one call.
+///
+/// # Errors
+/// `EPERM` when a permitted bit is set that the process does not have. Source: capset(2).
+pub fn capset(sets: CapabilitySets) -> nix::Result<()> {
+    #[repr(C)]
+    struct Header {
+        version: u32,
+        pid: i32,
+    }
+    const VERSION_3: u32 = 0x2008_0522;
+    let halves = |set: u64| [(set & 0xffff_ffff) as u32, (set >> 32) as u32];
+    let (e, p, i) = (halves(sets.effective), halves(sets.permitted), halves(sets.inheritable));
+    let data: [u32; 6] = [e[0], p[0], i[0], e[1], p[1], i[1]];
+    let mut header = Header { version: VERSION_3, pid: 0 };
+    // SAFETY: `header` and `data` have the layout of version 3 of the interface (two triples of
+    // 32-bit words) and outlive the call.
+    let ret = unsafe { libc::syscall(libc::SYS_capset, &raw mut header, data.as_ptr()) };
+    Errno::result(ret).map(drop)
+}
+
+/// Unblocks every signal and gives each its default action, whatever was inherited.
+///
+/// Rust ignores SIGPIPE at start and callers ignore more; an ignored signal survives `execve`.
+pub fn reset_signals() {
+    use nix::sys::signal::SigSet;
+    for signal in 1..=64 {
+        // SAFETY: SIG_DFL is a valid disposition and no handler of ours is replaced; numbers that
+        // cannot be set (9, 19, the two of the C library) fail without effect.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    // Cannot fail: the set is valid.
+    let _unblocked = SigSet::empty().thread_set_mask();
+}
+
+/// Sets a resource limit of another process.
+///
+/// # Errors
+/// `EPERM` to raise a hard limit without CAP_SYS_RESOURCE, `EINVAL`, `ESRCH`. Source: prlimit(2).
+pub fn prlimit(pid: Pid, resource: u32, soft: u64, hard: u64) -> nix::Result<()> {
+    let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
+    // SAFETY: `limit` outlives the call; the old limit is not asked for.
+    let ret = unsafe {
+        libc::syscall(libc::SYS_prlimit64, pid.as_raw(), resource, &raw const limit, 0)
+    };
+    Errno::result(ret).map(drop)
+}
+
+/// Sets user and group ids with the raw calls, which affect this thread and so all of carob.
+///
+/// # Errors
+/// `EINVAL` for an id that is not mapped in the user namespace, `EPERM`, `EAGAIN`.
+pub fn set_ids(uid: u32, gid: u32) -> nix::Result<()> {
+    // SAFETY: integers by value.
+    Errno::result(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) })?;
+    // SAFETY: integers by value.
+    Errno::result(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) })?;
+    Ok(())
+}
+
+/// Replaces the supplementary groups.
+///
+/// # Errors
+/// `EPERM` (also where `/proc/<pid>/setgroups` says deny), `EINVAL`. Source: setgroups(2).
+pub fn set_groups(gids: &[u32]) -> nix::Result<()> {
+    // SAFETY: pointer and length describe one live slice of gid_t.
+    let ret = unsafe { libc::syscall(libc::SYS_setgroups, gids.len(), gids.as_ptr()) };
+    Errno::result(ret).map(drop)
+}
+
+/// Joins a new anonymous session keyring. Source: keyctl_join_session_keyring(3).
+///
+/// # Errors
+/// `ENOSYS` or `EPERM` where keyrings are not available; `EDQUOT`.
+pub fn new_session_keyring(name: &CStr) -> nix::Result<()> {
+    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
+    // SAFETY: `name` is a valid C string for the duration of the call.
+    let ret =
+        unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, name.as_ptr()) };
+    Errno::result(ret).map(drop)
+}
+
+/// Ends this process at the signals that ask for it, also where it is the first of a pid
+/// namespace, which default actions spare. An execve undoes it.
+pub fn exit_on_termination_signals() {
+    extern "C" fn end(signal: libc::c_int) {
+        exit_now(128 + signal)
+    }
+    let handler: extern "C" fn(libc::c_int) = end;
+    for signal in [libc::SIGTERM, libc::SIGINT, libc::SIGHUP, libc::SIGQUIT] {
+        // SAFETY: the handler only calls _exit, which is async-signal-safe.
+        unsafe { libc::signal(signal, handler as libc::sighandler_t) };
+    }
+}
+
+/// Sets the NIS domain name of the UTS namespace. Source: setdomainname(2).
+///
+/// # Errors
+/// `EPERM`; `EINVAL` over 64 bytes.
+pub fn set_domain_name(name: &str) -> nix::Result<()> {
+    // SAFETY: pointer and length describe one live string.
+    let ret = unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) };
+    Errno::result(ret).map(drop)
+}

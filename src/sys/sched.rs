@@ -1,0 +1,77 @@
+//! Scheduling policy, I/O priority, CPU affinity, NUMA memory policy.
+
+use nix::errno::Errno;
+
+/// What `sched_setattr(2)` takes; times in nanoseconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct SchedAttr {
+    /// Size of this structure; set by [`set_scheduler`].
+    pub size: u32,
+    /// SCHED_*.
+    pub policy: u32,
+    /// SCHED_FLAG_*.
+    pub flags: u64,
+    /// For SCHED_OTHER and SCHED_BATCH.
+    pub nice: i32,
+    /// For SCHED_FIFO and SCHED_RR.
+    pub priority: u32,
+    /// For SCHED_DEADLINE.
+    pub runtime: u64,
+    /// For SCHED_DEADLINE.
+    pub deadline: u64,
+    /// For SCHED_DEADLINE.
+    pub period: u64,
+}
+
+/// Sets policy and parameters of this process.
+///
+/// # Errors
+/// `EPERM`, `EINVAL`, `EBUSY` (no bandwidth). Source: sched_setattr(2).
+pub fn set_scheduler(attr: SchedAttr) -> nix::Result<()> {
+    let size = u32::try_from(size_of::<SchedAttr>()).or(Err(Errno::EINVAL))?;
+    let attr = SchedAttr { size, ..attr };
+    // SAFETY: `attr` is a valid sched_attr (its first version) that states its own size.
+    let ret = unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0) };
+    Errno::result(ret).map(drop)
+}
+
+/// Sets I/O class (1 to 3) and level (0 to 7) of this process. Source: ioprio_set(2).
+///
+/// # Errors
+/// `EPERM` for the real-time class without privilege, `EINVAL`.
+pub fn set_io_priority(class: i32, level: i32) -> nix::Result<()> {
+    const IOPRIO_WHO_PROCESS: i32 = 1;
+    const IOPRIO_CLASS_SHIFT: i32 = 13;
+    let value = class << IOPRIO_CLASS_SHIFT | level;
+    // SAFETY: integers by value.
+    let ret = unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, value) };
+    Errno::result(ret).map(drop)
+}
+
+/// Binds this process to the CPUs given by number. Source: sched_setaffinity(2).
+///
+/// # Errors
+/// `EINVAL` if none of them exists or the cpuset allows none.
+pub fn set_affinity(cpus: impl IntoIterator<Item = usize>) -> nix::Result<()> {
+    let mut set = nix::sched::CpuSet::new();
+    for cpu in cpus {
+        set.set(cpu)?;
+    }
+    nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set)
+}
+
+/// Sets the NUMA memory policy of this process; `nodes` is a bit mask. Source: set_mempolicy(2).
+///
+/// # Errors
+/// `EINVAL`, `ENOSYS` on a kernel without NUMA.
+pub fn set_memory_policy(mode: i32, nodes: &[u64]) -> nix::Result<()> {
+    let (mask, bits) = match nodes {
+        [] => (std::ptr::null(), 0),
+        // The kernel reads one bit less than it is told.
+        nodes => (nodes.as_ptr(), nodes.len() * 64 + 1),
+    };
+    // SAFETY: the mask is null or a live slice of the number of bits given.
+    let ret = unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, mask, bits) };
+    Errno::result(ret).map(drop)
+}

@@ -1,0 +1,95 @@
+//! Keeps carob's own binary out of a container's reach (CVE-2019-5736).
+//!
+//! A process of a container can reach the file that init was started from: through
+//! `/proc/<pid>/exe`, or by making `/proc/self/exe` the interpreter of what is executed. So a verb
+//! that enters a container first executes carob again from a detached read-only mount of the
+//! file. Every write through that reference fails with EROFS, for as long as it lives.
+
+use std::ffi::{CString, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open, readlink};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::stat::Mode;
+use nix::sys::statvfs::{FsFlags, fstatvfs};
+
+use super::{mount, process};
+use crate::error::{OsContext, Result};
+
+const SELF_EXE: &str = "/proc/self/exe";
+
+/// Returns if the running binary cannot be written through `/proc/self/exe`; otherwise starts it
+/// again, with the same arguments and environment, from where it cannot.
+///
+/// Call it before anything is opened, locked or made.
+///
+/// # Errors
+/// [`crate::error::Error::Os`] if neither a read-only mount nor a sealed copy could be made.
+pub fn protect() -> Result<()> {
+    let exe = open(SELF_EXE, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
+        .os("open", || SELF_EXE)?;
+    if is_protected(&exe)? {
+        return Ok(());
+    }
+    let image = read_only_mount(&exe).or_else(|_| sealed_copy()).os("protect", || SELF_EXE)?;
+    let args = std::env::args_os().map(c_string).collect::<Vec<_>>();
+    let env = std::env::vars_os()
+        .map(|(mut key, value)| {
+            key.push("=");
+            key.push(value);
+            c_string(key)
+        })
+        .collect::<Vec<_>>();
+    Err(process::fexecve(&image, &args, &env)).os("execute", || "the protected copy of carob")
+}
+
+fn c_string(text: OsString) -> CString {
+    // Arguments and environment came from execve: they hold no NUL to be cut at.
+    CString::new(text.into_vec()).unwrap_or_default()
+}
+
+/// Our detached mount, or a memfd sealed against writing.
+///
+/// A file system that happens to be mounted read-only is not enough: it may be made writable for
+/// an update while a container still holds the reference. A mount that is in no namespace cannot,
+/// and only there the binary's path is `/`.
+fn is_protected(exe: &OwnedFd) -> Result<bool> {
+    let path = readlink(SELF_EXE).os("readlink", || SELF_EXE)?;
+    if path == "/" {
+        let stat = fstatvfs(exe).os("fstatvfs", || SELF_EXE)?;
+        return Ok(stat.flags().contains(FsFlags::ST_RDONLY));
+    }
+    if !path.as_bytes().starts_with(b"/memfd:") {
+        return Ok(false);
+    }
+    let file = File::open(SELF_EXE).os("open", || SELF_EXE)?;
+    let seals = fcntl(&file, FcntlArg::F_GET_SEALS).unwrap_or(0);
+    Ok(SealFlag::from_bits_retain(seals).contains(SealFlag::F_SEAL_WRITE))
+}
+
+/// Needs Linux 5.12 and CAP_SYS_ADMIN over the mount namespace.
+fn read_only_mount(exe: &OwnedFd) -> nix::Result<OwnedFd> {
+    let tree = mount::clone_tree_at(exe.as_fd(), mount::Subtree::Alone)?;
+    mount::set_attributes(tree.as_fd(), mount::Attributes::read_only(), mount::Subtree::Alone)?;
+    Ok(tree)
+}
+
+/// For a user who may not mount, and for older kernels: costs a copy of the binary.
+fn sealed_copy() -> nix::Result<OwnedFd> {
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let copy = memfd_create("carob", flags)?;
+    let mut copy = File::from(copy);
+    let errno = |e: io::Error| Errno::from_raw(e.raw_os_error().unwrap_or(libc::EIO));
+    let mut original = File::open(SELF_EXE).map_err(errno)?;
+    io::copy(&mut original, &mut copy).map_err(errno)?;
+    let seals = SealFlag::F_SEAL_WRITE
+        | SealFlag::F_SEAL_GROW
+        | SealFlag::F_SEAL_SHRINK
+        | SealFlag::F_SEAL_SEAL;
+    fcntl(&copy, FcntlArg::F_ADD_SEALS(seals))?;
+    Ok(copy.into())
+}

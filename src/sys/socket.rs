@@ -1,0 +1,166 @@
+//! Unix sockets: message pairs, passed descriptors, and sockets named below a directory handle.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::path::Path;
+
+use nix::cmsg_space;
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
+    UnixAddr, accept4, bind, connect, listen, recvmsg, sendmsg, socket, socketpair,
+};
+
+use super::fd::proc_path;
+
+/// A connected pair of sockets that keep message boundaries and tell the death of the peer.
+///
+/// # Errors
+/// `EMFILE`, `ENFILE`. Source: unix(7), SOCK_SEQPACKET.
+pub fn message_pair() -> nix::Result<(OwnedFd, OwnedFd)> {
+    socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+}
+
+/// Listens for messages on a socket named `name` in the directory `dir`, however long its path is.
+///
+/// # Errors
+/// `EADDRINUSE` if the name exists; errors of bind(2).
+pub fn listen_in(dir: impl AsFd, name: &str) -> nix::Result<OwnedFd> {
+    let fd =
+        socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
+    bind(fd.as_raw_fd(), &address_in(dir, name)?)?;
+    listen(&fd, Backlog::new(1)?)?;
+    Ok(fd)
+}
+
+/// Connects to a socket made by [`listen_in`].
+///
+/// # Errors
+/// `ECONNREFUSED` if nobody listens any more, `ENOENT` if the name is gone.
+pub fn connect_in(dir: impl AsFd, name: &str) -> nix::Result<OwnedFd> {
+    let fd =
+        socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
+    connect(fd.as_raw_fd(), &address_in(dir, name)?)?;
+    Ok(fd)
+}
+
+/// Connects to a stream socket of somebody else by its path, e.g. `--console-socket`.
+///
+/// # Errors
+/// `ENOENT`, `ECONNREFUSED`, `ENAMETOOLONG` over 107 bytes.
+pub fn connect_stream(path: &Path) -> nix::Result<OwnedFd> {
+    let fd = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    connect(fd.as_raw_fd(), &UnixAddr::new(path)?)?;
+    Ok(fd)
+}
+
+/// Waits for a peer.
+///
+/// # Errors
+/// Errors of accept(2) but `EINTR`, which is tried again.
+pub fn accept(listener: impl AsFd) -> nix::Result<OwnedFd> {
+    let listener = listener.as_fd().as_raw_fd();
+    loop {
+        match accept4(listener, SockFlag::SOCK_CLOEXEC) {
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno),
+            Ok(fd) => return super::fd::owned(fd.into()),
+        }
+    }
+}
+
+fn address_in(dir: impl AsFd, name: &str) -> nix::Result<UnixAddr> {
+    UnixAddr::new(format!("{}/{name}", proc_path(dir)).as_str())
+}
+
+/// Sends one message, with a descriptor if there is one. A dead peer is `EPIPE`, never a signal.
+///
+/// # Errors
+/// Errors of sendmsg(2) but `EINTR`, which is tried again.
+pub fn send(socket: impl AsFd, message: &[u8], passed: Option<BorrowedFd>) -> nix::Result<()> {
+    let fds: Vec<RawFd> = passed.iter().map(|fd| fd.as_raw_fd()).collect();
+    let rights = [ControlMessage::ScmRights(&fds)];
+    let control = if fds.is_empty() { &rights[..0] } else { &rights[..] };
+    let socket = socket.as_fd().as_raw_fd();
+    loop {
+        let flags = MsgFlags::MSG_NOSIGNAL;
+        match sendmsg::<()>(socket, &[IoSlice::new(message)], control, flags, None) {
+            Err(Errno::EINTR) => {}
+            other => return other.map(drop),
+        }
+    }
+}
+
+/// Receives one message of at most `buffer.len()` bytes and the descriptor that came with it.
+///
+/// Zero bytes mean that the peer has gone.
+///
+/// # Errors
+/// Errors of recvmsg(2) but `EINTR`, which is tried again; `EMSGSIZE` if it was cut off.
+pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> nix::Result<(usize, Option<OwnedFd>)> {
+    let mut space = cmsg_space!([RawFd; 1]);
+    let socket = socket.as_fd().as_raw_fd();
+    loop {
+        let mut parts = [IoSliceMut::new(buffer)];
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+        let message = match recvmsg::<()>(socket, &mut parts, Some(&mut space), flags) {
+            Err(Errno::EINTR) => continue,
+            other => other?,
+        };
+        let mut passed = None;
+        for control in message.cmsgs()? {
+            if let ControlMessageOwned::ScmRights(fds) = control {
+                for fd in fds {
+                    // SAFETY: the kernel has just installed `fd` in this process for us alone.
+                    passed = Some(unsafe { OwnedFd::from_raw_fd(fd) });
+                }
+            }
+        }
+        if message.flags.contains(MsgFlags::MSG_TRUNC) {
+            return Err(Errno::EMSGSIZE);
+        }
+        return Ok((message.bytes, passed));
+    }
+}
+
+/// Waits for a message and returns its length without taking it; 0 if the peer has gone.
+///
+/// # Errors
+/// Errors of recv(2) but `EINTR`, which is tried again.
+pub fn next_length(socket: impl AsFd) -> nix::Result<usize> {
+    use nix::sys::socket::recv;
+    let socket = socket.as_fd().as_raw_fd();
+    let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_TRUNC;
+    loop {
+        match recv(socket, &mut [], flags) {
+            Err(Errno::EINTR) => {}
+            other => return other,
+        }
+    }
+}
+
+/// Reads one message; 0 if the peer has gone.
+///
+/// # Errors
+/// Errors of read(2) but `EINTR`, which is tried again.
+pub fn read(socket: impl AsFd, buffer: &mut [u8]) -> nix::Result<usize> {
+    loop {
+        match nix::unistd::read(&socket, buffer) {
+            Err(Errno::EINTR) => {}
+            other => return other,
+        }
+    }
+}
+
+/// Sends one message with write(2): a dead peer is `EPIPE`, and SIGPIPE where it is not ignored.
+///
+/// # Errors
+/// Errors of write(2) but `EINTR`, which is tried again.
+pub fn write(socket: impl AsFd, message: &[u8]) -> nix::Result<()> {
+    loop {
+        match nix::unistd::write(&socket, message) {
+            Err(Errno::EINTR) => {}
+            other => return other.map(drop),
+        }
+    }
+}
