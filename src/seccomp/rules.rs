@@ -22,8 +22,13 @@ use crate::{
 const MAX_ARGS: usize = 6;
 
 /// Profiles with more system calls than this get a binary tree instead of a chain of
-/// comparisons. libseccomp 2.5.4 makes a wrong tree of an empty profile, and a short chain is
-/// faster than a tree.
+/// comparisons; libseccomp 2.5.4 makes a wrong tree of an empty profile.
+///
+/// Measured with an engine's default profile (x86_64, x86, x32) on Linux 6.18: the kernel loads
+/// the tree in 0.27 ms and the chain in 0.56 ms, as it runs the filter for each number to learn
+/// which calls it always allows. A denied call takes 121 ns instead of 166 ns (107 ns without a
+/// profile); an allowed one costs the same either way. Compiling takes 11 ms instead of 7 ms,
+/// once per profile.
 const TREE_FROM: usize = 32;
 
 /// Compiles a profile to an array of `struct sock_filter`.
