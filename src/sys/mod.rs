@@ -12,3 +12,4 @@ pub mod sched;
 pub mod self_exe;
 pub mod socket;
 pub mod tty;
+pub mod seccomp;

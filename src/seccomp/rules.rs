@@ -1,0 +1,203 @@
+//! From `linux.seccomp` to a program, by libseccomp. The slow path: [`super::cache`] avoids it.
+
+use std::{fs::File, os::unix::fs::FileExt};
+
+use libseccomp::{
+    ScmpAction, ScmpArch, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall,
+    error::SeccompError,
+};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSyscall};
+
+use super::{
+    enosys,
+    names::{self, ActionRow, Value},
+};
+use crate::{
+    error::{Error, OsContext, Result},
+    sys::seccomp as kernel,
+};
+
+/// A system call has arguments 0 to 5.
+const MAX_ARGS: usize = 6;
+
+/// Profiles with more system calls than this get a binary tree instead of a chain of
+/// comparisons; libseccomp 2.5.4 makes a wrong tree of an empty profile.
+///
+/// Measured with an engine's default profile (x86_64, x86, x32) on Linux 6.18: the kernel loads
+/// the tree in 0.27 ms and the chain in 0.56 ms, as it runs the filter for each number to learn
+/// which calls it always allows. A denied call takes 121 ns instead of 166 ns (107 ns without a
+/// profile); an allowed one costs the same either way. Compiling takes 11 ms instead of 7 ms,
+/// once per profile.
+const TREE_FROM: usize = 32;
+
+/// Compiles a profile to an array of `struct sock_filter`.
+///
+/// # Errors
+/// A value that libseccomp or the kernel does not have, by its JSON path.
+pub(super) fn compile(profile: &LinuxSeccomp) -> Result<Vec<u8>> {
+    let syscalls = profile.syscalls().as_deref().unwrap_or_default();
+    let row = action_row(profile.default_action(), "defaultAction")?;
+    let default = action(row, profile.default_errno_ret(), "defaultErrnoRet")?;
+    let mut filter = ScmpFilterContext::new(default).map_err(|e| refused("defaultAction", &e))?;
+    let archs = add_archs(&mut filter, profile)?;
+    if syscalls.iter().map(|rule| rule.names().len()).sum::<usize>() > TREE_FROM {
+        filter.set_ctl_optimize(2).map_err(|e| refused("syscalls", &e))?;
+    }
+    for (index, rule) in syscalls.iter().enumerate() {
+        add_rule(&mut filter, default, rule, index)?;
+    }
+
+    let mut program = Vec::new();
+    if !row.permissive && default != ScmpAction::Errno(libc::ENOSYS) {
+        let newest = |&(name, arch)| Some((name, enosys::newest(syscalls, arch)?));
+        let newest: Vec<(Arch, u32)> = archs.iter().filter_map(newest).collect();
+        program.extend(enosys::prologue(&newest).into_iter().flat_map(|i| i.to_bytes()));
+    }
+    export(&filter, &mut program)?;
+    let count = program.len() / kernel::INSTRUCTION_BYTES;
+    if count > kernel::MAX_INSTRUCTIONS {
+        let max = kernel::MAX_INSTRUCTIONS;
+        let reason = format!("the filter has {count} instructions, the kernel takes {max}");
+        return Err(Error::config("linux.seccomp.syscalls", reason));
+    }
+    Ok(program)
+}
+
+/// An error about `linux.seccomp.{field}` in libseccomp's words.
+fn refused(field: &str, cause: &SeccompError) -> Error {
+    Error::config(format!("linux.seccomp.{field}"), format!("libseccomp: {cause}"))
+}
+
+/// Adds the profile's architectures; the native one is always there. Returns them all.
+fn add_archs(
+    filter: &mut ScmpFilterContext,
+    profile: &LinuxSeccomp,
+) -> Result<Vec<(Arch, ScmpArch)>> {
+    let native = ScmpArch::native();
+    let mut all: Vec<(Arch, ScmpArch)> =
+        names::ARCHS.iter().filter(|(_, arch)| *arch == native).copied().collect();
+    for (index, name) in profile.architectures().iter().flatten().enumerate() {
+        let field = format!("architectures[{index}]");
+        let Some(row) = names::ARCHS.iter().find(|(known, _)| known == name) else {
+            return Err(unknown(&field, name));
+        };
+        if !names::arch_known(row.1) {
+            return Err(unknown(&field, name));
+        }
+        filter.add_arch(row.1).map_err(|e| refused(&format!("{field}: {name}"), &e))?;
+        if row.1 != ScmpArch::Native && !all.contains(row) {
+            all.push(*row);
+        }
+    }
+    Ok(all)
+}
+
+fn unknown(field: &str, value: impl std::fmt::Display) -> Error {
+    let reason = format!("{value} is not supported by the linked libseccomp");
+    Error::config(format!("linux.seccomp.{field}"), reason)
+}
+
+/// Adds one entry of `syscalls`: each of its names, under its conditions.
+fn add_rule(
+    filter: &mut ScmpFilterContext,
+    default: ScmpAction,
+    rule: &LinuxSyscall,
+    index: usize,
+) -> Result<()> {
+    let field = format!("syscalls[{index}]");
+    let row = action_row(rule.action(), &format!("{field}.action"))?;
+    let action = action(row, rule.errno_ret(), &format!("{field}.errnoRet"))?;
+    let conditions = conditions(rule.args().as_deref().unwrap_or_default(), &field)?;
+    // libseccomp refuses a rule that does what would be done anyway.
+    if action == default {
+        return Ok(());
+    }
+    for name in rule.names() {
+        if name.is_empty() {
+            return Err(Error::config(format!("linux.seccomp.{field}.names"), "an empty name"));
+        }
+        // Profiles are written for all kernels and architectures: an unknown name is no error.
+        let Ok(call) = ScmpSyscall::from_name(name) else { continue };
+        for all_of in &conditions {
+            filter
+                .add_rule_conditional(action, call, all_of)
+                .map_err(|e| refused(&format!("{field}: {name}"), &e))?;
+        }
+    }
+    Ok(())
+}
+
+/// The alternatives under which a rule matches, each a list of conditions that all must hold.
+///
+/// libseccomp takes one condition per argument. A rule with several on the same argument
+/// becomes one alternative per condition, as it always has for runc, so that profiles mean the
+/// same everywhere.
+fn conditions(args: &[LinuxSeccompArg], field: &str) -> Result<Vec<Vec<ScmpArgCompare>>> {
+    let mut seen = [false; MAX_ARGS];
+    let mut repeated = false;
+    let mut all = Vec::with_capacity(args.len());
+    for (i, arg) in args.iter().enumerate() {
+        let at = |name: &str| format!("linux.seccomp.{field}.args[{i}].{name}");
+        let (Some(seen), Ok(index)) = (seen.get_mut(arg.index()), u32::try_from(arg.index()))
+        else {
+            return Err(Error::config(at("index"), format!("{} is not 0 to 5", arg.index())));
+        };
+        repeated |= std::mem::replace(seen, true);
+        let Some((_, operator)) = names::OPERATORS.iter().find(|(name, _)| *name == arg.op())
+        else {
+            return Err(Error::config(at("op"), format!("{} is not supported", arg.op())));
+        };
+        // A masked comparison has the mask in `value` and what must remain in `valueTwo`.
+        let operator = operator(arg.value());
+        let datum = if matches!(operator, ScmpCompareOp::MaskedEqual(_)) {
+            arg.value_two().unwrap_or_default()
+        } else {
+            arg.value()
+        };
+        all.push(ScmpArgCompare::new(index, operator, datum));
+    }
+    Ok(if repeated { all.into_iter().map(|one| vec![one]).collect() } else { vec![all] })
+}
+
+/// The row of an action, checked against the running kernel.
+fn action_row(name: LinuxSeccompAction, field: &str) -> Result<&'static ActionRow> {
+    let Some(row) = names::ACTIONS.iter().find(|row| row.name == name) else {
+        return Err(unknown(field, name));
+    };
+    match row.probe {
+        Some(ret) if !kernel::action_known(ret).os("seccomp", || name)? => {
+            let reason = format!("{name} is not supported by this kernel");
+            Err(Error::config(format!("linux.seccomp.{field}"), reason))
+        }
+        _ => Ok(row),
+    }
+}
+
+/// The action with its value, `EPERM` by default.
+fn action(row: &ActionRow, errno_ret: Option<u32>, field: &str) -> Result<ScmpAction> {
+    let reject = |reason| Err(Error::config(format!("linux.seccomp.{field}"), reason));
+    match (row.value, errno_ret) {
+        (Value::None, None) => Ok((row.scmp)(0)),
+        (Value::None, Some(value)) => reject(format!("{value}: {} takes none", row.name)),
+        (Value::UpTo(max), value) => {
+            let value = value.unwrap_or(libc::EPERM.unsigned_abs());
+            match u16::try_from(value) {
+                Ok(value) if value <= max => Ok((row.scmp)(value)),
+                _ => reject(format!("{value} is above {max}, the highest for {}", row.name)),
+            }
+        }
+    }
+}
+
+/// Appends libseccomp's program. It can only write to a file before 2.6.
+fn export(filter: &ScmpFilterContext, program: &mut Vec<u8>) -> Result<()> {
+    let fd = memfd_create(c"seccomp", MFdFlags::MFD_CLOEXEC).os("memfd_create", || "seccomp")?;
+    filter.export_bpf(&fd).map_err(|e| refused("syscalls", &e))?;
+    let file = File::from(fd);
+    let len = file.metadata().os("fstat", || "seccomp memfd")?.len();
+    let start = program.len();
+    program.resize(start + usize::try_from(len).unwrap_or_default(), 0);
+    let rest = program.get_mut(start..).unwrap_or_default();
+    file.read_exact_at(rest, 0).os("read", || "seccomp memfd")
+}
