@@ -4,6 +4,10 @@ pub mod capabilities;
 pub mod load;
 mod mend;
 pub mod mount_opts;
+pub mod namespaces;
+pub mod rlimits;
+pub mod sysctl;
+pub mod user;
 
 use std::fmt;
 
