@@ -1,0 +1,303 @@
+//! Reading `config.json`, a process file and a resources document into oci-spec's types.
+//!
+//! The good case is one pass of serde_json. Only when that fails is the text read again: to
+//! name the JSON path, and for what the specification allows and oci-spec 0.10 refuses
+//! (`oci::mend`).
+//!
+//! Source: runtime-spec 1.3 `config.md`, *Specification version*, *Extensibility*.
+
+use std::{fs::OpenOptions, io::Read, os::unix::fs::OpenOptionsExt, path::Path};
+
+use oci_spec::runtime::{LinuxResources, Process, Spec};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{Warning, capabilities, mend};
+use crate::error::{Error, OsContext, Result};
+
+/// Largest document that is read, in bytes.
+pub const MAX_SIZE: u64 = 16 << 20;
+/// Newest minor version of runtime-spec 1 that a bundle may ask for.
+const NEWEST_MINOR: u64 = 3;
+/// Longest part of a parser's message that is repeated, in bytes: it quotes values of any size.
+const MAX_QUOTE: usize = 400;
+
+/// A parsed configuration.
+#[derive(Debug)]
+pub struct LoadedSpec {
+    /// The configuration.
+    pub spec: Spec,
+    /// The text that it was read from, as found.
+    pub raw: Vec<u8>,
+    /// What was left out, because the specification says to go on without it.
+    pub warnings: Vec<Warning>,
+}
+
+/// A parsed process file.
+#[derive(Debug)]
+pub struct LoadedProcess {
+    /// The process.
+    pub process: Process,
+    /// What was left out, because the specification says to go on without it.
+    pub warnings: Vec<Warning>,
+}
+
+/// The kinds of document, and where in them the parts are that two kinds share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Document {
+    /// `config.json`.
+    Spec,
+    /// `exec --process`.
+    Process,
+    /// `update --resources`.
+    Resources,
+}
+
+impl Document {
+    /// JSON pointer to the process.
+    pub(super) fn process(self) -> Option<&'static str> {
+        match self {
+            Self::Spec => Some("/process"),
+            Self::Process => Some(""),
+            Self::Resources => None,
+        }
+    }
+
+    /// JSON pointer to the resources.
+    pub(super) fn resources(self) -> Option<&'static str> {
+        match self {
+            Self::Spec => Some("/linux/resources"),
+            Self::Process => None,
+            Self::Resources => Some(""),
+        }
+    }
+
+    /// What the document as a whole is called in errors.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Spec => "config.json",
+            Self::Process => "process",
+            Self::Resources => "linux.resources",
+        }
+    }
+
+    /// The path in `config.json` of a property of this document; all errors name that one.
+    fn field(self, path: &str) -> String {
+        // `?` stands for a key that was not read to its end.
+        match (self, path.trim_end_matches(".?")) {
+            (_, "." | "?" | "") => self.name().to_owned(),
+            (Self::Spec, path) => path.to_owned(),
+            (Self::Process | Self::Resources, path) => format!("{}.{path}", self.name()),
+        }
+    }
+}
+
+/// Reads and parses the `config.json` at `path`, and checks its `ociVersion`.
+///
+/// # Errors
+/// [`Error::Invalid`] if the file is missing, not a regular file, empty or larger than
+/// [`MAX_SIZE`]; [`Error::Config`] with the JSON path if its content cannot be parsed or is
+/// for another version; [`Error::Os`] if it cannot be read.
+pub fn load_spec(path: &Path) -> Result<LoadedSpec> {
+    let raw = read_file(path).map_err(|error| match error.errno() {
+        Some(nix::errno::Errno::ENOENT) => Error::Invalid(format!(
+            "JSON specification file config.json not found: a bundle directory needs one, \
+             looked for {}",
+            path.display()
+        )),
+        _ => error,
+    })?;
+    parse_spec(raw)
+}
+
+/// Parses the text of a `config.json`, and checks its `ociVersion`.
+///
+/// # Errors
+/// As [`load_spec`], for the content.
+pub fn parse_spec(raw: Vec<u8>) -> Result<LoadedSpec> {
+    let mut warnings = Vec::new();
+    let mut spec: Spec = decode(&raw, Document::Spec, &mut warnings)?;
+    check_version(spec.version())?;
+    if let Some(resources) = spec.linux_mut().as_mut().and_then(|l| l.resources_mut().as_mut()) {
+        drop_unset_pids(resources, &raw, Document::Spec);
+    }
+    Ok(LoadedSpec { spec, raw, warnings })
+}
+
+/// Reads and parses a file with a bare `Process`, as `exec --process` takes it.
+///
+/// # Errors
+/// As [`load_spec`]; a missing file is [`Error::Os`].
+pub fn load_process(path: &Path) -> Result<LoadedProcess> {
+    let raw = read_file(path)?;
+    let mut warnings = Vec::new();
+    let process = decode(&raw, Document::Process, &mut warnings)?;
+    Ok(LoadedProcess { process, warnings })
+}
+
+/// Parses a bare `LinuxResources`, as `update --resources` takes it; `devices` is dropped,
+/// because an update never changes the device rules.
+///
+/// # Errors
+/// [`Error::Invalid`] if there is nothing or more than [`MAX_SIZE`]; [`Error::Config`] with the
+/// JSON path if it cannot be parsed; [`Error::Os`] if it cannot be read.
+pub fn load_resources(reader: impl Read) -> Result<LinuxResources> {
+    let mut raw = Vec::new();
+    reader.take(MAX_SIZE + 1).read_to_end(&mut raw).os("read", || "resources")?;
+    check_size("resources", raw.len() as u64)?;
+    let mut resources: LinuxResources = decode(&raw, Document::Resources, &mut Vec::new())?;
+    resources.set_devices(None);
+    drop_unset_pids(&mut resources, &raw, Document::Resources);
+    Ok(resources)
+}
+
+/// A regular file's content, bounded.
+fn read_file(path: &Path) -> Result<Vec<u8>> {
+    // O_NONBLOCK: the open of a FIFO would otherwise wait for a writer.
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    let open = OpenOptions::new().read(true).custom_flags(flags).open(path);
+    let file = open.os("open", || path.display())?;
+    let metadata = file.metadata().os("fstat", || path.display())?;
+    if !metadata.is_file() {
+        return Err(Error::Invalid(format!("{}: must be a regular file", path.display())));
+    }
+    let size = metadata.len();
+    check_size(path.display(), size)?;
+    let mut raw = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
+    // Exactly `size`, so that no further read is needed to see the end.
+    file.take(size).read_to_end(&mut raw).os("read", || path.display())?;
+    Ok(raw)
+}
+
+fn check_size(what: impl std::fmt::Display, size: u64) -> Result<()> {
+    match size {
+        0 => Err(Error::Invalid(format!("{what}: is empty, must be a JSON object"))),
+        1..=MAX_SIZE => Ok(()),
+        _ => {
+            Err(Error::Invalid(format!("{what}: has {size} bytes, allowed are at most {MAX_SIZE}")))
+        }
+    }
+}
+
+fn decode<T: DeserializeOwned>(
+    raw: &[u8],
+    document: Document,
+    warnings: &mut Vec<Warning>,
+) -> Result<T> {
+    // serde would take an array for an object without keys.
+    if raw.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'[') {
+        return Err(Error::config(document.name(), "is an array, must be a JSON object"));
+    }
+    match serde_json::from_slice(raw) {
+        Ok(decoded) if capabilities::all_known(raw, document) => Ok(decoded),
+        _ => decode_slowly(raw, document, warnings),
+    }
+}
+
+/// With the JSON path in the error, and with what can be mended.
+#[cold]
+fn decode_slowly<T: DeserializeOwned>(
+    raw: &[u8],
+    document: Document,
+    warnings: &mut Vec<Warning>,
+) -> Result<T> {
+    let decoded: std::result::Result<T, _> =
+        serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(raw));
+    let mut value = match (serde_json::from_slice::<Value>(raw), &decoded) {
+        (Ok(value), _) => value,
+        // Only what follows the document can be wrong then.
+        (Err(error), Ok(_)) => return Err(Error::config(document.name(), reason(&error))),
+        (Err(_), Err(error)) => return Err(explain(error, document)),
+    };
+    let mended = mend::mend(&mut value, document, warnings)?;
+    match decoded {
+        Ok(decoded) if !mended => Ok(decoded),
+        Err(error) if !mended => Err(explain(&error, document)),
+        _ => serde_path_to_error::deserialize(value).map_err(|e| explain(&e, document)),
+    }
+}
+
+fn explain(error: &serde_path_to_error::Error<serde_json::Error>, document: Document) -> Error {
+    Error::config(document.field(&error.path().to_string()), reason(error.inner()))
+}
+
+/// serde's words, and the ones that somebody who wrote JSON knows.
+const PLAIN_WORDS: &[(&str, &str)] = &[
+    ("invalid type: map", "invalid type: object"),
+    ("invalid type: sequence", "invalid type: array"),
+    ("expected a sequence", "expected an array"),
+    ("expected a map", "expected an object"),
+    ("expected path string", "expected a string"),
+    ("expected u8", "expected an integer from 0 to 255"),
+    ("expected u16", "expected an integer from 0 to 65535"),
+    ("expected u32", "expected an integer from 0 to 4294967295"),
+    ("expected u64", "expected an integer from 0 to 18446744073709551615"),
+    ("expected usize", "expected an integer, 0 or more"),
+    ("expected i32", "expected an integer from -2147483648 to 2147483647"),
+    ("expected i64", "expected an integer of 64 bits"),
+    ("unknown variant", "unknown value"),
+];
+
+fn reason(error: &serde_json::Error) -> String {
+    let (line, column) = (error.line(), error.column());
+    let full = error.to_string();
+    let position = format!(" at line {line} column {column}");
+    let mut text = full.strip_suffix(&position).unwrap_or(&full).to_owned();
+    if text.len() > MAX_QUOTE {
+        let end = (0..=MAX_QUOTE).rev().find(|end| text.is_char_boundary(*end));
+        text.truncate(end.unwrap_or(0));
+        text.push_str("...");
+    }
+    for (from, to) in PLAIN_WORDS {
+        text = text.replace(from, to);
+    }
+    // The names of Rust types say nothing to the reader.
+    if let Some((before, after)) = text.split_once("expected struct ") {
+        let rest = after.trim_start_matches(|c: char| c.is_ascii_alphanumeric());
+        text = format!("{before}expected an object{rest}");
+    }
+    let kind = if error.is_syntax() || error.is_eof() { "not JSON: " } else { "" };
+    match line {
+        0 => format!("{kind}{text}"),
+        _ => format!("{kind}{text}{position}"),
+    }
+}
+
+/// `ociVersion`: 1.0.0 up to and including every 1.3, with any pre-release or build suffix.
+fn check_version(version: &str) -> Result<()> {
+    let refuse = |why: &str| {
+        let allowed = format!("1.0.0 to 1.{NEWEST_MINOR}.x");
+        Err(Error::config("ociVersion", format!("{version:?} {why}, allowed is {allowed}")))
+    };
+    if version.is_empty() {
+        return refuse("is missing or empty");
+    }
+    let end = version.find(['-', '+']).unwrap_or(version.len());
+    let numbers: Vec<Option<u64>> = version[..end]
+        .split('.')
+        .map(|n| n.bytes().all(|b| b.is_ascii_digit()).then(|| n.parse().ok())?)
+        .collect();
+    match numbers[..] {
+        [Some(1), Some(0..=NEWEST_MINOR), Some(_)] => Ok(()),
+        [Some(_), Some(_), Some(_)] => refuse("is not supported"),
+        _ => refuse("is not a version"),
+    }
+}
+
+/// oci-spec reads `"pids": {}` as a limit of 0, which would forbid every fork.
+fn drop_unset_pids(resources: &mut LinuxResources, raw: &[u8], document: Document) {
+    if resources.pids().is_none_or(|pids| pids.limit() != 0) {
+        return;
+    }
+    let limit = serde_json::from_slice::<Value>(raw).ok().and_then(|value| {
+        let resources = value.pointer(document.resources()?)?;
+        resources.pointer("/pids/limit").cloned()
+    });
+    if limit.is_none() {
+        resources.set_pids(None);
+    }
+}
+
+#[cfg(test)]
+#[path = "load_tests.rs"]
+mod tests;
