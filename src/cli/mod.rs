@@ -5,12 +5,19 @@
 //! building all of them would cost more than the whole start of the program.
 
 mod argv;
+mod checkpoint;
 mod create;
+mod events;
 mod exec;
+mod features;
+mod generate;
 mod global;
 mod lifecycle;
 mod list;
 mod output;
+mod ps;
+mod spec;
+mod update;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -74,8 +81,17 @@ const VERBS: &[Row] = &[
     row::<lifecycle::Delete>("delete", "Remove a stopped container and all it holds"),
     row::<list::State>("state", "Print the state of a container as JSON"),
     row::<list::List>("list", "List containers"),
+    row::<ps::Ps>("ps", "Show the processes of a container"),
     row::<lifecycle::Pause>("pause", "Freeze all processes of a container"),
     row::<lifecycle::Resume>("resume", "Thaw a paused container"),
+    row::<update::Update>("update", "Change the limits of a container"),
+    row::<events::Events>("events", "Print usage and out-of-memory kills of a container"),
+    row::<spec::Spec>("spec", "Write a config.json to start from"),
+    row::<features::Features>("features", "Print what this build supports"),
+    row::<checkpoint::Unsupported>("checkpoint", "Not supported yet"),
+    row::<checkpoint::Unsupported>("restore", "Not supported yet"),
+    row::<generate::Completion>("completion", "Print a completion script for a shell"),
+    row::<generate::Man>("man", "Write the manual pages"),
 ];
 
 const fn row<V: Verb>(name: &'static str, about: &'static str) -> Row {
@@ -92,6 +108,7 @@ fn tree() -> Command {
         VERBS.iter().map(|row| Command::new(row.name).about(row.about).defer(row.arguments));
     <Global as clap::Args>::augment_args(Command::new("carob"))
         .about("Run containers from OCI bundles")
+        .version(env!("CARGO_PKG_VERSION"))
         .after_help(EXAMPLES)
         .args_override_self(true)
         .disable_version_flag(true)
