@@ -3,17 +3,18 @@
 
 use std::ffi::OsString;
 
-use clap::{Arg, Command};
+use clap::{Arg, Args, Command};
+
+use super::{VERBS, global::Global};
 
 /// Rewrites Go-style options into GNU style, up to the first argument that is no option: what
-/// follows belongs to the verb. `tree` is only built if there is something to rewrite.
-pub(super) fn from_go_style(args: Vec<OsString>, tree: fn() -> Command) -> Vec<OsString> {
-    if !args.iter().skip(1).any(|arg| arg.to_str().is_some_and(looks_like_go)) {
-        return args;
+/// follows belongs to the verb. Costs next to nothing if there is nothing to rewrite.
+pub(super) fn from_go_style(args: Vec<OsString>) -> Vec<OsString> {
+    if args.iter().skip(1).any(|arg| arg.to_str().is_some_and(looks_like_go)) {
+        rewrite(args)
+    } else {
+        args
     }
-    let mut tree = tree();
-    tree.build();
-    rewrite(args, &tree)
 }
 
 /// A single dash with a name of several letters, or a value that may belong to a switch.
@@ -23,8 +24,9 @@ fn looks_like_go(arg: &str) -> bool {
         || name.rsplit_once('=').is_some_and(|(_, value)| boolean(value).is_some())
 }
 
-fn rewrite(args: Vec<OsString>, tree: &Command) -> Vec<OsString> {
-    let mut level = tree;
+fn rewrite(args: Vec<OsString>) -> Vec<OsString> {
+    let mut options = Global::augment_args(Command::new("carob"));
+    let mut before_verb = true;
     let mut rest = args.into_iter();
     let mut out: Vec<OsString> = rest.by_ref().take(1).collect();
     while let Some(arg) = rest.next() {
@@ -33,15 +35,14 @@ fn rewrite(args: Vec<OsString>, tree: &Command) -> Vec<OsString> {
             break;
         };
         if text == "--" || !text.starts_with('-') {
-            let verb = level.find_subcommand(text);
+            let verb = VERBS.iter().find(|row| before_verb && row.name == text);
             out.push(arg);
-            match verb {
-                Some(verb) => level = verb,
-                None => break,
-            }
+            let Some(verb) = verb else { break };
+            options = (verb.arguments)(Command::new(verb.name));
+            before_verb = false;
             continue;
         }
-        let Some((option, spelled, value)) = find(level, text) else {
+        let Some((option, spelled, value)) = find(&options, text) else {
             out.push(arg);
             continue;
         };
@@ -64,16 +65,16 @@ fn rewrite(args: Vec<OsString>, tree: &Command) -> Vec<OsString> {
 }
 
 /// The option that `text` names, its GNU spelling, and the value after `=`.
-fn find<'a, 'b>(level: &'a Command, text: &'b str) -> Option<(&'a Arg, String, Option<&'b str>)> {
+fn find<'a, 'b>(options: &'a Command, text: &'b str) -> Option<(&'a Arg, String, Option<&'b str>)> {
     let name = text.strip_prefix("--").or_else(|| text.strip_prefix('-'))?;
     let (name, value) = match name.split_once('=') {
         Some((name, value)) => (name, Some(value)),
         None => (name, None),
     };
-    let long = level.get_arguments().find(|arg| arg.get_long() == Some(name));
+    let long = options.get_arguments().find(|arg| arg.get_long() == Some(name));
     let short = || {
         let letter = text.strip_prefix('-')?.split('=').next()?;
-        let mut named = level.get_arguments();
+        let mut named = options.get_arguments();
         named.find(|arg| arg.get_short().is_some_and(|short| letter == short.to_string()))
     };
     match long {
@@ -118,7 +119,7 @@ mod tests {
         for (go, gnu) in table {
             let args = go.split(' ').map(OsString::from).collect();
             let expected: Vec<OsString> = gnu.split(' ').map(OsString::from).collect();
-            assert_eq!(from_go_style(args, crate::cli::tree), expected, "{go}");
+            assert_eq!(from_go_style(args), expected, "{go}");
         }
     }
 }

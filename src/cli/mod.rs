@@ -126,7 +126,7 @@ Examples:
 
 /// Runs one command line and returns the exit status of the program.
 pub fn main(args: Vec<OsString>) -> ExitCode {
-    let args = argv::from_go_style(args, tree);
+    let args = argv::from_go_style(args);
     match tree().try_get_matches_from(args) {
         Ok(matches) => ExitCode::from(dispatch(&matches)),
         Err(answer) => ExitCode::from(usage(&answer)),

@@ -15,7 +15,7 @@ use crate::{
 /// A blank separates arguments.
 fn parse(line: &str) -> std::result::Result<ArgMatches, clap::Error> {
     let args = line.split(' ').map(OsString::from).collect();
-    tree().try_get_matches_from(argv::from_go_style(args, tree))
+    tree().try_get_matches_from(argv::from_go_style(args))
 }
 
 /// The arguments of the verb in `line`, which must be `name`.
