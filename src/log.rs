@@ -1,9 +1,9 @@
 //! `--log`, `--log-format`, `--debug`: where carob's own messages go.
 //!
 //! Engines read the `--log` file as JSON and take its one `error` line as the cause; some discard
-//! everything if there is a second line. So the file gets errors, and anything else only under
-//! `--debug`. The file is opened once, before anything is done, and stays usable after the root
-//! directory has been switched.
+//! everything if there is a second line. So the file gets errors, and debug lines only if they are
+//! asked for. It is opened once, before anything is done, and stays usable after the root directory
+//! has been switched.
 
 use std::{
     fmt,
@@ -70,18 +70,14 @@ static UNSET: Log = Log { file: None, format: Format::Text, verbosity: Verbosity
 /// # Errors
 /// The errno of opening `file`, which is created with mode 0644 and appended to.
 pub fn init(file: Option<&Path>, format: Format, verbosity: Verbosity) -> Result<()> {
-    let file = file
-        .map(|path| {
-            OpenOptions::new()
-                .append(true)
-                .create(true)
-                .mode(0o644)
-                .open(path)
-                .os("open log file", || path.display())
-        })
-        .transpose()?;
+    let file = file.map(open).transpose()?;
     LOG.get_or_init(|| Log { file, format, verbosity });
     Ok(())
+}
+
+fn open(path: &Path) -> Result<File> {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(0o644).open(path).os("open log file", || path.display())
 }
 
 /// Reports why the verb failed: to the log file if there is one, and to stderr in any case.
@@ -96,20 +92,25 @@ pub fn error(message: impl fmt::Display) {
     }
 }
 
-/// Tells a person at the terminal about something odd. With `--log` nobody is there: then only
-/// `--debug` records it.
+/// Tells a person at the terminal about something odd; with `--log` there is none, and the file
+/// is not for it.
 pub fn warn(message: impl fmt::Display) {
     let log = current();
-    if log.file.is_none() || log.verbosity == Verbosity::Debug {
-        log.note(Level::Warning, &message.to_string());
+    if log.file.is_none() {
+        to_stderr(&log.plain(Level::Warning, &message.to_string()));
     }
 }
 
 /// Records a step. Costs nothing without `--debug`: pass `format_args!`.
 pub fn debug(message: impl fmt::Display) {
     let log = current();
-    if log.verbosity == Verbosity::Debug {
-        log.note(Level::Debug, &message.to_string());
+    if log.verbosity == Verbosity::Quiet {
+        return;
+    }
+    let message = message.to_string();
+    match &log.file {
+        Some(file) => append(file, &line(log.format, Level::Debug, &message)),
+        None => to_stderr(&log.plain(Level::Debug, &message)),
     }
 }
 
@@ -118,13 +119,6 @@ fn current() -> &'static Log {
 }
 
 impl Log {
-    fn note(&self, level: Level, message: &str) {
-        match &self.file {
-            Some(file) => append(file, &line(self.format, level, message)),
-            None => to_stderr(&self.plain(level, message)),
-        }
-    }
-
     fn plain(&self, level: Level, message: &str) -> String {
         match self.format {
             Format::Text => format!("{}: {message}\n", level.name()),
@@ -179,6 +173,18 @@ mod tests {
         let time = value["time"].as_str().unwrap();
         humantime::parse_rfc3339(time).unwrap();
         assert_eq!(time.len(), "2026-11-20T10:30:08Z".len());
+    }
+
+    #[test]
+    fn the_file_is_appended_to() {
+        let path = std::env::temp_dir().join(format!("carob-log-{}", std::process::id()));
+        append(&open(&path).unwrap(), "one\n");
+        append(&open(&path).unwrap(), "two\n");
+        let text = std::fs::read_to_string(&path);
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(text.unwrap(), "one\ntwo\n");
+        let error = open(Path::new("/dev/null/log")).unwrap_err().to_string();
+        assert!(error.starts_with("open log file /dev/null/log: "), "{error}");
     }
 
     #[test]

@@ -1,8 +1,11 @@
 //! The options before the verb.
 
-use std::{env, path::PathBuf};
+use std::{env, ffi::OsString, path::PathBuf};
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{
+    Args, Command, FromArgMatches,
+    builder::{PossibleValuesParser, TypedValueParser},
+};
 
 use super::{Context, RootChoice};
 use crate::{
@@ -70,8 +73,7 @@ fn rootless() -> impl TypedValueParser<Value = Rootless> {
 impl Global {
     /// Opens the log and decides on the state root.
     pub(super) fn context(self) -> Result<Context> {
-        let verbosity = if self.debug { log::Verbosity::Debug } else { log::Verbosity::Quiet };
-        log::init(self.log.as_deref(), self.log_format, verbosity)?;
+        self.open_log()?;
         let cgroup_driver =
             if self.systemd_cgroup { CgroupDriver::Systemd } else { CgroupDriver::Cgroupfs };
         let (root, choice) = match self.root {
@@ -79,6 +81,24 @@ impl Global {
             None => (default_root(&Caller::current()), RootChoice::Default),
         };
         Ok(Context { runtime: Runtime { root, cgroup_driver }, root: choice })
+    }
+
+    fn open_log(&self) -> Result<()> {
+        let verbosity = if self.debug { log::Verbosity::Debug } else { log::Verbosity::Quiet };
+        log::init(self.log.as_deref(), self.log_format, verbosity)
+    }
+}
+
+/// Opens the log for a command line that is wrong somewhere else: engines look for the reason
+/// there. Whatever is wrong with the log itself comes second to that reason.
+pub(super) fn open_log_leniently(args: &[OsString]) {
+    let globals = Global::augment_args(Command::new("carob"))
+        .args_override_self(true)
+        .allow_external_subcommands(true)
+        .ignore_errors(true)
+        .try_get_matches_from(args);
+    if let Ok(global) = globals.and_then(|matches| Global::from_arg_matches(&matches)) {
+        drop(global.open_log());
     }
 }
 

@@ -1,6 +1,6 @@
 //! The command line: the table of verbs, dispatch, and the one place that reports a failure.
 //!
-//! A verb is a row in [`VERBS`] and an argument struct that turns itself into a call of
+//! A verb is a row in `VERBS` and an argument struct that turns itself into a call of
 //! [`crate::container`]. The arguments of a verb are only built when it is the one being called:
 //! building all of them would cost more than the whole start of the program.
 
@@ -109,6 +109,7 @@ fn tree() -> Command {
     <Global as clap::Args>::augment_args(Command::new("carob"))
         .about("Run containers from OCI bundles")
         .version(env!("CARGO_PKG_VERSION"))
+        .override_usage("carob [OPTIONS] VERB [ARG]...")
         .after_help(EXAMPLES)
         .args_override_self(true)
         .disable_version_flag(true)
@@ -127,9 +128,12 @@ Examples:
 /// Runs one command line and returns the exit status of the program.
 pub fn main(args: Vec<OsString>) -> ExitCode {
     let args = argv::from_go_style(args);
-    match tree().try_get_matches_from(args) {
+    match tree().try_get_matches_from(&args) {
         Ok(matches) => ExitCode::from(dispatch(&matches)),
-        Err(answer) => ExitCode::from(usage(&answer)),
+        Err(answer) => {
+            global::open_log_leniently(&args);
+            ExitCode::from(usage(&answer))
+        }
     }
 }
 
@@ -150,6 +154,7 @@ fn dispatch(matches: &ArgMatches) -> u8 {
 
 fn call(row: &Row, global: &ArgMatches, arguments: &ArgMatches) -> Result<i32> {
     let context = global_options(global)?.context()?;
+    log::debug(format_args!("{}, state in {}", row.name, context.runtime.root.display()));
     (row.run)(arguments, &context)
 }
 

@@ -269,6 +269,18 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_a_size_or_refused(text in "[0-9]{0,22}[.]?[0-9]{0,22} ?[kmgtpKib]{0,3}") {
+            proptest::prop_assert!(bytes(&text).is_none_or(|bytes| bytes >= 0));
+        }
+
+        #[test]
+        fn kibibytes_are_1024_bytes(n in 0..i64::MAX / 1024) {
+            proptest::prop_assert_eq!(bytes(&format!("{n}k")), Some(n * 1024));
+        }
+    }
+
     #[test]
     fn what_clients_mean_by_zero() {
         // dockerd sends everything; CRI adds its device rules and newer fields.
