@@ -1,2 +1,7 @@
 //! The `carob` program.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    carob::cli::main(std::env::args_os().collect())
+}

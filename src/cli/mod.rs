@@ -1,1 +1,196 @@
-//! The command line: clap's tree, and the one `match` that dispatches.
+//! The command line: the table of verbs, dispatch, and the one place that reports a failure.
+//!
+//! A verb is a row in `VERBS` and an argument struct that turns itself into a call of
+//! [`crate::container`]. The arguments of a verb are only built when it is the one being called:
+//! building all of them would cost more than the whole start of the program.
+
+mod argv;
+mod checkpoint;
+mod create;
+mod events;
+mod exec;
+mod features;
+mod generate;
+mod global;
+mod lifecycle;
+mod list;
+mod output;
+mod ps;
+mod spec;
+mod update;
+
+use std::{ffi::OsString, process::ExitCode};
+
+use clap::{ArgMatches, Command, FromArgMatches};
+
+use crate::{
+    container::Runtime,
+    error::{Error, Result},
+    log,
+};
+use global::Global;
+
+/// What every verb is given besides its own arguments.
+#[derive(Debug)]
+struct Context {
+    runtime: Runtime,
+    root: RootChoice,
+}
+
+/// Where the state root comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RootChoice {
+    /// The default, which need not exist yet.
+    Default,
+    /// `--root`.
+    Explicit,
+}
+
+/// A subcommand. The struct holds its arguments.
+trait Verb: clap::Args {
+    /// How a failure is reported.
+    const FAILURE: Failure = Failure { code: 1, prefix: "" };
+
+    /// Does it, and returns the exit status.
+    fn run(self, context: &Context) -> Result<i32>;
+}
+
+/// How the failure of a verb looks from outside.
+#[derive(Debug, Clone, Copy)]
+struct Failure {
+    code: u8,
+    prefix: &'static str,
+}
+
+/// A row of the table of verbs.
+struct Row {
+    name: &'static str,
+    about: &'static str,
+    arguments: fn(Command) -> Command,
+    run: fn(&ArgMatches, &Context) -> Result<i32>,
+    failure: Failure,
+}
+
+/// Every verb, in the order of `carob --help`.
+const VERBS: &[Row] = &[
+    row::<create::Create>("create", "Make a container and stop before its process runs"),
+    row::<lifecycle::Start>("start", "Let a created container's process run"),
+    row::<create::Run>("run", "Create a container, start it and wait for it"),
+    row::<exec::Exec>("exec", "Run another process in a container"),
+    row::<lifecycle::Kill>("kill", "Send a signal to a container's init process"),
+    row::<lifecycle::Delete>("delete", "Remove a stopped container and all it holds"),
+    row::<list::State>("state", "Print the state of a container as JSON"),
+    row::<list::List>("list", "List containers"),
+    row::<ps::Ps>("ps", "Show the processes of a container"),
+    row::<lifecycle::Pause>("pause", "Freeze all processes of a container"),
+    row::<lifecycle::Resume>("resume", "Thaw a paused container"),
+    row::<update::Update>("update", "Change the limits of a container"),
+    row::<events::Events>("events", "Print usage and out-of-memory kills of a container"),
+    row::<spec::Spec>("spec", "Write a config.json to start from"),
+    row::<features::Features>("features", "Print what this build supports"),
+    row::<checkpoint::Unsupported>("checkpoint", "Not supported yet"),
+    row::<checkpoint::Unsupported>("restore", "Not supported yet"),
+    row::<generate::Completion>("completion", "Print a completion script for a shell"),
+    row::<generate::Man>("man", "Write the manual pages"),
+];
+
+const fn row<V: Verb>(name: &'static str, about: &'static str) -> Row {
+    Row { name, about, arguments: V::augment_args, run: run::<V>, failure: V::FAILURE }
+}
+
+fn run<V: Verb>(matches: &ArgMatches, context: &Context) -> Result<i32> {
+    V::from_arg_matches(matches).map_err(|e| Error::Invalid(e.to_string()))?.run(context)
+}
+
+/// The whole tree of commands; the arguments of the verbs come when clap needs them.
+fn tree() -> Command {
+    let verbs =
+        VERBS.iter().map(|row| Command::new(row.name).about(row.about).defer(row.arguments));
+    <Global as clap::Args>::augment_args(Command::new("carob"))
+        .about("Run containers from OCI bundles")
+        .version(env!("CARGO_PKG_VERSION"))
+        .override_usage("carob [OPTIONS] VERB [ARG]...")
+        .after_help(EXAMPLES)
+        .args_override_self(true)
+        .disable_version_flag(true)
+        .max_term_width(100)
+        .subcommand_value_name("VERB")
+        .subcommand_help_heading("Verbs")
+        .subcommands(verbs)
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  carob spec --bundle DIR         write a config.json beside DIR/rootfs
+  carob run --bundle DIR web      run it under the name `web`
+  carob list                      see what there is";
+
+/// Runs one command line and returns the exit status of the program.
+pub fn main(args: Vec<OsString>) -> ExitCode {
+    let args = argv::from_go_style(args);
+    match tree().try_get_matches_from(&args) {
+        Ok(matches) => ExitCode::from(dispatch(&matches)),
+        Err(answer) => {
+            global::open_log_leniently(&args);
+            ExitCode::from(usage(&answer))
+        }
+    }
+}
+
+fn dispatch(matches: &ArgMatches) -> u8 {
+    let verb = matches.subcommand().and_then(|(name, arguments)| {
+        VERBS.iter().find(|row| row.name == name).map(|row| (row, arguments))
+    });
+    let (outcome, failure) = match verb {
+        Some((row, arguments)) => (call(row, matches, arguments), row.failure),
+        None => (without_verb(matches), Failure { code: 1, prefix: "" }),
+    };
+    match outcome {
+        // `run` and `exec` return what wait(2) can hold; anything else would be a bug of ours.
+        Ok(status) => u8::try_from(status).unwrap_or(1),
+        Err(error) => report(&error, failure),
+    }
+}
+
+fn call(row: &Row, global: &ArgMatches, arguments: &ArgMatches) -> Result<i32> {
+    let context = global_options(global)?.context()?;
+    log::debug(format_args!("{}, state in {}", row.name, context.runtime.root.display()));
+    (row.run)(arguments, &context)
+}
+
+fn without_verb(matches: &ArgMatches) -> Result<i32> {
+    if global_options(matches)?.version {
+        output::print(&global::version())?;
+    } else {
+        output::print(&tree().render_help().to_string())?;
+    }
+    Ok(0)
+}
+
+fn global_options(matches: &ArgMatches) -> Result<Global> {
+    Global::from_arg_matches(matches).map_err(|e| Error::Invalid(e.to_string()))
+}
+
+fn report(error: &Error, failure: Failure) -> u8 {
+    if output::reader_left(error) {
+        return 0;
+    }
+    log::error(format_args!("{}{error}", failure.prefix));
+    failure.code
+}
+
+/// Help goes to stdout; a usage error to stderr with exit status 1, as clients of runc expect.
+fn usage(answer: &clap::Error) -> u8 {
+    let text = answer.render().to_string();
+    if answer.use_stderr() {
+        log::error(text.trim_start_matches("error: ").trim_end());
+        return 1;
+    }
+    match output::print(&text) {
+        Ok(()) => 0,
+        Err(error) => report(&error, Failure { code: 1, prefix: "" }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

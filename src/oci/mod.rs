@@ -32,3 +32,5 @@ impl fmt::Display for Warning {
         write!(f, "{}: {}", self.field, self.reason)
     }
 }
+/// The version of the runtime specification that carob implements.
+pub const SPEC_VERSION: &str = "1.3.0";

@@ -13,3 +13,4 @@ pub mod self_exe;
 pub mod socket;
 pub mod tty;
 pub mod seccomp;
+pub mod signal;

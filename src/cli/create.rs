@@ -1,0 +1,126 @@
+//! `create` and `run`.
+
+use std::path::PathBuf;
+
+use super::{Context, Verb};
+use crate::{
+    container::{Attach, CreateOptions, Keyring, RootSwitch, RunOptions},
+    error::Result,
+};
+
+/// What `create` and `run` have in common.
+#[derive(Debug, clap::Args)]
+struct Shared {
+    /// Directory with config.json [default: the current directory]
+    #[arg(short, long, value_name = "DIR", default_value = ".", hide_default_value = true)]
+    bundle: PathBuf,
+    /// Unix socket that receives the master of the container's terminal
+    #[arg(long, value_name = "SOCKET")]
+    console_socket: Option<PathBuf>,
+    /// Unix socket that receives a pidfd of the init process
+    #[arg(long, value_name = "SOCKET")]
+    pidfd_socket: Option<PathBuf>,
+    /// File to write the pid of the init process to
+    #[arg(long, value_name = "FILE")]
+    pid_file: Option<PathBuf>,
+    /// Switch the root by moving the mount instead of pivot_root, for a root on an initramfs
+    #[arg(long)]
+    no_pivot: bool,
+    /// Keep the caller's session keyring
+    #[arg(long)]
+    no_new_keyring: bool,
+    /// Pass N more file descriptors from 3 on, besides those of $LISTEN_FDS
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    preserve_fds: u32,
+    /// The name of the new container, unique under the state root
+    #[arg(value_name = "ID")]
+    id: String,
+}
+
+impl Shared {
+    fn options(self) -> CreateOptions {
+        CreateOptions {
+            id: self.id,
+            bundle: self.bundle,
+            console_socket: self.console_socket,
+            pidfd_socket: self.pidfd_socket,
+            pid_file: self.pid_file,
+            root_switch: if self.no_pivot { RootSwitch::Move } else { RootSwitch::Pivot },
+            keyring: if self.no_new_keyring { Keyring::Inherit } else { Keyring::New },
+            preserve_fds: self.preserve_fds,
+        }
+    }
+}
+
+/// Make a container from a bundle, ready up to the call of its process, which waits for
+/// `carob start`
+#[derive(Debug, clap::Args)]
+#[command(after_help = CREATE_EXAMPLES)]
+pub(super) struct Create {
+    #[command(flatten)]
+    shared: Shared,
+    // The shim of containerd's rust-extensions passes it; `create` always detaches.
+    #[arg(short, long, hide = true)]
+    detach: bool,
+}
+
+const CREATE_EXAMPLES: &str = "\
+Examples:
+  carob create --bundle DIR --pid-file web.pid web </dev/null >web.log 2>&1
+  carob start web
+  carob delete --force web";
+
+impl Create {
+    /// What the command line asks for.
+    pub(super) fn options(self) -> CreateOptions {
+        self.shared.options()
+    }
+}
+
+impl Verb for Create {
+    fn run(self, context: &Context) -> Result<i32> {
+        context.runtime.create(&self.options())?;
+        Ok(0)
+    }
+}
+
+/// Create a container, start it, forward signals to it, and exit with its status (128+n after
+/// signal n); it is deleted when it ends
+#[derive(Debug, clap::Args)]
+#[command(after_help = RUN_EXAMPLES)]
+pub(super) struct Run {
+    #[command(flatten)]
+    shared: Shared,
+    /// Do not wait for the container
+    #[arg(short, long)]
+    detach: bool,
+    /// Do not delete the container when it ends
+    #[arg(long)]
+    keep: bool,
+    /// Do not adopt orphans of the container
+    #[arg(long)]
+    no_subreaper: bool,
+}
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  carob run --bundle DIR web
+  carob run --detach --bundle DIR web </dev/null >web.log 2>&1";
+
+impl Run {
+    /// What the command line asks for.
+    pub(super) fn options(self) -> RunOptions {
+        RunOptions {
+            create: self.shared.options(),
+            attach: if self.detach { Attach::Detach } else { Attach::Foreground },
+            keep: self.keep,
+            no_subreaper: self.no_subreaper,
+        }
+    }
+}
+
+impl Verb for Run {
+    fn run(self, context: &Context) -> Result<i32> {
+        context.runtime.run(&self.options())
+    }
+}

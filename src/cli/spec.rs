@@ -1,0 +1,88 @@
+//! `spec`: a `config.json` to start from.
+
+use std::{fs::OpenOptions, io::Write, path::PathBuf};
+
+use nix::unistd::{Gid, Uid, getegid, geteuid};
+
+use super::{Context, Verb};
+use crate::error::{OsContext, Result};
+
+/// Write a config.json to start from: it runs `sh` from DIR/rootfs, read-only, with a terminal
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Spec {
+    /// Directory to write it to [default: the current directory]
+    #[arg(short, long, value_name = "DIR", default_value = ".", hide_default_value = true)]
+    bundle: PathBuf,
+    /// For a caller who is not root: a user namespace in which the caller is root, the host's
+    /// network, and no limits
+    #[arg(long)]
+    rootless: bool,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  mkdir -p hello/rootfs/bin && cp /bin/busybox hello/rootfs/bin/sh
+  carob spec --bundle hello
+  carob run --bundle hello hello";
+
+/// The same on cgroup v1 and v2.
+const DEFAULT: &str = include_str!("spec.json");
+
+/// Without what an unprivileged caller may not do: foreign ids, a network of its own (there would
+/// be nobody to connect it), a fresh sysfs (which belongs to the network namespace), and limits.
+const ROOTLESS: &str = include_str!("spec-rootless.json");
+
+impl Verb for Spec {
+    fn run(self, _: &Context) -> Result<i32> {
+        let text = if self.rootless { rootless(geteuid(), getegid()) } else { DEFAULT.to_owned() };
+        let path = self.bundle.join("config.json");
+        let mut options = OpenOptions::new();
+        let mut file =
+            options.write(true).create_new(true).open(&path).os("create", || path.display())?;
+        file.write_all(text.as_bytes()).os("write", || path.display())?;
+        Ok(0)
+    }
+}
+
+fn rootless(uid: Uid, gid: Gid) -> String {
+    ROOTLESS.replace("@UID@", &uid.to_string()).replace("@GID@", &gid.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, from_str, json};
+
+    use super::*;
+
+    #[test]
+    fn the_default_is_a_valid_spec() {
+        let spec: oci_spec::runtime::Spec = from_str(DEFAULT).unwrap();
+        assert_eq!(spec.version(), crate::oci::SPEC_VERSION);
+    }
+
+    #[test]
+    fn rootless_differs_only_where_it_must() {
+        let text = rootless(Uid::from_raw(1000), Gid::from_raw(100));
+        let _: oci_spec::runtime::Spec = from_str(&text).unwrap();
+
+        let mut expected: Value = from_str(DEFAULT).unwrap();
+        let linux = expected["linux"].as_object_mut().unwrap();
+        linux.remove("resources");
+        linux.insert("uidMappings".into(), json!([{"containerID": 0, "hostID": 1000, "size": 1}]));
+        linux.insert("gidMappings".into(), json!([{"containerID": 0, "hostID": 100, "size": 1}]));
+        let namespaces = linux["namespaces"].as_array_mut().unwrap();
+        namespaces.retain(|namespace| namespace["type"] != "network");
+        namespaces.push(json!({"type": "user"}));
+        for mount in expected["mounts"].as_array_mut().unwrap() {
+            if let Some(options) = mount.get_mut("options").and_then(Value::as_array_mut) {
+                options.retain(|option| option != "gid=5");
+            }
+            if mount["type"] == "sysfs" {
+                (mount["type"], mount["source"]) = ("none".into(), "/sys".into());
+                mount["options"].as_array_mut().unwrap().insert(0, "rbind".into());
+            }
+        }
+        assert_eq!(from_str::<Value>(&text).unwrap(), expected);
+    }
+}
