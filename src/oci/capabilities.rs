@@ -49,9 +49,14 @@ pub fn mask(set: &Capabilities) -> u64 {
 
 /// Every known name, in the order of their numbers.
 pub fn names() -> impl Iterator<Item = String> {
+    in_mask(u64::MAX)
+}
+
+/// The known names of a kernel's mask, in the order of their numbers.
+pub fn in_mask(mask: u64) -> impl Iterator<Item = String> {
     let mut all: Vec<Cap> = caps::all().into_iter().collect();
     all.sort_by_key(Cap::index);
-    all.into_iter().map(|cap| cap.to_string())
+    all.into_iter().filter(move |cap| mask & cap.bitmask() != 0).map(|cap| cap.to_string())
 }
 
 /// oci-spec's capability as the crate `caps` calls it.

@@ -8,6 +8,7 @@ pub mod namespaces;
 pub mod rlimits;
 pub mod sysctl;
 pub mod user;
+pub mod validate;
 
 use std::fmt;
 
