@@ -17,7 +17,8 @@
 //! make.rs      directories, cpuset inheritance, subtree_control
 //! apply.rs     writes settings; device_rules.rs, device_program.rs: devices
 //! join.rs      descriptors for the child        walk.rs  processes of a subtree, removal
-//! freezer.rs   kill.rs   stats.rs   oom.rs      what their names say
+//! stats.rs     the shape of `events --stats`; readings.rs: where the numbers come from
+//! freezer.rs   kill.rs   oom.rs   mounts.rs       what their names say
 //! ```
 
 mod apply;
@@ -31,8 +32,11 @@ mod kill;
 mod layout;
 mod make;
 mod mounts;
+mod oom;
 mod plan;
+mod readings;
 mod settings;
+mod stats;
 mod v1;
 mod v2;
 mod walk;
@@ -48,7 +52,9 @@ use self::freezer::Freezer;
 pub use self::join::{Join, Unified};
 use self::layout::{Hierarchy, Tree};
 pub use self::mounts::{CgroupMount, V1Mount};
+pub use self::oom::{OomEvent, OomWatch};
 use self::plan::{Plan, Scope};
+pub use self::stats::*;
 use crate::container::CgroupDriver;
 use crate::error::{Error, Result};
 
@@ -186,6 +192,31 @@ impl Cgroup {
             apply::settings(&dir, plan.settings_of(index))?;
         }
         Ok(())
+    }
+
+    /// What the cgroup has used so far, in the shape of `events --stats`.
+    ///
+    /// # Errors
+    /// [`Error::Os`] if the cgroup does not exist.
+    pub fn stats(&self) -> Result<Stats> {
+        readings::read(&self.hierarchies)
+    }
+
+    /// A descriptor that polls readable when the cgroup runs out of memory.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] without the memory controller; [`Error::Os`] if the cgroup does not
+    /// exist.
+    pub fn oom_watch(&self) -> Result<OomWatch> {
+        OomWatch::open(&self.hierarchies)
+    }
+
+    /// Number of processes of the cgroup that the OOM killer has killed so far.
+    ///
+    /// # Errors
+    /// As [`Cgroup::oom_watch`].
+    pub fn oom_killed(&self) -> Result<u64> {
+        oom::killed(&self.hierarchies)
     }
 
     /// Removes the container's directories and all below them; never those above.

@@ -1,10 +1,12 @@
 //! Real cgroups on this host. No test here stands in for the kernel.
 
+use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{OFlag, open, openat};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{Mode, mkdirat};
 
 use super::*;
@@ -189,4 +191,58 @@ fn sub_cgroups_stay_below_the_container() {
         let error = fixture.cgroup.sub(&[bad.to_owned()]).unwrap_err().to_string();
         assert!(error.starts_with("--cgroup "), "{error}");
     }
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn a_cpu_quota_is_kept_and_update_lifts_it() {
+    let mut fixture = Fixture::create(r#"{"cpu":{"quota":20000,"period":100000}}"#);
+    fixture.run("while :; do :; done");
+    let share = |cgroup: &Cgroup| {
+        let (start, before) = (Instant::now(), cgroup.stats().unwrap().cpu.usage.total);
+        std::thread::sleep(Duration::from_millis(1000));
+        let used = Duration::from_nanos(cgroup.stats().unwrap().cpu.usage.total - before);
+        used.as_secs_f64() / start.elapsed().as_secs_f64()
+    };
+    let held = share(&fixture.cgroup);
+    assert!((0.10..0.30).contains(&held), "{held}");
+    assert!(fixture.cgroup.stats().unwrap().cpu.throttling.throttled_periods > 0);
+
+    let update = serde_json::from_str(r#"{"cpu":{"quota":-1}}"#).unwrap();
+    fixture.cgroup.update(&update).unwrap();
+    let free = share(&fixture.cgroup);
+    assert!(free > held * 1.5, "{free} after {held}");
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn an_oom_kill_is_counted_and_wakes_the_watcher() {
+    let mut fixture = Fixture::create(r#"{"memory":{"limit":8388608,"swap":8388608}}"#);
+    let mut watch = fixture.cgroup.oom_watch().unwrap();
+    assert_eq!(watch.consume().unwrap(), OomEvent::Nothing);
+    assert_eq!(fixture.cgroup.oom_killed().unwrap(), 0);
+    fixture.run("x=0123456789; while :; do x=$x$x; done");
+    let mut fds = [PollFd::new(watch.as_fd(), PollFlags::POLLIN)];
+    assert_eq!(poll(&mut fds, PollTimeout::from(5000_u16)).unwrap(), 1);
+    assert_eq!(watch.consume().unwrap(), OomEvent::Oom);
+    fixture.wait_for("oom kill", |cgroup| cgroup.oom_killed().unwrap() == 1);
+    assert!(!fixture.children[0].wait().unwrap().success());
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn memory_limits_move_up_and_down_whatever_their_order() {
+    let fixture = Fixture::create(r#"{"memory":{"limit":20971520,"swap":20971520}}"#);
+    let limits = || {
+        let memory = fixture.cgroup.stats().unwrap().memory;
+        (memory.usage.limit, memory.swap.limit)
+    };
+    for bytes in [41_943_040_u64, 10_485_760] {
+        let json = serde_json::json!({"memory": {"limit": bytes, "swap": bytes}});
+        fixture.cgroup.update(&serde_json::from_value(json).unwrap()).unwrap();
+        assert_eq!(limits(), (bytes, bytes));
+    }
+    let unlimited = serde_json::from_str(r#"{"memory":{"limit":-1}}"#).unwrap();
+    fixture.cgroup.update(&unlimited).unwrap();
+    assert!(limits().0 > 1 << 60 && limits().1 > 1 << 60, "{:?}", limits());
 }
