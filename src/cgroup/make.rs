@@ -56,15 +56,26 @@ impl Made {
     }
 }
 
+/// Which controllers of the unified tree are turned on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Enable {
+    /// Pure v2: whatever there is, because what clients read (memory.current, memory.events,
+    /// pids.current, io.stat) exists only then.
+    All,
+    /// Hybrid: those that a limit needs. More would keep others from mounting them on v1.
+    Needed,
+}
+
 /// What the version of the hierarchy needs in the directories between root and leaf.
 pub(super) fn prepare<'a>(
     hierarchy: &Hierarchy,
     settings: impl Iterator<Item = &'a Setting> + Clone,
+    enable: Enable,
 ) -> Result<()> {
     match hierarchy.version() {
         Version::V1 if hierarchy.has_v1(Controller::Cpuset) => fill_cpuset(hierarchy, settings),
         Version::V1 => Ok(()),
-        Version::V2 => enable_controllers(hierarchy, settings),
+        Version::V2 => enable_controllers(hierarchy, settings, enable),
     }
 }
 
@@ -104,34 +115,35 @@ fn fill_cpuset<'a>(
     Ok(())
 }
 
-/// Turns on the controllers of the unified tree, top down, for every level above the leaf.
+/// Turns on controllers of the unified tree, top down, for every level above the leaf.
 ///
-/// Those that a limit needs must work. The others are turned on where that is possible, because
-/// what clients read (memory.current, memory.events, pids.current, io.stat) exists only then.
+/// Those that a limit needs must work; others are turned on where that is possible.
 fn enable_controllers<'a>(
     hierarchy: &Hierarchy,
     settings: impl Iterator<Item = &'a Setting> + Clone,
+    which: Enable,
 ) -> Result<()> {
-    let root = Dir::open(hierarchy.mount.clone())?;
-    let offered = root.read("cgroup.controllers")?;
-    if offered.trim().is_empty() {
-        return Ok(());
-    }
-    let leaf = hierarchy.dir();
-    let parent = leaf.parent().unwrap_or(&hierarchy.mount);
-    if missing(&offered, &Dir::open(parent.to_owned())?.read("cgroup.subtree_control")?).is_empty()
-    {
-        return Ok(());
-    }
     let needed =
         |name: &str| settings.clone().find(|setting| setting.controller.v2_name() == Some(name));
+    let wanted = |name: &&str| which == Enable::All || needed(name).is_some();
+    if which == Enable::Needed && settings.clone().next().is_none() {
+        return Ok(());
+    }
+    let offered = Dir::open(hierarchy.mount.clone())?.read("cgroup.controllers")?;
+    let leaf = hierarchy.dir();
+    let parent = Dir::open(leaf.parent().unwrap_or(&hierarchy.mount).to_owned())?;
+    let enabled = parent.read("cgroup.subtree_control")?;
+    if !missing(&offered, &enabled).iter().any(wanted) {
+        return Ok(());
+    }
     let mut levels: Vec<_> =
         leaf.ancestors().skip(1).take_while(|dir| dir.starts_with(&hierarchy.mount)).collect();
     levels.reverse();
     for level in levels {
         let dir = Dir::open(level.to_owned())?;
         let here = dir.read("cgroup.controllers")?;
-        let missing = missing(&here, &dir.read("cgroup.subtree_control")?);
+        let mut missing = missing(&here, &dir.read("cgroup.subtree_control")?);
+        missing.retain(wanted);
         enable(&dir, &missing, needed)?;
     }
     // A controller can be absent at a level because the one above does not delegate it.

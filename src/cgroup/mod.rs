@@ -51,6 +51,7 @@ use self::dir::Dir;
 use self::freezer::Freezer;
 pub use self::join::{Join, Unified};
 use self::layout::{Hierarchy, Tree};
+use self::make::{Enable, Made};
 pub use self::mounts::{CgroupMount, V1Mount};
 pub use self::oom::{OomEvent, OomWatch};
 use self::plan::{Plan, Scope};
@@ -104,11 +105,13 @@ impl Cgroup {
     /// refuses.
     pub fn create(&self, resources: Option<&LinuxResources>) -> Result<()> {
         let plan = Plan::new(&self.hierarchies, resources, Scope::Create)?;
-        let mut made = make::Made::default();
+        let pure_v2 = plan::is_pure_v2(&self.hierarchies);
+        let enable = if pure_v2 { Enable::All } else { Enable::Needed };
+        let mut made = Made::default();
         let result = self.hierarchies.iter().enumerate().try_for_each(|(index, hierarchy)| {
             let dir = hierarchy.dir();
             made.make(&dir)?;
-            make::prepare(hierarchy, plan.settings_of(index))?;
+            make::prepare(hierarchy, plan.settings_of(index), enable)?;
             if index_is_idle(&plan, index) {
                 return Ok(());
             }

@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -122,8 +123,8 @@ fn a_frozen_process_stands_still_and_dies_of_kill_all() {
 #[test]
 #[ignore = "needs root: run scripts/test"]
 fn a_fork_bomb_cannot_outrun_kill_all() {
-    let mut fixture = Fixture::create(r#"{"pids":{"limit":60}}"#);
-    fixture.run("f() { f & f & wait; }; f");
+    let mut fixture = Fixture::create(r#"{"pids":{"limit":500}}"#);
+    fixture.run("while :; do sleep 5 & done");
     fixture.wait_for("bomb", |cgroup| cgroup.processes().unwrap().len() > 40);
     fixture.cgroup.kill_all(libc::SIGKILL).unwrap();
     fixture.wait_for("killed", |cgroup| cgroup.processes().unwrap().is_empty());
@@ -245,4 +246,66 @@ fn memory_limits_move_up_and_down_whatever_their_order() {
     let unlimited = serde_json::from_str(r#"{"memory":{"limit":-1}}"#).unwrap();
     fixture.cgroup.update(&unlimited).unwrap();
     assert!(limits().0 > 1 << 60 && limits().1 > 1 << 60, "{:?}", limits());
+}
+
+/// Runs a test on the unified tree alone, as on a pure v2 host; on a hybrid one it has what the v1
+/// hierarchies left it. Controllers that are turned on in its root are turned off again: others
+/// may want to mount them on v1.
+fn on_unified(test: impl FnOnce(&mut Fixture)) {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock();
+    let mut fixture = Fixture::resolve();
+    fixture.cgroup.hierarchies.retain(|hierarchy| hierarchy.tree == Tree::Unified);
+    let Some(hierarchy) = fixture.cgroup.hierarchies.first() else { return };
+    let root = Dir::open(hierarchy.mount.clone()).unwrap();
+    let before = root.read("cgroup.subtree_control").unwrap();
+    test(&mut fixture);
+    drop(fixture);
+    let after = root.read("cgroup.subtree_control").unwrap();
+    for name in after.split_whitespace().filter(|name| !before.contains(name)) {
+        root.write("cgroup.subtree_control", &format!("-{name}")).unwrap();
+    }
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn the_unified_tree_refuses_devices_freezes_and_kills() {
+    on_unified(|fixture| {
+        let json = r#"{"devices":[{"allow":false,"access":"rwm"}]}"#;
+        let resources = serde_json::from_str(json).unwrap();
+        fixture.cgroup.create(Some(&resources)).unwrap();
+        fixture.cgroup.create(Some(&resources)).unwrap();
+        let (_, path) = fixture.cgroup.paths().next().unwrap();
+        let dir = Dir::open(path.clone()).unwrap();
+        let programs = crate::sys::bpf::device_programs(dir.fd()).unwrap();
+        assert_eq!(programs.len(), 1, "the second create replaces the program of the first");
+
+        fixture.run("echo > /dev/null && ! cat < /dev/kmsg");
+        assert!(fixture.children[0].wait().unwrap().success());
+
+        let pid = fixture.run("while :; do :; done");
+        fixture.cgroup.freeze().unwrap();
+        assert!(fixture.cgroup.is_frozen().unwrap());
+        assert_eq!(fixture.cgroup.processes().unwrap(), [pid.cast_signed()]);
+        fixture.cgroup.kill_all(libc::SIGKILL).unwrap();
+        fixture.wait_for("killed", |cgroup| cgroup.processes().unwrap().is_empty());
+    });
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn controllers_are_enabled_down_to_a_nested_cgroup() {
+    on_unified(|fixture| {
+        let hierarchy = &mut fixture.cgroup.hierarchies[0];
+        let offered = std::fs::read_to_string(hierarchy.mount.join("cgroup.controllers")).unwrap();
+        let top = hierarchy.dir();
+        hierarchy.path = hierarchy.path.join("a/b");
+        fixture.cgroup.create(None).unwrap();
+        let leaf = fixture.cgroup.paths().next().unwrap().1;
+        let enabled = std::fs::read_to_string(leaf.join("cgroup.controllers")).unwrap();
+        assert_eq!(enabled, offered);
+        fixture.cgroup.delete().unwrap();
+        assert!(top.join("a").exists(), "parents stay");
+        walk::remove(&top).unwrap();
+    });
 }
