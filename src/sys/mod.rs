@@ -3,14 +3,15 @@
 //! What `nix` already wraps safely is called directly by the layers above; here is the rest.
 #![allow(unsafe_code, reason = "the wrappers around system calls; everything above them is safe")]
 
+pub mod bpf;
 pub mod fd;
 pub mod mount;
 pub mod net;
 pub mod path;
 pub mod process;
 pub mod sched;
+pub mod seccomp;
 pub mod self_exe;
+pub mod signal;
 pub mod socket;
 pub mod tty;
-pub mod seccomp;
-pub mod signal;
