@@ -139,3 +139,30 @@ pub struct ExecOptions {
     /// `--no-subreaper`.
     pub no_subreaper: bool,
 }
+
+/// Whom `kill` signals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KillTarget {
+    /// The container's init process.
+    Init,
+    /// `--all`: every process of the container; a stopped container is then no error.
+    All,
+}
+
+/// How `delete` treats a container that is not stopped, or not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Force {
+    /// Both are errors.
+    No,
+    /// `--force`: kill it first; nothing to delete is success.
+    Yes,
+}
+
+/// What `events` reports.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// Once per interval.
+    Stats(serde_json::Value),
+    /// A process of the container was killed for its memory use.
+    Oom,
+}

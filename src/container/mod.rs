@@ -1,10 +1,26 @@
 //! A container: a directory under the state root, a cgroup, and an init process.
 //!
-//! Each verb is one function here; the command line (and, one day, other front ends) only turns
-//! its arguments into these calls. Nothing here prints.
+//! Each verb is one function of [`Runtime`]; the command line (and, one day, other front ends)
+//! only turns its arguments into these calls. Nothing here prints.
 
 mod api;
-mod verbs_stub;
+mod create;
+mod delete;
+mod exec;
+mod foreground;
+mod hooks;
+mod id;
+mod id_map;
+mod kill;
+mod pid_file;
+mod prepare;
+mod run;
+mod seccomp_agent;
+mod start;
+mod state;
+mod store;
+mod update;
 
 pub use api::*;
-pub use verbs_stub::*;
+pub use id::ContainerId;
+pub use state::{StateReport, Status};

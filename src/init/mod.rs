@@ -1,1 +1,236 @@
-//! The child's side of `create` and `exec`, from clone to `execve`.
+//! The child's side of `create`, `run` and `exec`, from clone to `execve`.
+//!
+//! Init is a clone of carob itself: it has the [`Plan`] in its memory and executes nothing until
+//! the container's own program. It ends by `execve` or by `exit_now`, and never returns.
+
+mod affinity;
+mod cgroup_mount;
+mod copy_up;
+mod credentials;
+mod devices;
+mod execute;
+mod gate;
+mod hooks;
+mod mounts;
+mod namespaces;
+mod paths;
+mod rootfs;
+mod stage1;
+pub mod sync;
+mod terminal;
+
+use std::os::fd::OwnedFd;
+
+use crate::cgroup::{Join, Unified};
+use crate::error::{Error, Result};
+use crate::oci::plan::{Plan, ProcessPlan};
+use crate::seccomp::Filter;
+use crate::sys::path::Rootfs;
+use crate::sys::process;
+use sync::{End, FromChild};
+
+pub use gate::Gate;
+pub use hooks::{Hook, run_hook};
+pub use namespaces::ExistingNamespaces;
+pub use stage1::{clone_flags as stage1_flags, needed as needs_stage1};
+
+/// What a new container's init starts with.
+#[derive(Debug)]
+pub struct Init<'a> {
+    /// What to build.
+    pub plan: &'a Plan,
+    /// What is shared with `exec`.
+    pub task: Task<'a>,
+    /// `--no-pivot`.
+    pub move_root: bool,
+    /// Unless `--no-new-keyring`: the name of the session keyring.
+    pub keyring: Option<std::ffi::CString>,
+    /// The cgroup paths for a mount of type `cgroup`.
+    pub cgroup: &'a crate::cgroup::Cgroup,
+    /// For each mount of the Plan, the user namespace that its ids are mapped through.
+    pub mount_id_maps: Vec<Option<OwnedFd>>,
+    /// The new root, once it is mounted.
+    pub rootfs: Option<Rootfs>,
+}
+
+/// What every process that enters a container needs, the first one or a later one.
+#[derive(Debug)]
+pub struct Task<'a> {
+    /// The process to become.
+    pub process: &'a ProcessPlan,
+    /// The compiled filter.
+    pub seccomp: Option<&'a Filter>,
+    /// Cgroups to enter, and whether the clone is in the unified tree already.
+    pub cgroups: Option<(Join, Unified)>,
+    /// To the parent.
+    pub parent: End,
+    /// What holds the process back until it is to start.
+    pub gate: Gate,
+    /// Connected console socket; without one the master goes to the parent.
+    pub console: Option<OwnedFd>,
+    /// How many descriptors from 3 on belong to the container.
+    pub kept_fds: u32,
+    /// Program found by the lookup step.
+    pub program: Option<std::ffi::CString>,
+    /// `HOME` to add, from the container's passwd file.
+    pub home: Option<std::ffi::CString>,
+    /// Open `/proc/self/attr/*` files of the host's procfs, for labels written at the end.
+    pub labels: credentials::Labels,
+    /// Caller's umask, in force again for the program.
+    pub umask: nix::sys::stat::Mode,
+}
+
+impl<'a> Task<'a> {
+    /// A task that has met nothing of the host or the container yet.
+    #[must_use]
+    pub fn new(
+        process: &'a ProcessPlan,
+        seccomp: Option<&'a Filter>,
+        parent: End,
+        gate: Gate,
+    ) -> Self {
+        Self {
+            process,
+            seccomp,
+            cgroups: None,
+            parent,
+            gate,
+            console: None,
+            kept_fds: 0,
+            program: None,
+            home: None,
+            labels: credentials::Labels::default(),
+            umask: nix::sys::stat::Mode::empty(),
+        }
+    }
+
+    /// The cgroups to enter, and whether the clone is in the unified tree already.
+    #[must_use]
+    pub fn with_cgroups(self, cgroups: Join, unified: Unified) -> Self {
+        Self { cgroups: Some((cgroups, unified)), ..self }
+    }
+
+    /// The connected console socket and the descriptors to keep.
+    #[must_use]
+    pub fn with_streams(self, console: Option<OwnedFd>, kept_fds: u32) -> Self {
+        Self { console, kept_fds, ..self }
+    }
+}
+
+/// One step: its name is what the user reads when it fails.
+struct Step<T> {
+    name: &'static str,
+    run: fn(&mut T) -> Result<()>,
+}
+
+/// A new container. Order is the security argument: read it top to bottom.
+fn steps<'a>() -> [Step<Init<'a>>; 22] {
+    [
+        Step { name: "session", run: |i| namespaces::new_session(&mut i.task) },
+        Step { name: "namespaces", run: namespaces::enter },
+        Step { name: "cgroup", run: namespaces::join_cgroups }, // before the cgroup namespace
+        Step { name: "time namespace", run: namespaces::time },
+        Step { name: "keyring", run: namespaces::keyring },
+        Step { name: "rootfs", run: rootfs::mount }, // from here on a mount tree of our own
+        Step { name: "mounts", run: mounts::apply }, // host paths still visible
+        Step { name: "devices", run: devices::apply },
+        Step { name: "hooks", run: hooks::before_pivot },
+        Step { name: "sysctl", run: namespaces::sysctls }, // through the host's procfs
+        Step { name: "labels", run: |i| credentials::open_labels(&mut i.task) }, // as above
+        Step { name: "hostname", run: namespaces::names },
+        Step { name: "terminal", run: terminal::for_init },
+        Step { name: "cwd", run: rootfs::make_cwd },
+        Step { name: "readonlyPaths", run: paths::make_read_only },
+        Step { name: "maskedPaths", run: paths::mask },
+        Step { name: "read-only root", run: rootfs::make_read_only },
+        Step { name: "pivot_root", run: rootfs::switch }, // host paths gone from here on
+        Step { name: "scheduling", run: |i| affinity::apply(&i.task) }, // needs privileges
+        Step { name: "personality", run: namespaces::personality },
+        Step { name: "credentials", run: |i| credentials::apply(&mut i.task) },
+        Step { name: "exec", run: |i| execute::look_up(&mut i.task) }, // as the final user
+    ]
+}
+
+/// A process that joins a running container.
+fn exec_steps<'a>() -> [Step<Exec<'a>>; 8] {
+    [
+        Step { name: "session", run: |e| namespaces::new_session(&mut e.task) },
+        Step { name: "cgroup", run: |e| namespaces::join_cgroups_of(&mut e.task) },
+        Step { name: "labels", run: |e| credentials::open_labels(&mut e.task) },
+        Step { name: "namespaces", run: |e| e.namespaces.enter() },
+        Step { name: "terminal", run: |e| terminal::for_exec(&mut e.task) },
+        Step { name: "scheduling", run: |e| affinity::apply(&e.task) },
+        Step { name: "credentials", run: |e| credentials::apply(&mut e.task) },
+        Step { name: "exec", run: |e| execute::look_up(&mut e.task) },
+    ]
+}
+
+/// What `exec` starts with.
+#[derive(Debug)]
+pub struct Exec<'a> {
+    /// The container's namespaces.
+    pub namespaces: ExistingNamespaces,
+    /// The process.
+    pub task: Task<'a>,
+}
+
+/// Builds the container around this process and becomes its program. Call it in the cloned child.
+pub fn run(mut init: Init) -> ! {
+    let done = enter_stage(&mut init).and_then(|()| drive(steps(), &mut init));
+    let plan = init.plan;
+    finish(&mut init.task, done, |state| hooks::start_container(&plan.hooks, state))
+}
+
+/// Joins the container and becomes the program. Call it in the cloned child.
+pub fn run_exec(mut exec: Exec) -> ! {
+    let done = drive(exec_steps(), &mut exec);
+    finish(&mut exec.task, done, |_state| Ok(()))
+}
+
+/// With a user namespace that is joined, or made among joined ones, this process is only stage 1.
+fn enter_stage(init: &mut Init) -> Result<()> {
+    if needs_stage1(&init.plan.namespaces) {
+        stage1::run(init).map_err(|e| named("namespaces", &e))?;
+    }
+    Ok(())
+}
+
+fn drive<T, const N: usize>(steps: [Step<T>; N], subject: &mut T) -> Result<()> {
+    for step in steps {
+        (step.run)(subject).map_err(|e| named(step.name, &e))?;
+    }
+    Ok(())
+}
+
+fn named(step: &str, error: &Error) -> Error {
+    match error {
+        Error::Init { .. } => Error::Init { step: step.into(), cause: error.to_string() },
+        other => Error::Init { step: step.into(), cause: other.to_string() },
+    }
+}
+
+/// The last stretch: say that all is ready, wait for the start, execute. Failures go to whoever
+/// waits: the creator until the gate has opened, then the starter.
+fn finish(
+    task: &mut Task,
+    done: Result<()>,
+    before_execute: impl FnOnce(&[u8]) -> Result<()>,
+) -> ! {
+    let opened = done
+        .and_then(|()| task.parent.tell_parent(&FromChild::Ready))
+        .and_then(|()| gate::wait(task).map_err(|e| named("start", &e)));
+    let error = match opened {
+        Err(error) => error,
+        Ok(state) => match before_execute(&state).map_err(|e| named("hooks", &e)) {
+            Err(error) => error,
+            Ok(()) => execute::execute(task),
+        },
+    };
+    let (step, cause) = match error {
+        Error::Init { step, cause } => (step, cause),
+        other => ("exec".to_owned(), other.to_string()),
+    };
+    // Nobody to tell when the parent is dead; the exit status remains.
+    let _told = task.parent.tell_parent(&FromChild::Failed { step, cause });
+    process::exit_now(1)
+}

@@ -5,6 +5,7 @@ pub mod load;
 mod mend;
 pub mod mount_opts;
 pub mod namespaces;
+pub mod plan;
 pub mod rlimits;
 pub mod sysctl;
 pub mod user;

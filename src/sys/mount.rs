@@ -88,9 +88,8 @@ pub fn attach(mount: impl AsFd, destination: impl AsFd) -> nix::Result<()> {
     let (from, to) = (mount.as_fd().as_raw_fd(), destination.as_fd().as_raw_fd());
     let flags = libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_EMPTY_PATH;
     // SAFETY: both paths are empty C strings with static lifetime; the rest is by value.
-    let ret = unsafe {
-        libc::syscall(libc::SYS_move_mount, from, c"".as_ptr(), to, c"".as_ptr(), flags)
-    };
+    let ret =
+        unsafe { libc::syscall(libc::SYS_move_mount, from, c"".as_ptr(), to, c"".as_ptr(), flags) };
     Errno::result(ret).map(drop)
 }
 
@@ -214,8 +213,7 @@ pub fn create(fs: &NewFileSystem) -> Result<OwnedFd, Refused> {
     // SAFETY: `kind` is a valid C string for the call.
     let ret = unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), libc::FSOPEN_CLOEXEC) };
     let context = owned(ret)?;
-    configure(&context, fs)
-        .map_err(|errno| Refused { errno, explanation: explanation(&context) })
+    configure(&context, fs).map_err(|errno| Refused { errno, explanation: explanation(&context) })
 }
 
 fn configure(context: &OwnedFd, fs: &NewFileSystem) -> nix::Result<OwnedFd> {

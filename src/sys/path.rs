@@ -97,7 +97,8 @@ impl Rootfs {
     /// [`Error::Os`] naming the path in the rootfs.
     pub fn make_dirs(&self, path: &Path) -> Result<OwnedFd> {
         let permissions = std::fs::Permissions::from_mode(0o755);
-        let handle = self.walker().mkdir_all(path, &permissions).map_err(|e| refused("mkdir", path, &e))?;
+        let handle =
+            self.walker().mkdir_all(path, &permissions).map_err(|e| refused("mkdir", path, &e))?;
         Ok(handle.into())
     }
 

@@ -12,6 +12,9 @@ use super::fd::owned;
 /// A namespace flag that `nix` does not have. Source: time_namespaces(7).
 pub const CLONE_NEWTIME: CloneFlags = CloneFlags::from_bits_retain(libc::CLONE_NEWTIME);
 
+/// Too wide for the type that libc gives it. Source: clone(2).
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
 /// A child of this process, held so that its pid cannot come to mean another process.
 #[derive(Debug)]
 pub struct Child {
@@ -76,7 +79,7 @@ pub fn clone3(flags: CloneFlags, target: &CloneTarget) -> nix::Result<Cloned> {
         args.flags |= u64::from(libc::CLONE_PARENT.cast_unsigned());
     }
     if let Some(cgroup) = target.cgroup {
-        args.flags |= libc::CLONE_INTO_CGROUP.cast_unsigned() as u64;
+        args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = u64::from(cgroup.as_raw_fd().cast_unsigned());
     }
     // SAFETY: `args` is a valid clone_args of the size given and outlives the call; `pidfd` is
@@ -165,12 +168,29 @@ pub fn wait(pidfd: impl AsFd) -> nix::Result<Exit> {
     Ok(if info.si_code == libc::CLD_EXITED { Exit::Status(status) } else { Exit::Signal(status) })
 }
 
-/// Reaps every child that has exited, without waiting: what a subreaper owes to orphans.
-pub fn reap_orphans() {
-    use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-    while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
-        if matches!(status, WaitStatus::StillAlive) {
-            return;
+/// Our standard input.
+pub const STDIN: BorrowedFd<'static> = standard(0);
+/// Our standard output.
+pub const STDOUT: BorrowedFd<'static> = standard(1);
+
+const fn standard(number: RawFd) -> BorrowedFd<'static> {
+    // SAFETY: the standard streams are never closed by carob, only replaced (dup2).
+    unsafe { BorrowedFd::borrow_raw(number) }
+}
+
+/// Reaps children that have exited, but for `spared`, whose status somebody else wants: what a
+/// subreaper owes to orphans. Does not wait.
+pub fn reap_others(spared: Pid) {
+    use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
+    let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    loop {
+        let Ok(status) = waitid(Id::All, look) else { return };
+        match status.pid() {
+            // The spared one hides those behind it; they come with a later SIGCHLD, or go with us.
+            Some(pid) if pid != spared && status != WaitStatus::StillAlive => {
+                let _reaped = waitpid(pid, Some(WaitPidFlag::WNOHANG));
+            }
+            _ => return,
         }
     }
 }
@@ -232,9 +252,7 @@ pub fn prctl(op: Prctl) -> nix::Result<()> {
         Prctl::RaiseAmbient(cap) => {
             (libc::PR_CAP_AMBIENT, ambient(libc::PR_CAP_AMBIENT_RAISE), libc::c_ulong::from(cap))
         }
-        Prctl::ClearAmbient => {
-            (libc::PR_CAP_AMBIENT, ambient(libc::PR_CAP_AMBIENT_CLEAR_ALL), 0)
-        }
+        Prctl::ClearAmbient => (libc::PR_CAP_AMBIENT, ambient(libc::PR_CAP_AMBIENT_CLEAR_ALL), 0),
     };
     // SAFETY: these options take integers only; unused arguments are zero as they require.
     let ret = unsafe { libc::prctl(option, arg2, arg3, 0 as libc::c_ulong, 0 as libc::c_ulong) };
@@ -294,9 +312,8 @@ pub fn reset_signals() {
 pub fn prlimit(pid: Pid, resource: u32, soft: u64, hard: u64) -> nix::Result<()> {
     let limit = libc::rlimit64 { rlim_cur: soft, rlim_max: hard };
     // SAFETY: `limit` outlives the call; the old limit is not asked for.
-    let ret = unsafe {
-        libc::syscall(libc::SYS_prlimit64, pid.as_raw(), resource, &raw const limit, 0)
-    };
+    let ret =
+        unsafe { libc::syscall(libc::SYS_prlimit64, pid.as_raw(), resource, &raw const limit, 0) };
     Errno::result(ret).map(drop)
 }
 
@@ -355,4 +372,64 @@ pub fn set_domain_name(name: &str) -> nix::Result<()> {
     // SAFETY: pointer and length describe one live string.
     let ret = unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) };
     Errno::result(ret).map(drop)
+}
+
+/// What `/proc/<pid>/stat` says that is needed to recognise a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stat {
+    /// The letter of its state, `Z` for a zombie.
+    pub state: char,
+    /// When it started, in clock ticks after boot.
+    pub start_time: u64,
+}
+
+impl Stat {
+    /// Neither a zombie nor dead.
+    #[must_use]
+    pub fn is_alive(self) -> bool {
+        !matches!(self.state, 'Z' | 'X' | 'x')
+    }
+
+    /// The second field is the program's name and may hold anything, parentheses included.
+    fn parse(text: &str) -> Option<Self> {
+        let (_name, rest) = text.rsplit_once(')')?;
+        let mut fields = rest.split_ascii_whitespace();
+        let state = fields.next()?.chars().next()?;
+        let start_time = fields.nth(18)?.parse().ok()?;
+        Some(Self { state, start_time })
+    }
+}
+
+/// Looks at a process; `None` if it is gone. Source: proc_pid_stat(5).
+#[must_use]
+pub fn stat(pid: Pid) -> Option<Stat> {
+    Stat::parse(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// The pid behind a pidfd, as `/proc` numbers it. Source: pidfd_open(2), fdinfo.
+///
+/// # Errors
+/// `ESRCH` if the process is gone.
+pub fn pid_of(pidfd: impl AsFd) -> nix::Result<Pid> {
+    let path = format!("/proc/self/fdinfo/{}", pidfd.as_fd().as_raw_fd());
+    let info = std::fs::read_to_string(path).or(Err(Errno::ESRCH))?;
+    let line = info.lines().find_map(|line| line.strip_prefix("Pid:"));
+    match line.and_then(|pid| pid.trim().parse().ok()) {
+        Some(pid) if pid > 0 => Ok(Pid::from_raw(pid)),
+        _ => Err(Errno::ESRCH),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_cannot_forge_its_stat_line_by_its_name() {
+        let rest = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20";
+        let stat = Stat::parse(&format!("42 (a) Z 1 (b) {rest}")).unwrap();
+        assert_eq!(stat, Stat { state: 'S', start_time: 4711 });
+        assert!(Stat::parse("42 (a").is_none());
+        assert!(Stat::parse("42 (a) S 1").is_none());
+    }
 }

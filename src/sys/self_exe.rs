@@ -30,8 +30,8 @@ const SELF_EXE: &str = "/proc/self/exe";
 /// # Errors
 /// [`crate::error::Error::Os`] if neither a read-only mount nor a sealed copy could be made.
 pub fn protect() -> Result<()> {
-    let exe = open(SELF_EXE, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())
-        .os("open", || SELF_EXE)?;
+    let exe =
+        open(SELF_EXE, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).os("open", || SELF_EXE)?;
     if is_protected(&exe)? {
         return Ok(());
     }

@@ -26,8 +26,7 @@ pub fn message_pair() -> nix::Result<(OwnedFd, OwnedFd)> {
 /// # Errors
 /// `EADDRINUSE` if the name exists; errors of bind(2).
 pub fn listen_in(dir: impl AsFd, name: &str) -> nix::Result<OwnedFd> {
-    let fd =
-        socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
+    let fd = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
     bind(fd.as_raw_fd(), &address_in(dir, name)?)?;
     listen(&fd, Backlog::new(1)?)?;
     Ok(fd)
@@ -38,8 +37,7 @@ pub fn listen_in(dir: impl AsFd, name: &str) -> nix::Result<OwnedFd> {
 /// # Errors
 /// `ECONNREFUSED` if nobody listens any more, `ENOENT` if the name is gone.
 pub fn connect_in(dir: impl AsFd, name: &str) -> nix::Result<OwnedFd> {
-    let fd =
-        socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
+    let fd = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
     connect(fd.as_raw_fd(), &address_in(dir, name)?)?;
     Ok(fd)
 }

@@ -37,8 +37,7 @@ pub fn open_slave(master: impl AsFd) -> nix::Result<OwnedFd> {
 pub fn slave_number(master: impl AsFd) -> nix::Result<u32> {
     let mut number: libc::c_uint = 0;
     // SAFETY: TIOCGPTN writes one unsigned int, which outlives the call.
-    let ret =
-        unsafe { libc::ioctl(master.as_fd().as_raw_fd(), libc::TIOCGPTN, &raw mut number) };
+    let ret = unsafe { libc::ioctl(master.as_fd().as_raw_fd(), libc::TIOCGPTN, &raw mut number) };
     Errno::result(ret)?;
     Ok(number)
 }
@@ -60,8 +59,7 @@ pub fn make_controlling(terminal: impl AsFd) -> nix::Result<()> {
 pub fn window_size(terminal: impl AsFd) -> nix::Result<WindowSize> {
     let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: TIOCGWINSZ writes one winsize, which outlives the call.
-    let ret =
-        unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
+    let ret = unsafe { libc::ioctl(terminal.as_fd().as_raw_fd(), libc::TIOCGWINSZ, &raw mut size) };
     Errno::result(ret)?;
     Ok(WindowSize { rows: size.ws_row, columns: size.ws_col })
 }

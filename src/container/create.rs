@@ -1,0 +1,325 @@
+//! The parent's side of `create` and `run`: claim, clone, handshake, and the way back from each.
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use nix::sched::{CloneFlags, setns};
+use nix::unistd::Pid;
+use oci_spec::runtime::LinuxNamespaceType as Kind;
+
+use super::prepare::Prepared;
+use super::state::{Container, State, Status};
+use super::store::{ContainerDir, Lock, START_SOCKET};
+use super::{CreateOptions, Runtime, hooks, pid_file};
+use crate::cgroup::Unified;
+use crate::error::{Error, OsContext, Result};
+use crate::init::sync::{self, End, FromChild, ToChild};
+use crate::init::{Gate, Hook, Init, Task, stage1_flags};
+use crate::oci::plan::{ProcessPlan, id_map_text};
+use crate::sys::process::{self, Child, CloneTarget, Cloned, Prctl};
+use crate::sys::{fd, self_exe, socket};
+
+/// Who will start init.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Starter {
+    /// A later `start`.
+    Later,
+    /// This process: `run`.
+    Now,
+}
+
+/// A container whose init waits to be started.
+#[derive(Debug)]
+pub(super) struct Created {
+    pub(super) container: Container,
+    pub(super) child: Child,
+    /// To init.
+    pub(super) end: End,
+    /// Master of the terminal, when there is no console socket.
+    pub(super) console: Option<OwnedFd>,
+    pub(super) lock: Lock,
+}
+
+impl Runtime {
+    /// Makes a container; its program waits for `start`.
+    ///
+    /// # Errors
+    /// What is wrong with the configuration, or the step that the kernel refused. Nothing is left
+    /// behind then.
+    pub fn create(&self, options: &CreateOptions) -> Result<()> {
+        self_exe::protect()?;
+        let prepared = Prepared::new(self, options)?;
+        let terminal = prepared.plan.process.terminal.is_some();
+        match (&options.console_socket, terminal) {
+            (None, true) => {
+                return Err(Error::Invalid(
+                    "cannot allocate tty if carob will detach without setting console socket"
+                        .into(),
+                ));
+            }
+            (Some(_), false) => {
+                return Err(Error::Invalid(
+                    "cannot use console socket if carob will not detach or allocate tty".into(),
+                ));
+            }
+            _ => {}
+        }
+        self.build(&prepared, Starter::Later).map(drop)
+    }
+
+    /// Makes everything up to the point where init waits. On failure all of it goes again.
+    pub(super) fn build(&self, prepared: &Prepared, starter: Starter) -> Result<Created> {
+        process::prctl(Prctl::Dumpable(false)).os("prctl", || "PR_SET_DUMPABLE")?;
+        let (dir, lock) = self.claim(&prepared.id)?;
+        let mut container = Container { dir, state: prepared.first_state() };
+        let mut child = None;
+        let built = assemble(prepared, starter, &mut container, &mut child);
+        match (built, child) {
+            (Ok((end, console)), Some(child)) => {
+                Ok(Created { container, child, end, console, lock })
+            }
+            (Err(error), child) => {
+                abandon(prepared, &container, child);
+                Err(error)
+            }
+            (Ok(_), None) => Err(Error::Invalid("no init was made".into())),
+        }
+    }
+}
+
+/// The steps of [`Runtime::build`]. `child` is set as soon as there is one.
+fn assemble(
+    prepared: &Prepared,
+    starter: Starter,
+    container: &mut Container,
+    child: &mut Option<Child>,
+) -> Result<(End, Option<OwnedFd>)> {
+    let dir = &container.dir;
+    dir.write_state(&container.state)?;
+    dir.write_config(&prepared.raw)?;
+    prepared.cgroup.create(prepared.resources())?;
+    let end = clone_init(prepared, starter, dir, child)?;
+    let console = converse(prepared, &end, child, &container.state)?;
+    let Some(child) = child else { return Err(Error::Invalid("no init was made".into())) };
+    limit(child.pid, &prepared.plan.process)?;
+    let state = &mut container.state;
+    state.pid = child.pid.as_raw();
+    state.start_time = process::stat(child.pid).map_or(0, |stat| stat.start_time);
+    container.dir.write_state(state)?;
+    if let Some(path) = &prepared.streams.pidfd_socket {
+        send_pidfd(path, child)?;
+    }
+    if let Some(path) = &prepared.streams.pid_file {
+        pid_file::write(path, child.pid)?;
+    }
+    Ok((end, console))
+}
+
+/// Clones the process that becomes init, or the stage that clones it.
+fn clone_init(
+    prepared: &Prepared,
+    starter: Starter,
+    dir: &ContainerDir,
+    child: &mut Option<Child>,
+) -> Result<End> {
+    let plan = &prepared.plan;
+    let gate = match starter {
+        Starter::Now => Gate::Parent,
+        Starter::Later => {
+            let name = || dir.path.join(START_SOCKET).display().to_string();
+            Gate::Socket(Some(socket::listen_in(dir.fd(), START_SOCKET).os("listen on", name)?))
+        }
+    };
+    let console = prepared.streams.console_socket.as_deref().map(connect_console).transpose()?;
+    let mount_id_maps = prepared.mount_id_maps()?;
+    let cgroups = prepared.cgroup.join()?;
+    let (ours, theirs) = sync::pair()?;
+    let flags =
+        if prepared.is_direct() { stage1_flags(&plan.namespaces) } else { CloneFlags::empty() };
+    fd::cloexec_from(3 + prepared.streams.kept_fds)
+        .os("close_range", || "inherited descriptors")?;
+    let pid_namespace = PidNamespace::enter(plan.namespaces.joined(Kind::Pid))?;
+    let target = CloneTarget { sibling: false, cgroup: cgroups.unified() };
+    let (cloned, unified) = match process::clone3(flags, &target) {
+        Ok(cloned) => (cloned, Unified::Cloned),
+        // A cgroup that takes no process this way, or a kernel before 5.7.
+        Err(_) if target.cgroup.is_some() => {
+            let cloned = process::clone3(flags, &CloneTarget::default());
+            (cloned.os("clone3", || format!("init with {flags:?}"))?, Unified::Enter)
+        }
+        Err(errno) => return Err(errno).os("clone3", || format!("init with {flags:?}")),
+    };
+    match cloned {
+        Cloned::Parent(made) => {
+            *child = Some(made);
+            drop(theirs);
+            pid_namespace.leave()?;
+            Ok(ours)
+        }
+        Cloned::Child => {
+            drop(ours);
+            crate::init::run(Init {
+                plan,
+                task: Task::new(&plan.process, prepared.seccomp.as_ref(), theirs, gate)
+                    .with_cgroups(cgroups, unified)
+                    .with_streams(console, prepared.streams.kept_fds),
+                move_root: prepared.move_root,
+                keyring: prepared.keyring_name(),
+                cgroup: &prepared.cgroup,
+                mount_id_maps,
+                rootfs: None,
+            })
+        }
+    }
+}
+
+/// This process's children go to another pid namespace while this is held.
+#[derive(Debug)]
+pub(super) struct PidNamespace {
+    own: Option<OwnedFd>,
+}
+
+impl PidNamespace {
+    /// Joins by path; without one nothing changes.
+    pub(super) fn enter(path: Option<&Path>) -> Result<Self> {
+        let Some(path) = path else { return Ok(Self { own: None }) };
+        let open = |path: &Path| fs::File::open(path).os("open", || path.display());
+        let (own, theirs) = (open(Path::new("/proc/self/ns/pid"))?, open(path)?);
+        setns(&theirs, CloneFlags::CLONE_NEWPID).os("setns", || path.display())?;
+        Ok(Self { own: Some(own.into()) })
+    }
+
+    /// Goes back, for hooks and whatever else carob starts.
+    pub(super) fn leave(self) -> Result<()> {
+        let Some(own) = self.own else { return Ok(()) };
+        setns(&own, CloneFlags::CLONE_NEWPID).os("setns", || "carob's own pid namespace")
+    }
+}
+
+pub(super) fn connect_console(path: &Path) -> Result<OwnedFd> {
+    socket::connect_stream(path).os("connect to console socket", || path.display())
+}
+
+/// The parent's half of the diagram in `init::sync`, up to `Ready`.
+fn converse(
+    prepared: &Prepared,
+    end: &End,
+    child: &mut Option<Child>,
+    state: &State,
+) -> Result<Option<OwnedFd>> {
+    let new_user = prepared.plan.namespaces.is_new(CloneFlags::CLONE_NEWUSER);
+    if let (Some(init), true, true) = (&child, new_user, prepared.is_direct()) {
+        write_id_maps(prepared, init.pid)?;
+        end.tell_child(&ToChild::IdMapped)?;
+    }
+    let mut console = None;
+    loop {
+        match end.hear_child()? {
+            FromChild::Sibling(pidfd) => {
+                let pid = process::pid_of(&pidfd).os("find the pid of", || "init")?;
+                let stage1 = child.replace(Child { pid, pidfd });
+                if let Some(stage1) = stage1 {
+                    process::wait(&stage1.pidfd).os("wait for", || "stage 1")?;
+                }
+                if new_user {
+                    write_id_maps(prepared, pid)?;
+                    end.tell_child(&ToChild::IdMapped)?;
+                }
+            }
+            FromChild::RunHooks => {
+                let pid = child.as_ref().map_or(0, |child| child.pid.as_raw());
+                let state = State { pid, ..state.clone() }.oci_state(Status::Creating);
+                for kind in [Hook::Prestart, Hook::CreateRuntime] {
+                    hooks::run_all(kind, &prepared.plan.hooks, &state)?;
+                }
+                end.tell_child(&ToChild::HooksDone(state))?;
+            }
+            FromChild::Console(master) => console = Some(master),
+            FromChild::Ready => return Ok(console),
+            FromChild::Listener(number) => {
+                let Some(child) = child else { continue };
+                hand_listener_on(prepared, state, child, number)?;
+                end.tell_child(&ToChild::ListenerTaken)?;
+            }
+            FromChild::Failed { step, cause } => return Err(Error::Init { step, cause }),
+            FromChild::Gone => return Err(died(child.as_ref())),
+        }
+    }
+}
+
+/// Init has gone without a word: say how.
+fn died(child: Option<&Child>) -> Error {
+    let how = child.and_then(|child| process::wait(&child.pidfd).ok());
+    let cause = match how {
+        Some(process::Exit::Signal(9)) => {
+            "was killed before the program ran; a memory limit that is too small does that"
+                .to_owned()
+        }
+        Some(process::Exit::Signal(signal)) => format!("was killed by signal {signal}"),
+        Some(process::Exit::Status(status)) => format!("exited with status {status}"),
+        None => "died".to_owned(),
+    };
+    Error::Init { step: "container init".into(), cause }
+}
+
+fn write_id_maps(prepared: &Prepared, pid: Pid) -> Result<()> {
+    let maps = &prepared.plan.id_maps;
+    fd::write_file(format!("/proc/{pid}/uid_map"), id_map_text(&maps.uids))?;
+    fd::write_file(format!("/proc/{pid}/gid_map"), id_map_text(&maps.gids))
+}
+
+fn hand_listener_on(prepared: &Prepared, state: &State, child: &Child, number: i32) -> Result<()> {
+    let Some(listener) = prepared.seccomp.as_ref().and_then(|filter| filter.listener.as_ref())
+    else {
+        return Ok(());
+    };
+    let state = State { pid: child.pid.as_raw(), ..state.clone() };
+    super::seccomp_agent::hand_over(listener, &state, Status::Creating, &child.pidfd, number)
+}
+
+/// What only carob may set: in a user namespace init has not the right to.
+pub(super) fn limit(pid: Pid, process: &ProcessPlan) -> Result<()> {
+    for limit in &process.rlimits {
+        process::prlimit(pid, limit.resource, limit.soft, limit.hard).os("set rlimit", || {
+            format!("{} to soft {}, hard {}", limit.resource, limit.soft, limit.hard)
+        })?;
+    }
+    if let Some(score) = process.oom_score_adj {
+        let path = format!("/proc/{pid}/oom_score_adj");
+        let current = fs::read_to_string(&path).unwrap_or_default();
+        if current.trim() != score.to_string() {
+            fd::write_file(&path, score.to_string())?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn send_pidfd(path: &Path, child: &Child) -> Result<()> {
+    let here = || path.display();
+    let socket = socket::connect_stream(path).os("connect to pidfd socket", here)?;
+    socket::send(&socket, b"pidfd", Some(child.pidfd.as_fd())).os("send a pidfd to", here)
+}
+
+/// Takes back all that was made. Goes on after failures: the first error is what the user reads.
+fn abandon(prepared: &Prepared, container: &Container, child: Option<Child>) {
+    let mut pid = 0;
+    if let Some(child) = child {
+        pid = child.pid.as_raw();
+        let _gone = process::pidfd_send_signal(&child.pidfd, libc::SIGKILL);
+        let _reaped = process::wait(&child.pidfd);
+    }
+    let _killed = container.state.cgroup.kill_all(libc::SIGKILL);
+    if let Err(error) = container.state.cgroup.delete() {
+        crate::log::warn(error);
+    }
+    if pid != 0 {
+        let state = container.oci_state(Status::Stopped);
+        if let Err(error) = hooks::run_all(Hook::Poststop, &prepared.plan.hooks, &state) {
+            crate::log::warn(error);
+        }
+    }
+    if let Err(error) = container.dir.remove() {
+        crate::log::warn(error);
+    }
+}

@@ -1,0 +1,108 @@
+//! `delete`: nothing of the container is left, whatever state it was in.
+
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::os::fd::AsFd;
+
+use super::hooks::run_late;
+use super::state::{Container, Status};
+use super::store::ContainerDir;
+use super::{Force, Runtime};
+use crate::error::{Error, OsContext, Result};
+use crate::init::Hook;
+use crate::log;
+use crate::sys::process;
+
+/// How long a killed process may take to go.
+const EXIT_LIMIT: Duration = Duration::from_secs(10);
+
+impl Runtime {
+    /// Deletes a container: processes, cgroup, state.
+    ///
+    /// # Errors
+    /// [`Error::WrongState`] if it runs and `force` is not given; [`Error::NotFound`] likewise.
+    /// Goes on after a failure and returns the first.
+    pub fn delete(&self, id: &str, force: Force) -> Result<()> {
+        let dir = match self.find(id) {
+            Err(Error::NotFound { .. }) if force == Force::Yes => return Ok(()),
+            other => other?,
+        };
+        let _lock = dir.lock()?;
+        let Some(state) = dir.read_state()? else {
+            // The creator died between its first two steps, or somebody has just deleted it.
+            dir.remove()?;
+            return match force {
+                Force::Yes => Ok(()),
+                Force::No => Err(Error::NotFound { id: id.to_owned() }),
+            };
+        };
+        let container = Container { dir, state };
+        match container.status()? {
+            Status::Stopped => {}
+            // A creator that lives holds the lock; this one has died.
+            Status::Creating | Status::Created => {}
+            status @ (Status::Running | Status::Paused) if force == Force::No => {
+                return Err(Error::WrongState {
+                    reason: format!("cannot delete container {id} that is not stopped: {status}"),
+                });
+            }
+            Status::Running | Status::Paused => {}
+        }
+        clear(&container, force)
+    }
+}
+
+fn clear(container: &Container, force: Force) -> Result<()> {
+    let cgroup = &container.state.cgroup;
+    let init = container.init()?;
+    let mut results = Vec::new();
+    if let Some(init) = &init {
+        results.push(end(container, init));
+    }
+    // Left-overs: of a shared pid namespace, of a create that died, of exec.
+    if force == Force::Yes || init.is_some() {
+        results.push(cgroup.kill_all(libc::SIGKILL));
+    }
+    results.push(cgroup.delete());
+    if container.state.pid != 0 {
+        if let Err(error) = run_late(Hook::Poststop, container, Status::Stopped) {
+            log::warn(error);
+        }
+    }
+    // What is still there would be out of reach without its state.
+    results.into_iter().collect::<Result<()>>()?;
+    remove(&container.dir)
+}
+
+fn remove(dir: &ContainerDir) -> Result<()> {
+    dir.remove()
+}
+
+/// Kills init and waits until it has gone.
+fn end(container: &Container, init: &OwnedFd) -> Result<()> {
+    match process::pidfd_send_signal(init, libc::SIGKILL) {
+        Err(Errno::ESRCH) => return Ok(()),
+        other => other.os("kill", || container.state.pid)?,
+    }
+    if container.state.cgroup.is_frozen().unwrap_or(false) {
+        container.state.cgroup.thaw()?;
+    }
+    let timeout = PollTimeout::try_from(EXIT_LIMIT).unwrap_or(PollTimeout::MAX);
+    let mut fds = [PollFd::new(init.as_fd(), PollFlags::POLLIN)];
+    loop {
+        match poll(&mut fds, timeout) {
+            Err(Errno::EINTR) => {}
+            Ok(0) => {
+                let pid = container.state.pid;
+                let limit = EXIT_LIMIT.as_secs();
+                return Err(Error::Invalid(format!(
+                    "process {pid} is still there {limit} s after SIGKILL"
+                )));
+            }
+            other => return other.os("poll", || container.state.pid).map(drop),
+        }
+    }
+}

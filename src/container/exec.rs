@@ -1,0 +1,314 @@
+//! `exec`: one more process in a running container.
+
+use std::os::fd::OwnedFd;
+
+use nix::sched::{CloneFlags, setns};
+use oci_spec::runtime::{Process, Spec};
+
+use super::create::{connect_console, limit, send_pidfd};
+use super::foreground::Foreground;
+use super::prepare::{Streams, activation_fds};
+use super::run::check_console;
+use super::state::{Container, Status};
+use super::{Attach, ExecArgs, ExecOptions, ExecProcess, Runtime, pid_file, seccomp_agent};
+use crate::cgroup::Unified;
+use crate::error::{Error, OsContext, Result};
+use crate::init::sync::{self, End, FromChild, ToChild};
+use crate::init::{Exec, ExistingNamespaces, Gate, Task};
+use crate::log;
+use crate::oci::plan::ProcessPlan;
+use crate::oci::{capabilities, load, user, validate};
+use crate::seccomp::{self, Filter};
+use crate::sys::process::{self, Child, CloneTarget, Cloned, Prctl};
+use crate::sys::{fd, self_exe};
+
+/// What is known before the process is cloned.
+struct Prepared<'a> {
+    options: &'a ExecOptions,
+    container: Container,
+    init: OwnedFd,
+    plan: ProcessPlan,
+    seccomp: Option<Filter>,
+    streams: Streams,
+}
+
+impl Runtime {
+    /// Runs a process in a container. In the foreground waits for it and returns its exit status,
+    /// 128+n for signal n; detached returns 0 once it has executed the program.
+    ///
+    /// # Errors
+    /// [`Error::WrongState`] if the container is stopped or paused; what is wrong with the
+    /// process; [`Error::Init`] with the step that failed.
+    pub fn exec(&self, options: &ExecOptions) -> Result<i32> {
+        self_exe::protect()?;
+        let prepared = self.prepare_exec(options)?;
+        let foreground = match options.attach {
+            Attach::Detach => None,
+            Attach::Foreground => {
+                if !options.no_subreaper {
+                    process::prctl(Prctl::ChildSubreaper(true))
+                        .os("prctl", || "PR_SET_CHILD_SUBREAPER")?;
+                }
+                Some(Foreground::new()?)
+            }
+        };
+        let (child, console) = start(&prepared)?;
+        match foreground {
+            None => Ok(0),
+            Some(foreground) => Ok(foreground.wait(&child, console)?.code()),
+        }
+    }
+
+    fn prepare_exec<'a>(&self, options: &'a ExecOptions) -> Result<Prepared<'a>> {
+        let refuse = |reason: &str| Err(Error::WrongState { reason: reason.into() });
+        let container = self.container(&options.id)?;
+        let Some(init) = container.init()? else {
+            return refuse("cannot exec in a stopped container");
+        };
+        if !options.ignore_paused && container.status()? == Status::Paused {
+            return refuse("cannot exec in a paused container (use --ignore-paused to override)");
+        }
+        // The copy in the state directory: the bundle may be gone.
+        let spec = load::load_spec(&container.dir.config())?.spec;
+        let process = match &options.process {
+            ExecProcess::File(path) => {
+                let loaded = load::load_process(path)?;
+                loaded.warnings.into_iter().for_each(log::warn);
+                with_defaults(loaded.process, &spec)
+            }
+            ExecProcess::Args(args) => with_overrides(args, &spec)?,
+        };
+        validate::validate_process(&process)?.into_iter().for_each(log::warn);
+        let plan = ProcessPlan::new(&process)?;
+        check_console(options.attach, plan.terminal.is_some(), options.console_socket.is_some())?;
+        let seccomp = spec
+            .linux()
+            .as_ref()
+            .and_then(|linux| linux.seccomp().as_ref())
+            .map(|profile| seccomp::compile(profile, Some(&self.seccomp_cache())))
+            .transpose()?;
+        let streams = Streams {
+            console_socket: options.console_socket.clone(),
+            pidfd_socket: options.pidfd_socket.clone(),
+            pid_file: options.pid_file.clone(),
+            kept_fds: options.preserve_fds + activation_fds(),
+        }
+        .checked()?;
+        Ok(Prepared { options, container, init, plan, seccomp, streams })
+    }
+}
+
+/// Clones the process, lets it join, and waits until it has executed the program.
+fn start(prepared: &Prepared) -> Result<(Child, Option<OwnedFd>)> {
+    process::prctl(Prctl::Dumpable(false)).os("prctl", || "PR_SET_DUMPABLE")?;
+    let (child, end) = clone(prepared)?;
+    match converse(prepared, &child, &end).and_then(|console| {
+        publish(prepared, &child)?;
+        Ok(console)
+    }) {
+        Ok(console) => Ok((child, console)),
+        Err(error) => {
+            let _gone = process::pidfd_send_signal(&child.pidfd, libc::SIGKILL);
+            let _reaped = process::wait(&child.pidfd);
+            Err(error)
+        }
+    }
+}
+
+/// Only now: a client takes a pid file as the sign that the program runs.
+fn publish(prepared: &Prepared, child: &Child) -> Result<()> {
+    if let Some(path) = &prepared.streams.pidfd_socket {
+        send_pidfd(path, child)?;
+    }
+    match &prepared.streams.pid_file {
+        Some(path) => pid_file::write(path, child.pid),
+        None => Ok(()),
+    }
+}
+
+fn clone(prepared: &Prepared) -> Result<(Child, End)> {
+    let state = &prepared.container.state;
+    let cgroup = state.cgroup.sub(&prepared.options.sub_cgroups)?;
+    let cgroups = cgroup.join()?;
+    let console = prepared.streams.console_socket.as_deref().map(connect_console).transpose()?;
+    let namespaces = namespaces(prepared)?;
+    let (ours, theirs) = sync::pair()?;
+    fd::cloexec_from(3 + prepared.streams.kept_fds)
+        .os("close_range", || "inherited descriptors")?;
+    if let Some(cpus) = &prepared.plan.affinity_initial {
+        crate::sys::sched::set_affinity(cpus.iter().copied())
+            .os("sched_setaffinity", || format!("CPUs {cpus:?}"))?;
+    }
+    if state.namespaces & libc::CLONE_NEWPID != 0 {
+        setns(&prepared.init, CloneFlags::CLONE_NEWPID).os("setns", || "the pid namespace")?;
+    }
+    let target = CloneTarget { sibling: false, cgroup: cgroups.unified() };
+    let none = CloneFlags::empty();
+    let (cloned, unified) = match process::clone3(none, &target) {
+        Ok(cloned) => (cloned, Unified::Cloned),
+        Err(_) if target.cgroup.is_some() => {
+            let cloned = process::clone3(none, &CloneTarget::default());
+            (cloned.os("clone3", || "the process")?, Unified::Enter)
+        }
+        Err(errno) => return Err(errno).os("clone3", || "the process"),
+    };
+    match cloned {
+        Cloned::Parent(child) => {
+            drop(theirs);
+            Ok((child, ours))
+        }
+        Cloned::Child => {
+            drop(ours);
+            crate::init::run_exec(Exec {
+                namespaces,
+                task: Task::new(&prepared.plan, prepared.seccomp.as_ref(), theirs, Gate::Parent)
+                    .with_cgroups(cgroups, unified)
+                    .with_streams(console, prepared.streams.kept_fds),
+            })
+        }
+    }
+}
+
+/// All namespaces that are the container's own, but for the pid namespace, which only children
+/// enter, and a user namespace that is carob's too, which the kernel refuses to join again.
+fn namespaces(prepared: &Prepared) -> Result<ExistingNamespaces> {
+    let state = &prepared.container.state;
+    let mut flags = CloneFlags::from_bits_retain(state.namespaces);
+    flags.remove(CloneFlags::CLONE_NEWPID);
+    if flags.contains(CloneFlags::CLONE_NEWUSER) {
+        let inode = |path: String| {
+            nix::sys::stat::stat(path.as_str()).os("stat", || path).map(|stat| stat.st_ino)
+        };
+        let theirs = inode(format!("/proc/{}/ns/user", state.pid))?;
+        flags.set(CloneFlags::CLONE_NEWUSER, theirs != inode("/proc/self/ns/user".to_owned())?);
+    }
+    let pidfd = prepared.init.try_clone().os("duplicate", || "the pidfd of init")?;
+    Ok(ExistingNamespaces { pidfd, flags, user: flags.contains(CloneFlags::CLONE_NEWUSER) })
+}
+
+/// The parent's half of the diagram in `init::sync`.
+fn converse(prepared: &Prepared, child: &Child, end: &End) -> Result<Option<OwnedFd>> {
+    let mut console = None;
+    let mut is_ready = false;
+    loop {
+        match end.hear_child()? {
+            FromChild::Console(master) => console = Some(master),
+            FromChild::Ready => {
+                is_ready = true;
+                limit(child.pid, &prepared.plan)?;
+                end.tell_child(&ToChild::Start(Vec::new()))?;
+            }
+            FromChild::Listener(number) => {
+                let filter = prepared.seccomp.as_ref();
+                if let Some(listener) = filter.and_then(|filter| filter.listener.as_ref()) {
+                    let state = &prepared.container.state;
+                    let status = Status::Running;
+                    seccomp_agent::hand_over(listener, state, status, &child.pidfd, number)?;
+                }
+                end.tell_child(&ToChild::ListenerTaken)?;
+            }
+            FromChild::Failed { step, cause } => return Err(Error::Init { step, cause }),
+            FromChild::Gone if is_ready => return Ok(console),
+            FromChild::Gone => {
+                let cause = "the process died before it could execute the program".to_owned();
+                return Err(Error::Init { step: "exec".into(), cause });
+            }
+            other @ (FromChild::Sibling(_) | FromChild::RunHooks) => {
+                let cause = format!("unexpected message {other:?}");
+                return Err(Error::Init { step: "exec".into(), cause });
+            }
+        }
+    }
+}
+
+/// What a process file leaves out is as for the container's own process.
+fn with_defaults(mut process: Process, spec: &Spec) -> Process {
+    let Some(own) = spec.process() else { return process };
+    if process.capabilities().is_none() {
+        process.set_capabilities(own.capabilities().clone());
+    }
+    if process.rlimits().is_none() {
+        process.set_rlimits(own.rlimits().clone());
+    }
+    if process.apparmor_profile().is_none() {
+        process.set_apparmor_profile(own.apparmor_profile().clone());
+    }
+    if process.selinux_label().is_none() {
+        process.set_selinux_label(own.selinux_label().clone());
+    }
+    if process.oom_score_adj().is_none() {
+        process.set_oom_score_adj(own.oom_score_adj());
+    }
+    process
+}
+
+/// The container's process with another command, and what else the command line says.
+fn with_overrides(args: &ExecArgs, spec: &Spec) -> Result<Process> {
+    let mut process = spec
+        .process()
+        .clone()
+        .ok_or_else(|| Error::config("process", "missing; give a complete one with --process"))?;
+    process.set_args(Some(args.args.clone())).set_terminal(Some(args.tty));
+    if let Some(cwd) = &args.cwd {
+        process.set_cwd(cwd.clone());
+    }
+    let mut env = process.env().clone().unwrap_or_default();
+    env.extend(args.env.iter().cloned());
+    process.set_env(Some(env));
+    if let Some(label) = &args.process_label {
+        process.set_selinux_label(Some(label.clone()));
+    }
+    if let Some(profile) = &args.apparmor {
+        process.set_apparmor_profile(Some(profile.clone()));
+    }
+    if args.no_new_privs {
+        process.set_no_new_privileges(Some(true));
+    }
+    override_user(&mut process, args)?;
+    override_capabilities(&mut process, &args.caps)?;
+    Ok(process)
+}
+
+fn override_user(process: &mut Process, args: &ExecArgs) -> Result<()> {
+    let mut who = process.user().clone();
+    if let Some(text) = &args.user {
+        let ids = user::parse(text)?;
+        who.set_uid(ids.uid);
+        if let Some(gid) = ids.gid {
+            who.set_gid(gid);
+        }
+    }
+    let mut gids = who.additional_gids().clone().unwrap_or_default();
+    gids.extend(&args.additional_gids);
+    who.set_additional_gids(Some(gids));
+    process.set_user(who);
+    Ok(())
+}
+
+/// `--cap`: never inheritable (CVE-2022-29162), and ambient only if the container uses it.
+fn override_capabilities(process: &mut Process, names: &[String]) -> Result<()> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let mut sets = process.capabilities().clone().unwrap_or_default();
+    for name in names {
+        capabilities::parse(name)?;
+    }
+    let added: oci_spec::runtime::Capabilities = names
+        .iter()
+        .map(|name| serde_json::from_value(serde_json::json!(name)))
+        .collect::<std::result::Result<_, _>>()
+        .map_err(|e| Error::Invalid(format!("--cap {names:?}: {e}")))?;
+    let with = |set: &Option<oci_spec::runtime::Capabilities>| {
+        Some(set.iter().flatten().chain(&added).copied().collect())
+    };
+    let (bounding, effective, permitted) =
+        (with(sets.bounding()), with(sets.effective()), with(sets.permitted()));
+    if sets.ambient().as_ref().is_some_and(|ambient| !ambient.is_empty()) {
+        let ambient = with(sets.ambient());
+        sets.set_ambient(ambient);
+    }
+    sets.set_bounding(bounding).set_effective(effective).set_permitted(permitted);
+    process.set_capabilities(Some(sets));
+    Ok(())
+}

@@ -1,0 +1,199 @@
+//! What is read, checked and compiled before anything is made.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{LinuxResources, Spec};
+
+use super::state::State;
+use super::{ContainerId, CreateOptions, Keyring, RootSwitch, Runtime};
+use crate::cgroup::Cgroup;
+use crate::error::{Error, OsContext, Result};
+use crate::init::Hook;
+use crate::oci::plan::Plan;
+use crate::oci::{load, validate};
+use crate::seccomp::{self, Filter};
+use crate::sys::fd;
+use crate::{init, log};
+
+/// A container that could be made: all that is known to be wrong has been refused.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) id: ContainerId,
+    pub(super) bundle: PathBuf,
+    pub(super) spec: Spec,
+    /// The configuration as read, for the container's directory.
+    pub(super) raw: Vec<u8>,
+    pub(super) plan: Plan,
+    pub(super) seccomp: Option<Filter>,
+    pub(super) cgroup: Cgroup,
+    pub(super) move_root: bool,
+    pub(super) keyring: Keyring,
+    pub(super) streams: Streams,
+}
+
+/// Descriptors of the caller that concern the container.
+#[derive(Debug)]
+pub(super) struct Streams {
+    pub(super) console_socket: Option<PathBuf>,
+    pub(super) pidfd_socket: Option<PathBuf>,
+    pub(super) pid_file: Option<PathBuf>,
+    /// From 3 on: those of socket activation, then those of `--preserve-fds`.
+    pub(super) kept_fds: u32,
+}
+
+impl Prepared {
+    /// Reads and checks the bundle.
+    pub(super) fn new(runtime: &Runtime, options: &CreateOptions) -> Result<Self> {
+        let id = ContainerId::new(&options.id)?;
+        let streams = Streams::new(options)?;
+        let bundle =
+            options.bundle.canonicalize().os("open bundle", || options.bundle.display())?;
+        let loaded = load::load_spec(&bundle.join("config.json"))?;
+        let spec = loaded.spec;
+        for warning in loaded.warnings.into_iter().chain(validate::validate(&spec)?) {
+            log::warn(warning);
+        }
+        let mut plan = Plan::new(&spec, &bundle)?;
+        check_rootfs(&plan.root.path)?;
+        pass_socket_activation(&mut plan, streams.kept_fds - options.preserve_fds)?;
+        let linux = spec.linux().as_ref();
+        let cgroup = Cgroup::resolve(
+            linux.and_then(|linux| linux.cgroups_path().as_deref()),
+            id.as_str(),
+            runtime.cgroup_driver,
+        )?;
+        if let Some(resources) = linux.and_then(|linux| linux.resources().as_ref()) {
+            cgroup.check(resources)?;
+        }
+        let seccomp = linux
+            .and_then(|linux| linux.seccomp().as_ref())
+            .map(|profile| seccomp::compile(profile, Some(&runtime.seccomp_cache())))
+            .transpose()?;
+        Ok(Self {
+            id,
+            bundle,
+            raw: loaded.raw,
+            plan,
+            seccomp,
+            cgroup,
+            move_root: options.root_switch == RootSwitch::Move,
+            keyring: options.keyring,
+            streams,
+            spec,
+        })
+    }
+
+    /// `linux.resources`.
+    pub(super) fn resources(&self) -> Option<&LinuxResources> {
+        self.spec.linux().as_ref()?.resources().as_ref()
+    }
+
+    /// The state of the container before there is a process.
+    pub(super) fn first_state(&self) -> State {
+        let namespaces =
+            self.plan.namespaces.join.iter().fold(self.plan.namespaces.new, |flags, (kind, _)| {
+                flags | crate::oci::plan::clone_flag(*kind)
+            });
+        let late = [Hook::Poststart, Hook::Poststop];
+        State {
+            id: self.id.clone(),
+            oci_version: self.spec.version().clone(),
+            pid: 0,
+            start_time: 0,
+            created: humantime::format_rfc3339_nanos(std::time::SystemTime::now()).to_string(),
+            bundle: self.bundle.clone(),
+            rootfs: self.plan.root.path.clone(),
+            annotations: self
+                .spec
+                .annotations()
+                .iter()
+                .flatten()
+                .map(|(key, value)| (key.clone(), value.clone()))
+                .collect::<BTreeMap<_, _>>(),
+            owner_uid: nix::unistd::getuid().as_raw(),
+            cgroup: self.cgroup.clone(),
+            namespaces: namespaces.bits(),
+            late_hooks: late.iter().any(|hook| !hook.of(&self.plan.hooks).is_empty()),
+        }
+    }
+
+    /// The user namespaces through which mounts are id-mapped, by index of the mount.
+    pub(super) fn mount_id_maps(&self) -> Result<Vec<Option<OwnedFd>>> {
+        let maps = self.plan.mounts.iter().map(|mount| {
+            let mapped = !mount.uid_map.is_empty() || !mount.gid_map.is_empty();
+            mapped
+                .then(|| super::id_map::user_namespace(&mount.uid_map, &mount.gid_map))
+                .transpose()
+        });
+        maps.collect()
+    }
+
+    /// The name of the container's session keyring.
+    pub(super) fn keyring_name(&self) -> Option<std::ffi::CString> {
+        match self.keyring {
+            Keyring::Inherit => None,
+            Keyring::New => std::ffi::CString::new(format!("_ses.{}", self.id)).ok(),
+        }
+    }
+
+    /// Whether init is cloned directly, in one step.
+    pub(super) fn is_direct(&self) -> bool {
+        !init::needs_stage1(&self.plan.namespaces)
+    }
+}
+
+impl Streams {
+    fn new(options: &CreateOptions) -> Result<Self> {
+        Self {
+            console_socket: options.console_socket.clone(),
+            pidfd_socket: options.pidfd_socket.clone(),
+            pid_file: options.pid_file.clone(),
+            kept_fds: options.preserve_fds + activation_fds(),
+        }
+        .checked()
+    }
+
+    /// Refuses kept descriptors that are not open, and makes all others invisible to a container.
+    pub(super) fn checked(self) -> Result<Self> {
+        for number in 3..3 + self.kept_fds {
+            i32::try_from(number)
+                .map_err(|_range| nix::errno::Errno::EBADF)
+                .and_then(fd::inherited)
+                .os("keep for the container", || format!("descriptor {number}"))?;
+        }
+        Ok(self)
+    }
+}
+
+/// How many descriptors socket activation has passed to this very process.
+/// Source: sd_listen_fds(3).
+pub(super) fn activation_fds() -> u32 {
+    let number = |key| std::env::var(key).ok()?.parse::<u32>().ok();
+    match (number("LISTEN_PID"), number("LISTEN_FDS")) {
+        (Some(pid), Some(count)) if pid == std::process::id() => count,
+        _ => 0,
+    }
+}
+
+/// The container's first process is who the descriptors are for now.
+fn pass_socket_activation(plan: &mut Plan, count: u32) -> Result<()> {
+    if count == 0 {
+        return Ok(());
+    }
+    for entry in [format!("LISTEN_FDS={count}"), "LISTEN_PID=1".to_owned()] {
+        let entry = std::ffi::CString::new(entry)
+            .map_err(|e| Error::Invalid(format!("environment: {e}")))?;
+        plan.process.env.push(entry);
+    }
+    Ok(())
+}
+
+fn check_rootfs(path: &Path) -> Result<()> {
+    match std::fs::metadata(path) {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => Err(Error::config("root.path", format!("{} must be a directory", path.display()))),
+        Err(error) => Err(Error::config("root.path", format!("{}: {error}", path.display()))),
+    }
+}

@@ -1,0 +1,71 @@
+//! `run`: create and start in one process; in the foreground also wait and delete.
+
+use super::create::{Created, Starter};
+use super::foreground::Foreground;
+use super::prepare::Prepared;
+use super::start::{finish, release};
+use super::{Attach, Force, RunOptions, Runtime};
+use crate::error::{Error, OsContext, Result};
+use crate::sys::process::{self, Prctl};
+use crate::sys::self_exe;
+
+impl Runtime {
+    /// Makes and starts a container. In the foreground waits for it and returns its exit status,
+    /// 128+n for signal n; detached returns 0.
+    ///
+    /// # Errors
+    /// As `create` and `start`.
+    pub fn run(&self, options: &RunOptions) -> Result<i32> {
+        self_exe::protect()?;
+        let prepared = Prepared::new(self, &options.create)?;
+        let terminal = prepared.plan.process.terminal.is_some();
+        check_console(options.attach, terminal, options.create.console_socket.is_some())?;
+        let foreground = match options.attach {
+            Attach::Detach => None,
+            Attach::Foreground => {
+                if !options.no_subreaper {
+                    process::prctl(Prctl::ChildSubreaper(true))
+                        .os("prctl", || "PR_SET_CHILD_SUBREAPER")?;
+                }
+                Some(Foreground::new()?)
+            }
+        };
+        let created = self.build(&prepared, Starter::Now)?;
+        let id = created.container.state.id.to_string();
+        let outcome = start_and_wait(created, foreground.as_ref());
+        let keep = options.keep && outcome.is_ok();
+        if (foreground.is_some() || outcome.is_err()) && !keep {
+            match self.delete(&id, Force::Yes) {
+                Err(error) if outcome.is_ok() => return Err(error),
+                _ => {}
+            }
+        }
+        outcome
+    }
+}
+
+fn start_and_wait(created: Created, foreground: Option<&Foreground>) -> Result<i32> {
+    let Created { container, child, end, console, lock } = created;
+    release(&container, &end, &child.pidfd)?;
+    finish(&container, &child.pidfd)?;
+    // Others may signal, pause or delete it from here on.
+    drop(lock);
+    match foreground {
+        None => Ok(0),
+        Some(foreground) => Ok(foreground.wait(&child, console)?.code()),
+    }
+}
+
+/// A terminal needs somebody at its other end: the console socket, or carob in the foreground.
+pub(super) fn check_console(attach: Attach, terminal: bool, socket: bool) -> Result<()> {
+    let refuse = |text: &str| Err(Error::Invalid(text.into()));
+    match (attach, terminal, socket) {
+        (Attach::Detach, true, false) => {
+            refuse("cannot allocate tty if carob will detach without setting console socket")
+        }
+        (Attach::Detach, false, true) | (Attach::Foreground, _, true) => {
+            refuse("cannot use console socket if carob will not detach or allocate tty")
+        }
+        _ => Ok(()),
+    }
+}

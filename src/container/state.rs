@@ -1,0 +1,221 @@
+//! What is known of a container, on disk and as reported.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use nix::errno::Errno;
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+use super::store::ContainerDir;
+use super::{ContainerId, Runtime};
+use crate::cgroup::Cgroup;
+use crate::error::{Error, OsContext, Result};
+use crate::sys::process;
+
+/// `state.json`. Written before the first side effect, so that `delete` knows what to clean up.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct State {
+    pub(super) id: ContainerId,
+    pub(super) oci_version: String,
+    /// Init's pid as carob sees it; 0 while there is none.
+    pub(super) pid: i32,
+    /// Field 22 of `/proc/<pid>/stat`: with the pid it names one process for good.
+    pub(super) start_time: u64,
+    pub(super) created: String,
+    pub(super) bundle: PathBuf,
+    pub(super) rootfs: PathBuf,
+    pub(super) annotations: BTreeMap<String, String>,
+    pub(super) owner_uid: u32,
+    pub(super) cgroup: Cgroup,
+    /// CLONE_NEW* of the namespaces that are the container's own, for `exec`.
+    pub(super) namespaces: i32,
+    /// Whether the configuration has poststart or poststop hooks worth reading it for.
+    pub(super) late_hooks: bool,
+}
+
+/// The states of the runtime specification, and `paused`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// `create` has not finished, or died.
+    Creating,
+    /// Init waits to be started.
+    Created,
+    /// The program runs.
+    Running,
+    /// All its processes are frozen.
+    Paused,
+    /// Init has exited.
+    Stopped,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Creating => "creating",
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Paused => "paused",
+            Self::Stopped => "stopped",
+        })
+    }
+}
+
+/// A container that exists.
+#[derive(Debug)]
+pub(super) struct Container {
+    pub(super) dir: ContainerDir,
+    pub(super) state: State,
+}
+
+impl Runtime {
+    /// Finds a container by its id.
+    pub(super) fn container(&self, id: &str) -> Result<Container> {
+        let dir = self.find(id)?;
+        match dir.read_state()? {
+            Some(state) => Ok(Container { dir, state }),
+            None => Err(Error::NotFound { id: id.to_owned() }),
+        }
+    }
+}
+
+impl Container {
+    /// A handle of init, if it lives. A zombie does not: PID 1 of the host may reap late.
+    pub(super) fn init(&self) -> Result<Option<OwnedFd>> {
+        if self.state.pid == 0 {
+            return Ok(None);
+        }
+        let pid = Pid::from_raw(self.state.pid);
+        let pidfd = match process::pidfd_open(pid) {
+            Err(Errno::ESRCH) => return Ok(None),
+            other => other.os("pidfd_open", || pid)?,
+        };
+        // The pidfd first: what the pid means from now on is fixed.
+        let lives = process::stat(pid)
+            .is_some_and(|stat| stat.is_alive() && stat.start_time == self.state.start_time);
+        Ok(lives.then_some(pidfd))
+    }
+
+    /// What the container is doing now.
+    pub(super) fn status(&self) -> Result<Status> {
+        if self.state.pid == 0 {
+            return Ok(Status::Creating);
+        }
+        if self.init()?.is_none() {
+            return Ok(Status::Stopped);
+        }
+        if self.state.cgroup.is_frozen().unwrap_or(false) {
+            return Ok(Status::Paused);
+        }
+        Ok(if self.dir.is_waiting() { Status::Created } else { Status::Running })
+    }
+
+    /// The state as the specification words it, for hooks and the seccomp agent.
+    pub(super) fn oci_state(&self, status: Status) -> Vec<u8> {
+        self.state.oci_state(status)
+    }
+}
+
+impl State {
+    /// See [`Container::oci_state`].
+    pub(super) fn oci_state(&self, status: Status) -> Vec<u8> {
+        let pid = if status == Status::Stopped { 0 } else { self.pid };
+        let mut state = serde_json::json!({
+            "ociVersion": self.oci_version,
+            "id": self.id,
+            "status": status.to_string(),
+            "pid": pid,
+            "bundle": self.bundle,
+        });
+        if !self.annotations.is_empty() {
+            state["annotations"] = serde_json::json!(self.annotations);
+        }
+        state.to_string().into_bytes()
+    }
+}
+
+/// What `state` prints, and `list` for each container.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StateReport {
+    /// Of the configuration.
+    pub oci_version: String,
+    /// The container.
+    pub id: String,
+    /// Init's; 0 when stopped.
+    pub pid: i32,
+    /// One of the words of [`Status`].
+    pub status: String,
+    /// Directory of the configuration.
+    pub bundle: PathBuf,
+    /// The root filesystem on the host.
+    pub rootfs: PathBuf,
+    /// RFC 3339 with nanoseconds.
+    pub created: String,
+    /// Of the configuration.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// Name of the user who made the container; its number if it has none.
+    pub owner: String,
+}
+
+impl Runtime {
+    /// Reports one container.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub fn state(&self, id: &str) -> Result<StateReport> {
+        // The shape of runc has no owner here.
+        Ok(StateReport { owner: String::new(), ..self.report(id)? })
+    }
+
+    /// Reports all containers, sorted by id. One that cannot be read is an error in its place.
+    ///
+    /// # Errors
+    /// [`Error::Os`] if the state root cannot be read.
+    pub fn list(&self) -> Result<Vec<Result<StateReport>>> {
+        let ids = self.ids()?;
+        let reports = ids.into_iter().map(|id| self.report(&id));
+        // Deleted between the listing and the look: not an error.
+        Ok(reports.filter(|report| !matches!(report, Err(Error::NotFound { .. }))).collect())
+    }
+
+    fn report(&self, id: &str) -> Result<StateReport> {
+        let container = self.container(id)?;
+        let status = container.status()?;
+        let state = container.state;
+        Ok(StateReport {
+            oci_version: state.oci_version,
+            id: state.id.to_string(),
+            pid: if status == Status::Stopped { 0 } else { state.pid },
+            status: status.to_string(),
+            bundle: state.bundle,
+            rootfs: state.rootfs,
+            created: state.created,
+            annotations: state.annotations,
+            owner: user_name(state.owner_uid),
+        })
+    }
+
+    /// Pids of all processes of the container, as carob sees them; empty when stopped.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Os`] if the cgroup cannot be read.
+    pub fn processes(&self, id: &str) -> Result<Vec<i32>> {
+        self.container(id)?.state.cgroup.processes()
+    }
+}
+
+/// Reads the host's passwd file: a static program has no name service.
+fn user_name(uid: u32) -> String {
+    let uid = uid.to_string();
+    let table = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = table.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)? == uid).then(|| name.to_owned())
+    });
+    name.unwrap_or(uid)
+}

@@ -1,0 +1,210 @@
+//! The state root: one directory per container, whose creation is the claim on the id.
+//!
+//! ```text
+//! <root>/<id>/            0700; flock on it serialises create, start, delete, …
+//!     config.json         the configuration as read, for when the bundle is gone
+//!     state.json          [`State`], replaced as a whole
+//!     start.sock          there while init waits to be started
+//! ```
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+
+use super::state::State;
+use super::{ContainerId, Runtime};
+use crate::error::{Error, OsContext, Result};
+use crate::sys::fd;
+
+/// The socket on which a created init waits.
+pub(super) const START_SOCKET: &str = "start.sock";
+const STATE_FILE: &str = "state.json";
+const CONFIG_FILE: &str = "config.json";
+/// Longest state that is read back, bytes; annotations make most of it.
+const STATE_BYTES: u64 = 16 << 20;
+
+/// A container's directory, open.
+#[derive(Debug)]
+pub(super) struct ContainerDir {
+    pub(super) path: PathBuf,
+    handle: File,
+}
+
+/// The exclusive right to change a container; released when dropped.
+#[derive(Debug)]
+pub(super) struct Lock {
+    _held: Flock<File>,
+}
+
+impl Runtime {
+    /// Where a container's directory is.
+    fn path_of(&self, id: &ContainerId) -> PathBuf {
+        self.root.join(id.as_str())
+    }
+
+    /// Makes the directory of a new container, locked. Of two at the same time one wins.
+    pub(super) fn claim(&self, id: &ContainerId) -> Result<(ContainerDir, Lock)> {
+        let path = self.path_of(id);
+        let mut builder = DirBuilder::new();
+        builder.mode(0o700);
+        let made = match builder.create(&path) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
+                builder.recursive(true).create(&self.root).os("mkdir", || self.root.display())?;
+                builder.recursive(false).create(&path)
+            }
+            other => other,
+        };
+        match made {
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {
+                return Err(Error::AlreadyExists { id: id.to_string() });
+            }
+            other => other.os("mkdir", || path.display())?,
+        }
+        let dir = ContainerDir::open(path)?;
+        let lock = dir.lock()?;
+        Ok((dir, lock))
+    }
+
+    /// Opens the directory of a container.
+    pub(super) fn find(&self, id: &str) -> Result<ContainerDir> {
+        let id = ContainerId::new(id)?;
+        match ContainerDir::open(self.path_of(&id)) {
+            Err(error) if error.errno() == Some(Errno::ENOENT) => {
+                Err(Error::NotFound { id: id.to_string() })
+            }
+            other => other,
+        }
+    }
+
+    /// Ids of all directories below the state root, sorted.
+    pub(super) fn ids(&self) -> Result<Vec<String>> {
+        let entries = match fs::read_dir(&self.root) {
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(Vec::new()),
+            other => other.os("read", || self.root.display())?,
+        };
+        let mut ids: Vec<String> = entries
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter(|name| name != SECCOMP_CACHE && ContainerId::new(name).is_ok())
+            .collect();
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
+    /// Where compiled seccomp filters are kept: a name that is no container id.
+    pub(super) fn seccomp_cache(&self) -> PathBuf {
+        self.root.join(SECCOMP_CACHE)
+    }
+}
+
+/// The colon keeps it apart from every id.
+const SECCOMP_CACHE: &str = "cache:seccomp";
+
+impl ContainerDir {
+    fn open(path: PathBuf) -> Result<Self> {
+        let handle = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC)
+            .open(&path)
+            .os("open", || path.display())?;
+        Ok(Self { path, handle })
+    }
+
+    /// The directory itself.
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.handle.as_fd()
+    }
+
+    /// Waits for whoever changes the container at the moment.
+    pub(super) fn lock(&self) -> Result<Lock> {
+        // A descriptor of its own: flock belongs to the open file description.
+        let file = File::open(&self.path).or_else(|_| self.handle.try_clone());
+        let file = file.os("open", || self.path.display())?;
+        let held = Flock::lock(file, FlockArg::LockExclusive)
+            .map_err(|(_file, errno)| errno)
+            .os("lock", || self.path.display())?;
+        Ok(Lock { _held: held })
+    }
+
+    /// As [`ContainerDir::lock`]; `None` if somebody has it.
+    pub(super) fn try_lock(&self) -> Result<Option<Lock>> {
+        let file = File::open(&self.path).os("open", || self.path.display())?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(held) => Ok(Some(Lock { _held: held })),
+            Err((_file, Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_file, errno)) => Err(errno).os("lock", || self.path.display()),
+        }
+    }
+
+    /// Keeps the configuration as it was read.
+    pub(super) fn write_config(&self, raw: &[u8]) -> Result<()> {
+        let path = self.path.join(CONFIG_FILE);
+        let mut file = new_file(&path)?;
+        file.write_all(raw).os("write", || path.display())
+    }
+
+    /// The configuration that the container was made from.
+    pub(super) fn config(&self) -> PathBuf {
+        self.path.join(CONFIG_FILE)
+    }
+
+    /// Replaces the state; a reader sees the old one or the new one.
+    pub(super) fn write_state(&self, state: &State) -> Result<()> {
+        let text = serde_json::to_vec(state)
+            .map_err(|e| Error::Invalid(format!("state of {}: {e}", state.id)))?;
+        let (new, path) = (self.path.join(".state.json"), self.path.join(STATE_FILE));
+        let _stale = fs::remove_file(&new);
+        let mut file = new_file(&new)?;
+        file.write_all(&text).os("write", || new.display())?;
+        fs::rename(&new, &path).os("rename", || path.display())
+    }
+
+    /// Reads the state; `None` if the creator died before it wrote any.
+    pub(super) fn read_state(&self) -> Result<Option<State>> {
+        let path = self.path.join(STATE_FILE);
+        let text = match fd::read_file(&path, STATE_BYTES) {
+            Err(error) if error.errno() == Some(Errno::ENOENT) => return Ok(None),
+            other => other?,
+        };
+        serde_json::from_slice(&text)
+            .map(Some)
+            .map_err(|e| Error::Invalid(format!("{}: {e}", path.display())))
+    }
+
+    /// Whether init waits to be started.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.path.join(START_SOCKET).exists()
+    }
+
+    /// From here on the container counts as started.
+    pub(super) fn remove_start_socket(&self) -> Result<()> {
+        let path = self.path.join(START_SOCKET);
+        missing_is_fine(fs::remove_file(&path)).os("remove", || path.display())
+    }
+
+    /// Removes the directory; the id is free then.
+    pub(super) fn remove(&self) -> Result<()> {
+        missing_is_fine(fs::remove_dir_all(&self.path)).os("remove", || self.path.display())
+    }
+}
+
+fn new_file(path: &Path) -> Result<File> {
+    OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .custom_flags(libc::O_CLOEXEC)
+        .open(path)
+        .os("create", || path.display())
+}
+
+fn missing_is_fine(result: std::io::Result<()>) -> std::io::Result<()> {
+    match result {
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        other => other,
+    }
+}

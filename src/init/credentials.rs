@@ -1,0 +1,161 @@
+//! Who the process is: labels, groups, ids, capabilities.
+
+use std::fs::File;
+use std::io::Write;
+
+use nix::errno::Errno;
+
+use super::Task;
+use crate::error::{Error, OsContext, Result};
+use crate::oci::plan::Capabilities;
+use crate::sys::process::{self, CapabilitySets, Prctl};
+
+/// Files of the host's procfs that take the label of the next execve.
+///
+/// Opened while the host's `/proc` is in sight: the container's may lie (CVE-2019-16884).
+#[derive(Debug, Default)]
+pub struct Labels {
+    apparmor: Option<File>,
+    selinux: Option<File>,
+}
+
+/// Opens the files for the labels that the process asks for.
+pub(super) fn open_labels(task: &mut Task) -> Result<()> {
+    const APPARMOR: &[&str] = &["/proc/self/attr/apparmor/exec", "/proc/self/attr/exec"];
+    const SELINUX: &[&str] = &["/proc/self/attr/exec"];
+    let process = task.process;
+    if let Some(profile) = &process.apparmor_profile {
+        if !std::path::Path::new("/sys/kernel/security/apparmor").exists() {
+            return Err(Error::Unsupported(format!(
+                "process.apparmorProfile {profile:?}: AppArmor is not enabled on this host"
+            )));
+        }
+        task.labels.apparmor = Some(open_first(APPARMOR)?);
+    }
+    if let Some(label) = &process.selinux_label {
+        if !std::path::Path::new("/sys/fs/selinux/enforce").exists() {
+            return Err(Error::Unsupported(format!(
+                "process.selinuxLabel {label:?}: SELinux is not enabled on this host"
+            )));
+        }
+        task.labels.selinux = Some(open_first(SELINUX)?);
+    }
+    Ok(())
+}
+
+fn open_first(paths: &[&str]) -> Result<File> {
+    let open = |path: &&str| File::options().write(true).open(path);
+    let found = paths.iter().find_map(|path| open(path).ok());
+    found.map_or_else(|| open(&paths[0]).os("open", || paths[0]), Ok)
+}
+
+/// Turns this process into the container's user.
+pub(super) fn apply(task: &mut Task) -> Result<()> {
+    let process = task.process;
+    if process.no_new_privileges {
+        process::prctl(Prctl::NoNewPrivs).os("prctl", || "PR_SET_NO_NEW_PRIVS")?;
+    } else {
+        // Loading a filter needs CAP_SYS_ADMIN then, which is about to go.
+        super::execute::load_filter(task)?;
+    }
+    write_labels(task)?;
+    if let Some(caps) = process.capabilities {
+        drop_bounding(caps.bounding)?;
+        process::prctl(Prctl::KeepCaps(true)).os("prctl", || "PR_SET_KEEPCAPS")?;
+    }
+    let early = enter_cwd(task);
+    set_user(task)?;
+    if let Some(caps) = process.capabilities {
+        set_capabilities(caps)?;
+    }
+    // A directory that root may not enter (NFS) the user may, and the other way round.
+    early.or_else(|_| enter_cwd(task))?;
+    check_cwd()?;
+    let umask =
+        process.umask.map_or(task.umask, |umask| nix::sys::stat::Mode::from_bits_truncate(umask));
+    nix::sys::stat::umask(umask);
+    task.home = super::execute::home(process);
+    Ok(())
+}
+
+fn write_labels(task: &mut Task) -> Result<()> {
+    let process = task.process;
+    if let (Some(file), Some(profile)) = (&mut task.labels.apparmor, &process.apparmor_profile) {
+        file.write_all(format!("exec {profile}").as_bytes())
+            .os("apply", || format!("AppArmor profile {profile}"))?;
+    }
+    if let (Some(file), Some(label)) = (&mut task.labels.selinux, &process.selinux_label) {
+        file.write_all(label.as_bytes()).os("apply", || format!("SELinux label {label}"))?;
+    }
+    task.labels = Labels::default();
+    Ok(())
+}
+
+/// One call for each capability: the kernel has no other way.
+fn drop_bounding(keep: u64) -> Result<()> {
+    for cap in 0..64 {
+        if keep & (1 << cap) != 0 {
+            continue;
+        }
+        match process::prctl(Prctl::DropBounding(cap)) {
+            Ok(()) => {}
+            // Past the last one that this kernel knows.
+            Err(Errno::EINVAL) => return Ok(()),
+            Err(errno) => return Err(errno).os("drop from the bounding set", || cap),
+        }
+    }
+    Ok(())
+}
+
+fn set_user(task: &Task) -> Result<()> {
+    let process = task.process;
+    match process::set_groups(&process.groups) {
+        Ok(()) => {}
+        // In a user namespace whose setgroups is denied, none can be set and none is there.
+        Err(Errno::EPERM) if process.groups.is_empty() => {}
+        Err(errno) => return Err(errno).os("setgroups", || format!("{:?}", process.groups)),
+    }
+    process::set_ids(process.uid, process.gid)
+        .os("setresuid", || format!("uid {}, gid {}", process.uid, process.gid))
+}
+
+fn set_capabilities(caps: Capabilities) -> Result<()> {
+    let sets = CapabilitySets {
+        effective: caps.effective,
+        permitted: caps.permitted,
+        inheritable: caps.inheritable,
+    };
+    process::capset(sets).os("capset", || format!("{caps:#x?}"))?;
+    process::prctl(Prctl::KeepCaps(false)).os("prctl", || "PR_SET_KEEPCAPS")?;
+    if caps.ambient == 0 {
+        return process::prctl(Prctl::ClearAmbient).os("prctl", || "PR_CAP_AMBIENT_CLEAR_ALL");
+    }
+    process::prctl(Prctl::ClearAmbient).os("prctl", || "PR_CAP_AMBIENT_CLEAR_ALL")?;
+    for cap in (0..64).filter(|cap| caps.ambient & (1 << cap) != 0) {
+        match process::prctl(Prctl::RaiseAmbient(cap)) {
+            // Ambient needs permitted and inheritable; runc warns and goes on, and so do we:
+            // validation has warned.
+            Ok(()) | Err(Errno::EPERM) => {}
+            Err(errno) => return Err(errno).os("raise ambient capability", || cap),
+        }
+    }
+    Ok(())
+}
+
+fn enter_cwd(task: &Task) -> Result<()> {
+    let cwd = &task.process.cwd;
+    nix::unistd::chdir(cwd)
+        .os("chdir to cwd", || format!("{:?} set in config.json", cwd.display().to_string()))
+}
+
+/// A working directory outside of the root, reached through a leaked descriptor, has no path in
+/// here (CVE-2024-21626).
+fn check_cwd() -> Result<()> {
+    match nix::unistd::getcwd() {
+        Ok(path) if path.is_absolute() => Ok(()),
+        Ok(_) | Err(Errno::ENOENT) => Err(Error::Invalid(
+            "current working directory is outside of the container's root".into(),
+        )),
+        Err(errno) => Err(errno).os("getcwd", || "in the container"),
+    }
+}

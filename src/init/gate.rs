@@ -1,0 +1,43 @@
+//! What holds init back between `create` and `start`.
+
+use std::os::fd::OwnedFd;
+
+use crate::error::{OsContext, Result};
+use crate::sys::{process, socket};
+
+use super::Task;
+use super::sync::{End, ToChild};
+
+/// How the start reaches init.
+#[derive(Debug)]
+pub enum Gate {
+    /// `create`: a later `start` connects to this listening socket.
+    Socket(Option<OwnedFd>),
+    /// `run` and `exec`: the parent is still there and says it.
+    Parent,
+    /// `exec`: nothing to wait for.
+    Open,
+}
+
+/// Waits for the start and returns the container's state, as the starter sent it.
+pub(super) fn wait(task: &mut Task) -> Result<Vec<u8>> {
+    match &mut task.gate {
+        Gate::Open => return Ok(Vec::new()),
+        Gate::Parent => {}
+        Gate::Socket(listener) => {
+            let Some(listener) = listener.take() else { return Ok(Vec::new()) };
+            // The kernel spares a namespace's first process all signals that it has no handler
+            // for, but a container that was never started must end at SIGTERM.
+            process::exit_on_termination_signals();
+            let starter = socket::accept(&listener).os("accept", || "the start socket")?;
+            task.parent = End::from_connection(starter);
+        }
+    }
+    match task.parent.hear_parent()? {
+        ToChild::Start(state) => Ok(state),
+        other => Err(crate::error::Error::Init {
+            step: "start".into(),
+            cause: format!("unexpected message {other:?}"),
+        }),
+    }
+}

@@ -1,0 +1,190 @@
+//! Running hooks: the specification's six points, one way to run each.
+//!
+//! Source: runtime-spec, config.md, POSIX-platform Hooks.
+
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::unistd::Pid;
+use oci_spec::runtime::Hook as HookSpec;
+
+use super::Init;
+use super::sync::{FromChild, ToChild};
+use crate::error::{Error, OsContext, Result};
+use crate::sys::process;
+
+/// How much of a failed hook's output is worth repeating.
+const OUTPUT_BYTES: u64 = 4096;
+
+/// The points at which hooks run, by the names of the specification.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hook {
+    /// Deprecated, still used by Docker.
+    Prestart,
+    /// In carob's namespaces, before pivot_root.
+    CreateRuntime,
+    /// In the container's namespaces, before pivot_root.
+    CreateContainer,
+    /// In the container, before the program.
+    StartContainer,
+    /// In carob's namespaces, after the program was started.
+    Poststart,
+    /// In carob's namespaces, after the container was deleted.
+    Poststop,
+}
+
+impl Hook {
+    /// All of them, in the order of the specification.
+    pub const ALL: [Self; 6] = [
+        Self::Prestart,
+        Self::CreateRuntime,
+        Self::CreateContainer,
+        Self::StartContainer,
+        Self::Poststart,
+        Self::Poststop,
+    ];
+
+    /// The key in `hooks`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Prestart => "prestart",
+            Self::CreateRuntime => "createRuntime",
+            Self::CreateContainer => "createContainer",
+            Self::StartContainer => "startContainer",
+            Self::Poststart => "poststart",
+            Self::Poststop => "poststop",
+        }
+    }
+
+    /// The hooks of this kind.
+    #[must_use]
+    #[allow(deprecated, reason = "prestart is deprecated, and Docker's network depends on it")]
+    pub fn of(self, hooks: &oci_spec::runtime::Hooks) -> &[HookSpec] {
+        match self {
+            Self::Prestart => hooks.prestart(),
+            Self::CreateRuntime => hooks.create_runtime(),
+            Self::CreateContainer => hooks.create_container(),
+            Self::StartContainer => hooks.start_container(),
+            Self::Poststart => hooks.poststart(),
+            Self::Poststop => hooks.poststop(),
+        }
+        .as_deref()
+        .unwrap_or_default()
+    }
+}
+
+/// The points before pivot_root: the parent's first, then our own.
+pub(super) fn before_pivot(init: &mut Init) -> Result<()> {
+    let hooks = &init.plan.hooks;
+    if Hook::Prestart.of(hooks).is_empty()
+        && Hook::CreateRuntime.of(hooks).is_empty()
+        && Hook::CreateContainer.of(hooks).is_empty()
+    {
+        return Ok(());
+    }
+    init.task.parent.tell_parent(&FromChild::RunHooks)?;
+    let ToChild::HooksDone(state) = init.task.parent.hear_parent()? else {
+        return Err(Error::Invalid("the parent did not answer about its hooks".into()));
+    };
+    for hook in Hook::CreateContainer.of(hooks) {
+        run_hook(Hook::CreateContainer, hook, &state)?;
+    }
+    Ok(())
+}
+
+/// The point before the program, inside.
+pub(super) fn start_container(hooks: &oci_spec::runtime::Hooks, state: &[u8]) -> Result<()> {
+    for hook in Hook::StartContainer.of(hooks) {
+        run_hook(Hook::StartContainer, hook, state)?;
+    }
+    Ok(())
+}
+
+/// Runs one hook to its end, with the container's state on its standard input.
+///
+/// # Errors
+/// [`Error::Invalid`] with the hook's path, its status or timeout, and what it printed.
+pub fn run_hook(kind: Hook, hook: &HookSpec, state: &[u8]) -> Result<()> {
+    let name = || format!("{} hook {}", kind.name(), hook.path().display());
+    let mut input = memory_file().os("make the input of", name)?;
+    input.write_all(state).and_then(|()| input.rewind()).os("write the input of", name)?;
+    let mut output = memory_file().os("make the output of", name)?;
+    let mut command = Command::new(hook.path());
+    if let Some((first, rest)) = hook.args().as_deref().and_then(<[String]>::split_first) {
+        command.arg0(first).args(rest);
+    }
+    let pairs = hook.env().iter().flatten();
+    command
+        .env_clear()
+        .envs(pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))))
+        .stdin(Stdio::from(input))
+        .stdout(Stdio::from(output.try_clone().os("duplicate", name)?))
+        .stderr(Stdio::from(output.try_clone().os("duplicate", name)?));
+    let child = command.spawn().os("run", name)?;
+    let limit = hook.timeout().and_then(|seconds| u64::try_from(seconds).ok());
+    let outcome = wait(child, limit.map(Duration::from_secs)).os("wait for", name)?;
+    if outcome == Outcome::Success {
+        return Ok(());
+    }
+    let mut printed = String::new();
+    let said =
+        output.rewind().and_then(|()| (&output).take(OUTPUT_BYTES).read_to_string(&mut printed));
+    let printed = said.map_or("", |_| printed.trim());
+    Err(Error::Invalid(format!("{} {outcome}: {printed}", name())))
+}
+
+fn memory_file() -> nix::Result<File> {
+    memfd_create("hook", MFdFlags::MFD_CLOEXEC).map(File::from)
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Outcome {
+    Success,
+    Failed(std::process::ExitStatus),
+    TimedOut(Duration),
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Success => f.write_str("succeeded"),
+            Self::Failed(status) => write!(f, "ended with {status}"),
+            Self::TimedOut(limit) => write!(f, "did not end within {} s", limit.as_secs()),
+        }
+    }
+}
+
+fn wait(mut child: Child, limit: Option<Duration>) -> std::io::Result<Outcome> {
+    if let Some(limit) = limit {
+        let pid = i32::try_from(child.id()).unwrap_or_default();
+        let pidfd = process::pidfd_open(Pid::from_raw(pid))?;
+        if !ends_by(&pidfd, Instant::now() + limit)? {
+            child.kill()?;
+            child.wait()?;
+            return Ok(Outcome::TimedOut(limit));
+        }
+    }
+    let status = child.wait()?;
+    Ok(if status.success() { Outcome::Success } else { Outcome::Failed(status) })
+}
+
+fn ends_by(pidfd: impl AsFd, deadline: Instant) -> nix::Result<bool> {
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, timeout) {
+            Ok(0) if Instant::now() >= deadline => return Ok(false),
+            Ok(0) | Err(nix::errno::Errno::EINTR) => {}
+            Ok(_) => return Ok(true),
+            Err(errno) => return Err(errno),
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! The mounts of the Plan, in its order.
+//!
+//! Each destination is opened inside the rootfs first; what is mounted is made detached, and
+//! attached to the open destination. Whatever a hostile rootfs does to names in the meantime, the
+//! mount lands where it was checked.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
+use nix::mount::MsFlags;
+use nix::sys::statfs::{FsType, fstatfs};
+
+use super::Init;
+use super::{cgroup_mount, copy_up};
+use crate::error::{Error, OsContext, Result};
+use crate::oci::mount_opts::{Bind, IdMap};
+use crate::oci::plan::{MountPlan, MountSource};
+use crate::sys::mount::{self, Attributes, NewFileSystem, Subtree};
+use crate::sys::path::{Missing, Rootfs, kernel_path};
+
+const PROC_SUPER_MAGIC: FsType = FsType(libc::PROC_SUPER_MAGIC);
+
+/// What may be mounted inside the container's `/proc`: files that lxcfs and the like replace.
+const PROC_ALLOWED: &[&str] = &[
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/uptime",
+    "/proc/loadavg",
+    "/proc/slabinfo",
+    "/proc/net/dev",
+    "/proc/sys/kernel/ns_last_pid",
+    "/proc/sys/crypto/fips_enabled",
+];
+
+/// Mounts everything.
+pub(super) fn apply(init: &mut Init) -> Result<()> {
+    for (index, mount) in init.plan.mounts.iter().enumerate() {
+        one(init, mount, index).map_err(|e| Error::Init {
+            step: String::new(),
+            cause: format!("mount {}: {e}", mount.destination.display()),
+        })?;
+    }
+    Ok(())
+}
+
+fn one(init: &Init, plan: &MountPlan, index: usize) -> Result<()> {
+    let rootfs = init.rootfs()?;
+    if plan.options.remount {
+        let present = open_destination(rootfs, plan, Missing::Directory)?;
+        return change(present.as_fd(), plan);
+    }
+    match &plan.source {
+        MountSource::Bind(source) => {
+            bind(rootfs, plan, source, init.mount_id_maps.get(index).and_then(Option::as_ref))
+        }
+        MountSource::Cgroup => cgroup_mount::mount(init, plan),
+        MountSource::FileSystem { kind, source } => {
+            file_system(rootfs, plan, kind, source, init.plan.mount_label.as_deref())
+        }
+    }
+}
+
+/// Opens the destination, made if missing, and refuses one that procfs would be hidden by.
+pub(super) fn open_destination(
+    rootfs: &Rootfs,
+    plan: &MountPlan,
+    missing: Missing,
+) -> Result<OwnedFd> {
+    let destination = rootfs.ensure(&plan.destination, missing)?;
+    let inside = path_inside(rootfs, &destination)?;
+    let is_proc_itself = inside == Path::new("/proc");
+    let on_procfs = fstatfs(&destination).is_ok_and(|s| s.filesystem_type() == PROC_SUPER_MAGIC);
+    let allowed = PROC_ALLOWED.iter().any(|allowed| inside == Path::new(allowed));
+    if is_proc_itself && !mounts_procfs(&plan.source) {
+        // What is written through /proc later, labels and the like, would go to the fake.
+        return Err(Error::Invalid("only procfs can be mounted on /proc".into()));
+    }
+    if (on_procfs || inside.starts_with("/proc")) && !is_proc_itself && !allowed {
+        let inside = inside.display();
+        return Err(Error::Invalid(format!("{inside} is inside /proc, where nothing is mounted")));
+    }
+    Ok(destination)
+}
+
+/// Where an open file lies, as the container will name it.
+fn path_inside(rootfs: &Rootfs, file: &OwnedFd) -> Result<PathBuf> {
+    let root = kernel_path(rootfs.fd()).os("readlink", || "the rootfs")?;
+    let path = kernel_path(file).os("readlink", || "the mount point")?;
+    let inside = path.strip_prefix(&root).unwrap_or(&path);
+    Ok(Path::new("/").join(inside))
+}
+
+fn mounts_procfs(source: &MountSource) -> bool {
+    match source {
+        MountSource::FileSystem { kind, .. } => kind == "proc",
+        MountSource::Bind(source) => nix::sys::statfs::statfs(source)
+            .is_ok_and(|stat| stat.filesystem_type() == PROC_SUPER_MAGIC),
+        MountSource::Cgroup => false,
+    }
+}
+
+fn bind(rootfs: &Rootfs, plan: &MountPlan, source: &Path, id_map: Option<&OwnedFd>) -> Result<()> {
+    let subtree = match plan.options.bind {
+        Bind::Recursive => Subtree::Recursive,
+        Bind::Single | Bind::No => Subtree::Alone,
+    };
+    let tree = mount::clone_tree(source, subtree).os("clone the mount of", || source.display())?;
+    if let Some(namespace) = id_map {
+        let recursive = plan.options.idmap == IdMap::Recursive;
+        let subtree = if recursive { Subtree::Recursive } else { Subtree::Alone };
+        mount::set_id_map(tree.as_fd(), namespace.as_fd(), subtree)
+            .os("map the ids of", || source.display())?;
+    }
+    let kind = nix::sys::stat::fstat(&tree).os("fstat", || source.display())?.st_mode;
+    let is_directory = kind & libc::S_IFMT == libc::S_IFDIR;
+    let missing = if is_directory { Missing::Directory } else { Missing::File };
+    let destination = open_destination(rootfs, plan, missing)?;
+    mount::attach(&tree, &destination)
+        .os("attach", || format!("{} to {}", source.display(), plan.destination.display()))?;
+    change(tree.as_fd(), plan)
+}
+
+/// Applies the option words to a mount that exists.
+pub(super) fn change(tree: BorrowedFd, plan: &MountPlan) -> Result<()> {
+    let options = &plan.options;
+    let here = || format!("attributes of {}", plan.destination.display());
+    let plain = Attributes {
+        set: options.attributes(),
+        clear: options.attributes_cleared(),
+        propagation: 0,
+    };
+    if !plain.is_empty() {
+        mount::set_attributes(tree, plain, Subtree::Alone).os("set", here)?;
+    }
+    if options.is_recursive() {
+        let recursive = Attributes {
+            set: options.recursive_set,
+            clear: options.recursive_clear,
+            propagation: 0,
+        };
+        mount::set_attributes(tree, recursive, Subtree::Recursive).os("set", here)?;
+    }
+    propagate(tree, plan)
+}
+
+fn propagate(tree: BorrowedFd, plan: &MountPlan) -> Result<()> {
+    for flags in &plan.options.propagation {
+        let recursive = flags.contains(MsFlags::MS_REC);
+        let subtree = if recursive { Subtree::Recursive } else { Subtree::Alone };
+        let propagation = flags.difference(MsFlags::MS_REC).bits();
+        let change = Attributes { propagation, ..Attributes::default() };
+        mount::set_attributes(tree, change, subtree)
+            .os("set", || format!("propagation of {}", plan.destination.display()))?;
+    }
+    Ok(())
+}
+
+fn file_system(
+    rootfs: &Rootfs,
+    plan: &MountPlan,
+    kind: &str,
+    source: &str,
+    label: Option<&str>,
+) -> Result<()> {
+    if matches!(kind, "proc" | "sysfs") {
+        refuse_symlink(rootfs, &plan.destination, kind)?;
+    }
+    let destination = open_destination(rootfs, plan, Missing::Directory)?;
+    let options = &plan.options;
+    let mut words: Vec<String> = options.superblock_flags().map(str::to_owned).collect();
+    words.extend(options.data.iter().filter(|word| !word.is_empty()).cloned());
+    if kind == "tmpfs" && !words.iter().any(|word| word.starts_with("mode=")) {
+        // A tmpfs takes the place of a directory with its permissions, not with 1777.
+        let mode = nix::sys::stat::fstat(&destination).os("fstat", || "the mount point")?.st_mode;
+        words.push(format!("mode={:o}", mode & 0o7777));
+    }
+    if let Some(label) = label.filter(|_| Path::new("/sys/fs/selinux/enforce").exists()) {
+        words.push(format!("context={label}"));
+    }
+    let late_read_only = options.tmpcopyup && options.flags.contains(MsFlags::MS_RDONLY);
+    let attributes = options.attributes();
+    let tree = mount::create(&NewFileSystem {
+        kind,
+        source: (!source.is_empty()).then_some(source),
+        options: &words,
+        attributes: if late_read_only { attributes & !libc::MOUNT_ATTR_RDONLY } else { attributes },
+    })
+    .map_err(|refused| Error::Os {
+        op: "make",
+        target: match refused.explanation.as_str() {
+            "" => format!("file system {kind} with options {words:?}"),
+            why => format!("file system {kind} with options {words:?} ({why})"),
+        },
+        source: refused.errno.into(),
+    })?;
+    if options.tmpcopyup {
+        copy_up::copy(rootfs, &plan.destination, tree.as_fd())?;
+    }
+    if late_read_only {
+        mount::set_attributes(tree.as_fd(), Attributes::read_only(), Subtree::Alone)
+            .os("make read-only", || plan.destination.display())?;
+    }
+    mount::attach(&tree, &destination).os("attach", || plan.destination.display())?;
+    propagate(tree.as_fd(), plan)
+}
+
+/// A rootfs whose `/proc` or `/sys` is a symlink wants the real one to be mounted elsewhere
+/// (CVE-2023-27561).
+fn refuse_symlink(rootfs: &Rootfs, path: &Path, kind: &str) -> Result<()> {
+    match rootfs.open(path, OFlag::O_PATH | OFlag::O_NOFOLLOW) {
+        Ok(found) => {
+            let mode = nix::sys::stat::fstat(&found).os("fstat", || path.display())?.st_mode;
+            if mode & libc::S_IFMT == libc::S_IFDIR {
+                return Ok(());
+            }
+            let path = path.display();
+            Err(Error::Invalid(format!("{kind} must be mounted on a directory; {path} is not one")))
+        }
+        Err(_missing) => Ok(()),
+    }
+}

@@ -1,0 +1,160 @@
+//! Namespaces: entered, named, tuned; and the cgroups, which come before their namespace.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use nix::sched::{CloneFlags, setns, unshare};
+use oci_spec::runtime::LinuxNamespaceType as Kind;
+
+use super::sync::ToChild;
+use super::{Init, Task};
+use crate::error::{Error, OsContext, Result};
+use crate::oci::plan::clone_flag;
+use crate::sys::process::{self, CLONE_NEWTIME};
+use crate::sys::{fd, net};
+
+/// A session of its own: no terminal of the caller reaches the container.
+pub(super) fn new_session(task: &mut Task) -> Result<()> {
+    process::reset_signals();
+    task.umask = nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+    nix::unistd::setsid().os("setsid", || "init")?;
+    Ok(())
+}
+
+/// Joins what is joined by path, and becomes root of a new user namespace.
+pub(super) fn enter(init: &mut Init) -> Result<()> {
+    let plan = init.plan;
+    // The creator's clone has put us into the pid namespace; stage 1 has done the rest.
+    if !super::needs_stage1(&plan.namespaces) {
+        join_by_path(init, |kind| kind != Kind::Pid)?;
+    }
+    if plan.namespaces.is_new(CloneFlags::CLONE_NEWUSER) {
+        match init.task.parent.hear_parent()? {
+            ToChild::IdMapped => {}
+            other => return Err(unexpected(&other)),
+        }
+    }
+    if plan.namespaces.has(Kind::User) {
+        process::set_ids(0, 0).os("setresuid", || "0 in the user namespace")?;
+    }
+    if plan.namespaces.is_new(CloneFlags::CLONE_NEWNET) {
+        net::loopback_up().os("bring up", || "lo")?;
+    }
+    Ok(())
+}
+
+fn unexpected(message: &ToChild) -> Error {
+    Error::Init { step: "handshake".into(), cause: format!("unexpected message {message:?}") }
+}
+
+/// Joins the namespaces given by path whose kind is `wanted`.
+pub(super) fn join_by_path(init: &Init, wanted: impl Fn(Kind) -> bool) -> Result<()> {
+    for (kind, path) in init.plan.namespaces.join.iter().filter(|(kind, _)| wanted(*kind)) {
+        let file = open_namespace(path)?;
+        setns(&file, clone_flag(*kind)).os("setns", || path.display())?;
+    }
+    Ok(())
+}
+
+/// Opens a namespace by its path. Read-only is all that joining needs.
+pub(super) fn open_namespace(path: &Path) -> Result<OwnedFd> {
+    Ok(File::open(path).os("open", || path.display())?.into())
+}
+
+/// Enters the container's cgroups, then the namespace that makes them its root.
+pub(super) fn join_cgroups(init: &mut Init) -> Result<()> {
+    join_cgroups_of(&mut init.task)?;
+    if init.plan.namespaces.is_new(CloneFlags::CLONE_NEWCGROUP) {
+        unshare(CloneFlags::CLONE_NEWCGROUP).os("unshare", || "the cgroup namespace")?;
+    }
+    Ok(())
+}
+
+/// Enters the container's cgroups.
+pub(super) fn join_cgroups_of(task: &mut Task) -> Result<()> {
+    match task.cgroups.take() {
+        Some((cgroups, unified)) => cgroups.enter(unified),
+        None => Ok(()),
+    }
+}
+
+/// A new time namespace: its clocks can be set only before anybody is inside.
+pub(super) fn time(init: &mut Init) -> Result<()> {
+    const CHILDREN: &str = "/proc/self/ns/time_for_children";
+    const OFFSETS: &str = "/proc/self/timens_offsets";
+    if !init.plan.namespaces.is_new(CLONE_NEWTIME) {
+        return Ok(());
+    }
+    unshare(CLONE_NEWTIME).os("unshare", || "the time namespace")?;
+    for (clock, seconds, nanoseconds) in &init.plan.time_offsets {
+        fd::write_file(OFFSETS, format!("{clock} {seconds} {nanoseconds}"))?;
+    }
+    let namespace = File::open(CHILDREN).os("open", || CHILDREN)?;
+    setns(&namespace, CLONE_NEWTIME).os("setns", || CHILDREN)
+}
+
+/// A session keyring of the container's own, so that it cannot read the caller's keys.
+pub(super) fn keyring(init: &mut Init) -> Result<()> {
+    use nix::errno::Errno;
+    let Some(name) = &init.keyring else { return Ok(()) };
+    match process::new_session_keyring(name) {
+        // A kernel without keyrings has nothing to protect.
+        Err(Errno::ENOSYS) => Ok(()),
+        other => other.os("keyctl", || "join a new session keyring"),
+    }
+}
+
+/// Host name and NIS domain name.
+pub(super) fn names(init: &mut Init) -> Result<()> {
+    if let Some(name) = &init.plan.hostname {
+        nix::unistd::sethostname(name).os("sethostname", || name)?;
+    }
+    if let Some(name) = &init.plan.domainname {
+        process::set_domain_name(name).os("setdomainname", || name)?;
+    }
+    Ok(())
+}
+
+/// Kernel parameters of the container's namespaces, through the host's procfs.
+pub(super) fn sysctls(init: &mut Init) -> Result<()> {
+    for (key, value) in &init.plan.sysctls {
+        let path = format!("/proc/sys/{key}");
+        let mut file = File::options().write(true).open(&path).os("open", || &path)?;
+        file.write_all(value.as_bytes()).os("write", || format!("{value:?} to {path}"))?;
+    }
+    Ok(())
+}
+
+/// Execution domain.
+pub(super) fn personality(init: &mut Init) -> Result<()> {
+    use nix::sys::personality::{Persona, set};
+    let Some(domain) = init.plan.personality else { return Ok(()) };
+    let persona = Persona::from_bits_retain(i32::try_from(domain).unwrap_or_default());
+    set(persona).os("personality", || format!("{domain:#x}")).map(drop)
+}
+
+/// The namespaces of a running container, as `exec` joins them.
+#[derive(Debug)]
+pub struct ExistingNamespaces {
+    /// A process inside, usually the container's init.
+    pub pidfd: OwnedFd,
+    /// Kinds to join, but for the pid namespace, which the clone has entered.
+    pub flags: CloneFlags,
+    /// Whether a user namespace is among them.
+    pub user: bool,
+}
+
+impl ExistingNamespaces {
+    /// Joins all of them with one call; the kernel enters a user namespace first.
+    pub(super) fn enter(&self) -> Result<()> {
+        if !self.flags.is_empty() {
+            setns(self.pidfd.as_fd(), self.flags).os("setns", || "the container's namespaces")?;
+        }
+        if self.user {
+            process::set_ids(0, 0).os("setresuid", || "0 in the user namespace")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,186 @@
+//! What the parent and init say to each other, over one pair of message sockets.
+//!
+//! ```text
+//! parent (create, run, exec)            init
+//!   |  clone3                             |
+//!   |  writes uid_map, gid_map            |
+//!   | ------- IdMapped -----------------> |   only with a new user namespace
+//!   | <------ Sibling(pidfd) ------------ |   only from stage 1: init is another process
+//!   | <------ RunHooks ------------------ |   mounts are there, root not yet switched
+//!   |  prestart, createRuntime            |
+//!   | ------- HooksDone(state) ---------> |   init runs createContainer
+//!   | <------ Console(master) ----------- |   only for a foreground terminal
+//!   | <------ Ready --------------------- |   nothing left but to be started
+//!   |  rlimits, oom_score_adj, state      |
+//!   | ------- Start(state) -------------> |   `create`: from `start`, over start.sock
+//!   | <------ Listener(number) ---------- |   only with seccomp notify
+//!   | ------- ListenerTaken ------------> |
+//!   |                                     |   execve closes the socket: EOF is success
+//!   | <------ Failed(step, cause) ------- |   instead of any of the above; init exits 1
+//! ```
+//!
+//! EOF before `Ready` is an error, never a wait: each side holds only its own end.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use crate::error::{Error, OsContext, Result};
+use crate::sys::socket;
+
+/// Longest message: a state with its annotations, or an error's text.
+const MESSAGE_BYTES: usize = 64 * 1024;
+
+/// From init to its parent.
+#[derive(Debug)]
+pub enum FromChild {
+    /// The real init, cloned by stage 1.
+    Sibling(OwnedFd),
+    /// Wait for `HooksDone` while the parent runs hooks.
+    RunHooks,
+    /// The master of the terminal.
+    Console(OwnedFd),
+    /// Waiting to be started.
+    Ready,
+    /// The number of a seccomp notify descriptor in init.
+    Listener(i32),
+    /// The step that failed, and why.
+    Failed {
+        /// A row of `init::STEPS`.
+        step: String,
+        /// The error's text.
+        cause: String,
+    },
+    /// The socket was closed: init has executed the program, or died.
+    Gone,
+}
+
+/// From the parent to init.
+#[derive(Debug)]
+pub enum ToChild {
+    /// The maps of the user namespace are written.
+    IdMapped,
+    /// The parent's hooks have run; with the container's state for init's own.
+    HooksDone(Vec<u8>),
+    /// Go; with the container's state for hooks that run inside.
+    Start(Vec<u8>),
+    /// The parent holds the listener.
+    ListenerTaken,
+}
+
+/// One end of the conversation.
+#[derive(Debug)]
+pub struct End(OwnedFd);
+
+/// Makes the two ends: the parent's, the child's.
+///
+/// # Errors
+/// [`Error::Os`] for `EMFILE`, `ENFILE`.
+pub fn pair() -> Result<(End, End)> {
+    let (parent, child) = socket::message_pair().os("socketpair", || "to init")?;
+    Ok((End(parent), End(child)))
+}
+
+impl End {
+    /// Uses a connection made by other means, e.g. through the start socket.
+    #[must_use]
+    pub fn from_connection(socket: OwnedFd) -> Self {
+        Self(socket)
+    }
+
+    /// The socket.
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+
+    /// Child side: tells the parent something.
+    ///
+    /// # Errors
+    /// [`Error::Os`] with `EPIPE` if the parent has died.
+    pub fn tell_parent(&self, message: &FromChild) -> Result<()> {
+        let (tag, text, fd) = match message {
+            FromChild::Sibling(fd) => (b'S', String::new(), Some(fd)),
+            FromChild::RunHooks => (b'H', String::new(), None),
+            FromChild::Console(fd) => (b'C', String::new(), Some(fd)),
+            FromChild::Ready => (b'R', String::new(), None),
+            FromChild::Listener(number) => (b'L', number.to_string(), None),
+            FromChild::Failed { step, cause } => (b'F', format!("{step}\0{cause}"), None),
+            FromChild::Gone => return Ok(()),
+        };
+        self.send(tag, text.as_bytes(), fd.map(AsFd::as_fd))
+    }
+
+    /// Parent side: tells init something.
+    ///
+    /// # Errors
+    /// [`Error::Os`] with `EPIPE` if init has died.
+    pub fn tell_child(&self, message: &ToChild) -> Result<()> {
+        match message {
+            ToChild::IdMapped => self.send(b'i', &[], None),
+            ToChild::HooksDone(state) => self.send(b'h', state, None),
+            ToChild::Start(state) => self.send(b's', state, None),
+            ToChild::ListenerTaken => self.send(b'l', &[], None),
+        }
+    }
+
+    /// Parent side: waits for init's next message.
+    ///
+    /// # Errors
+    /// [`Error::Os`] if the socket fails; [`Error::Init`] for a message that makes no sense.
+    pub fn hear_child(&self) -> Result<FromChild> {
+        let mut buffer = vec![0; MESSAGE_BYTES];
+        let (length, fd) = socket::receive(&self.0, &mut buffer).os("receive", || "from init")?;
+        let Some((tag, text)) = buffer[..length].split_first() else { return Ok(FromChild::Gone) };
+        let text = String::from_utf8_lossy(text);
+        match (tag, fd) {
+            (b'S', Some(fd)) => Ok(FromChild::Sibling(fd)),
+            (b'C', Some(fd)) => Ok(FromChild::Console(fd)),
+            (b'H', None) => Ok(FromChild::RunHooks),
+            (b'R', None) => Ok(FromChild::Ready),
+            (b'L', None) if text.parse::<i32>().is_ok() => {
+                Ok(FromChild::Listener(text.parse().unwrap_or_default()))
+            }
+            (b'F', None) => {
+                let (step, cause) = text.split_once('\0').unwrap_or(("init", &text));
+                Ok(FromChild::Failed { step: step.to_owned(), cause: cause.to_owned() })
+            }
+            _ => Err(unexpected(&text)),
+        }
+    }
+
+    /// Child side: waits for the parent's next message.
+    ///
+    /// # Errors
+    /// [`Error::Init`] if the parent has died or says what makes no sense.
+    pub fn hear_parent(&self) -> Result<ToChild> {
+        // Zeroed by the kernel: only what a message fills is touched, and charged to a container.
+        let mut buffer = vec![0; MESSAGE_BYTES];
+        let length = socket::read(&self.0, &mut buffer).os("receive", || "from carob")?;
+        match buffer[..length].split_first() {
+            Some((b'i', [])) => Ok(ToChild::IdMapped),
+            Some((b'h', state)) => Ok(ToChild::HooksDone(state.to_vec())),
+            Some((b's', state)) => Ok(ToChild::Start(state.to_vec())),
+            Some((b'l', [])) => Ok(ToChild::ListenerTaken),
+            Some(_) => Err(unexpected("from carob")),
+            None => Err(Error::Init {
+                step: "handshake".into(),
+                cause: "carob has died before init was told to go on".into(),
+            }),
+        }
+    }
+
+    fn send(&self, tag: u8, text: &[u8], fd: Option<BorrowedFd>) -> Result<()> {
+        let mut message = Vec::with_capacity(1 + text.len());
+        message.push(tag);
+        message.extend_from_slice(&text[..text.len().min(MESSAGE_BYTES - 1)]);
+        let sent = match fd {
+            // By write(2), the one call that every seccomp profile of use lets through.
+            None => socket::write(&self.0, &message),
+            Some(fd) => socket::send(&self.0, &message, Some(fd)),
+        };
+        sent.os("send", || "to the other side of init's socket")
+    }
+}
+
+fn unexpected(text: &str) -> Error {
+    Error::Init { step: "handshake".into(), cause: format!("unexpected message {text:?}") }
+}
