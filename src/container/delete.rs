@@ -1,15 +1,13 @@
 //! `delete`: nothing of the container is left, whatever state it was in.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::os::fd::AsFd;
 
 use super::hooks::run_late;
 use super::state::{Container, Status};
-use super::store::ContainerDir;
 use super::{Force, Runtime};
 use crate::error::{Error, OsContext, Result};
 use crate::init::Hook;
@@ -67,18 +65,14 @@ fn clear(container: &Container, force: Force) -> Result<()> {
         results.push(cgroup.kill_all(libc::SIGKILL));
     }
     results.push(cgroup.delete());
-    if container.state.pid != 0 {
-        if let Err(error) = run_late(Hook::Poststop, container, Status::Stopped) {
-            log::warn(error);
-        }
+    if container.state.pid != 0
+        && let Err(error) = run_late(Hook::Poststop, container, Status::Stopped)
+    {
+        log::warn(error);
     }
     // What is still there would be out of reach without its state.
     results.into_iter().collect::<Result<()>>()?;
-    remove(&container.dir)
-}
-
-fn remove(dir: &ContainerDir) -> Result<()> {
-    dir.remove()
+    container.dir.remove()
 }
 
 /// Kills init and waits until it has gone.

@@ -130,16 +130,6 @@ impl ContainerDir {
         Ok(Lock { _held: held })
     }
 
-    /// As [`ContainerDir::lock`]; `None` if somebody has it.
-    pub(super) fn try_lock(&self) -> Result<Option<Lock>> {
-        let file = File::open(&self.path).os("open", || self.path.display())?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(held) => Ok(Some(Lock { _held: held })),
-            Err((_file, Errno::EWOULDBLOCK)) => Ok(None),
-            Err((_file, errno)) => Err(errno).os("lock", || self.path.display()),
-        }
-    }
-
     /// Keeps the configuration as it was read.
     pub(super) fn write_config(&self, raw: &[u8]) -> Result<()> {
         let path = self.path.join(CONFIG_FILE);

@@ -71,8 +71,7 @@ pub(super) fn apply(task: &mut Task) -> Result<()> {
     // A directory that root may not enter (NFS) the user may, and the other way round.
     early.or_else(|_| enter_cwd(task))?;
     check_cwd()?;
-    let umask =
-        process.umask.map_or(task.umask, |umask| nix::sys::stat::Mode::from_bits_truncate(umask));
+    let umask = process.umask.map_or(task.umask, nix::sys::stat::Mode::from_bits_truncate);
     nix::sys::stat::umask(umask);
     task.home = super::execute::home(process);
     Ok(())

@@ -242,7 +242,7 @@ pub enum Prctl {
 /// # Errors
 /// `EINVAL` for what the kernel does not know, `EPERM`.
 pub fn prctl(op: Prctl) -> nix::Result<()> {
-    let ambient = |op: libc::c_int| op as libc::c_ulong;
+    let ambient = |op: libc::c_int| libc::c_ulong::from(op.cast_unsigned());
     let (option, arg2, arg3) = match op {
         Prctl::Dumpable(on) => (libc::PR_SET_DUMPABLE, libc::c_ulong::from(on), 0),
         Prctl::ChildSubreaper(on) => (libc::PR_SET_CHILD_SUBREAPER, libc::c_ulong::from(on), 0),
