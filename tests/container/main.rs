@@ -14,5 +14,8 @@
 
 mod exec;
 mod lifecycle;
+mod mounts;
+mod namespaces;
+mod rootfs;
 mod run;
 mod support;

@@ -8,6 +8,7 @@ use std::fs::{self, OpenOptions};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 /// A command to be: arguments, environment, stdin.
@@ -20,6 +21,7 @@ pub struct Call {
     stdin: Option<Stdio>,
     stdio: Option<[Stdio; 3]>,
     files: PathBuf,
+    groups: Arc<Mutex<Vec<Pid>>>,
 }
 
 /// What a finished call said.
@@ -42,8 +44,9 @@ pub struct Running {
 }
 
 impl Call {
-    /// `files` is the prefix of the names of the files that hold stdio.
-    pub fn new(program: impl AsRef<OsStr>, files: PathBuf) -> Self {
+    /// `files` is the prefix of the names of the files that hold stdio; the process group in which
+    /// it runs is noted in `groups`.
+    pub fn new(program: impl AsRef<OsStr>, files: PathBuf, groups: &Arc<Mutex<Vec<Pid>>>) -> Self {
         Self {
             argv: vec![program.as_ref().to_owned()],
             env: Vec::new(),
@@ -52,6 +55,7 @@ impl Call {
             stdin: None,
             stdio: None,
             files,
+            groups: Arc::clone(groups),
         }
     }
 
@@ -121,7 +125,9 @@ impl Call {
         let what = format!("{:?}", self.argv);
         let child = command.stdin(stdin).stdout(stdout).stderr(stderr).spawn();
         let child = child.unwrap_or_else(|e| panic!("{what}: {e}"));
-        leaks::expect(Pid::from_raw(child.id().cast_signed()));
+        let pid = Pid::from_raw(child.id().cast_signed());
+        leaks::expect(pid);
+        self.groups.lock().unwrap().push(pid);
         Running { child, files: self.files, what }
     }
 

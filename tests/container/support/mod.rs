@@ -21,7 +21,7 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, Once};
+use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, Instant};
 
 /// How long anything may take before the test fails. Generous: the machine may be loaded.
@@ -42,6 +42,7 @@ pub struct Host {
     dir: PathBuf,
     ids: Mutex<Vec<String>>,
     children: Mutex<Vec<Pid>>,
+    groups: Arc<Mutex<Vec<Pid>>>,
     calls: AtomicU32,
     born: Instant,
 }
@@ -63,6 +64,7 @@ impl Host {
             dir,
             ids: Mutex::default(),
             children: Mutex::default(),
+            groups: Arc::default(),
             calls: AtomicU32::new(0),
             born: Instant::now(),
         }
@@ -155,7 +157,7 @@ impl Host {
     /// The runtime with these arguments alone.
     pub fn bare_call<S: AsRef<OsStr>>(&self, args: &[S]) -> Call {
         let n = self.calls.fetch_add(1, Ordering::Relaxed);
-        Call::new(runtime(), self.dir.join(format!("call-{n}"))).args(args)
+        Call::new(runtime(), self.dir.join(format!("call-{n}")), &self.groups).args(args)
     }
 
     /// Runs a verb that ends by itself.
@@ -199,7 +201,7 @@ impl Host {
             }
         }
         let reap = || self.reap();
-        faults.extend(leaks::find(&self.marker, &self.state_root(), self.born, reap));
+        faults.extend(leaks::find(self, reap));
         leaks::sweep(&self.marker, reap);
         self.children.lock().unwrap().iter().for_each(|pid| leaks::reaped(*pid));
         if let Err(e) = fs::remove_dir_all(&self.dir) {
