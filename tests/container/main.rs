@@ -12,10 +12,13 @@
 )]
 #![allow(unreachable_pub, dead_code, reason = "the harness is a library of its own")]
 
+mod bad_input;
 mod exec;
 mod lifecycle;
 mod mounts;
 mod namespaces;
+mod process;
+mod resources;
 mod rootfs;
 mod run;
 mod support;
