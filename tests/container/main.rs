@@ -13,12 +13,19 @@
 #![allow(unreachable_pub, dead_code, reason = "the harness is a library of its own")]
 
 mod bad_input;
+mod crash;
 mod exec;
+mod hooks;
 mod lifecycle;
 mod mounts;
 mod namespaces;
 mod process;
+mod races;
 mod resources;
 mod rootfs;
 mod run;
+mod seccomp;
+mod security;
 mod support;
+mod terminal;
+mod verbs;

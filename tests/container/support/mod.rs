@@ -11,7 +11,7 @@ pub mod leaks;
 pub mod socket;
 
 use call::Call;
-pub use call::Output;
+pub use call::{Output, Running};
 pub use container::Container;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
