@@ -1,1 +1,31 @@
-//! Real containers, as root.
+//! Real containers, as root: one file per feature, all on the harness in `support`.
+//!
+//! `CAROB_UNDER_TEST=/usr/sbin/runc` runs them against another runtime with the same command line.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::wildcard_enum_match_arm,
+    clippy::missing_panics_doc,
+    reason = "a test fails by panicking"
+)]
+#![allow(unreachable_pub, dead_code, reason = "the harness is a library of its own")]
+
+mod bad_input;
+mod crash;
+mod exec;
+mod hooks;
+mod lifecycle;
+mod mounts;
+mod namespaces;
+mod process;
+mod races;
+mod resources;
+mod rootfs;
+mod run;
+mod seccomp;
+mod security;
+mod support;
+mod terminal;
+mod verbs;

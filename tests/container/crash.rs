@@ -1,0 +1,161 @@
+//! Things that die or vanish at the wrong moment: delete still removes everything.
+
+use crate::support::{Host, wait_until};
+use nix::sys::signal::{Signal, kill};
+use serde_json::json;
+use std::fs;
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn an_init_killed_from_outside_is_stopped_and_can_be_deleted() {
+    let host = Host::new();
+    let c = host.sleeper();
+    c.run_detached();
+    kill(c.pid(), Signal::SIGKILL).unwrap();
+    assert_eq!(c.exit_code(), 137);
+    c.wait_for("stopped");
+    c.delete().ok();
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn a_created_init_killed_from_outside_cannot_be_started() {
+    let host = Host::new();
+    let c = host.sleeper();
+    c.create();
+    kill(c.pid(), Signal::SIGKILL).unwrap();
+    assert_eq!(c.exit_code(), 137);
+    let out = c.verb("start", &[]).output();
+    out.fails(1, &["cannot start a container that has stopped"]);
+    c.delete().ok();
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn the_bundle_is_not_needed_after_create() {
+    let host = Host::new();
+    let c = host.sh("trap 'exit 3' TERM; echo ready; while :; do sleep 0.02; done");
+    c.run_detached().wait_output("ready");
+    let pid = c.pid();
+    fs::remove_dir_all(c.bundle()).unwrap();
+    assert_eq!(c.status(), "running");
+    c.verb("pause", &[]).output().ok();
+    c.verb("resume", &[]).output().ok();
+    c.verb("ps", &["--format", "json"]).output().ok();
+    c.kill("TERM").ok();
+    assert_eq!(crate::support::container::exit_code(pid), 3);
+    c.delete().ok();
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn a_create_killed_half_way_is_removed_by_delete_force() {
+    let Some(host) = Host::only_carob("runc writes its state only after the hooks") else {
+        return;
+    };
+    let mark = host.dir().join("in-hook");
+    let c = host.sleeper_with(|s| {
+        let script = format!("touch {}; exec sleep 1000", mark.display());
+        s["hooks"]["createRuntime"] =
+            json!([{"path": "/bin/sh", "args": ["sh", "-c", script], "env": [host.env_mark()]}]);
+    });
+    let create = c.create_call(&[]).spawn();
+    wait_until("the hook", || if mark.exists() { Ok(()) } else { Err("not run".to_owned()) });
+    create.signal(Signal::SIGKILL);
+    create.wait();
+    // The hook and init are orphans of ours now; whatever of the container is left must go.
+    c.delete_force().ok();
+    for pid in children_with(host.marker()) {
+        kill(pid, Signal::SIGKILL).ok();
+        host.adopt(pid);
+    }
+    assert!(!host.state_root().join(c.id()).exists());
+    assert!(!host.cgroup("memory", c.id()).exists());
+}
+
+/// The hook, which belongs to no cgroup of the container.
+fn children_with(marker: &str) -> Vec<nix::unistd::Pid> {
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
+    let marked = |pid: &i32| {
+        let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let needle = format!("CAROB_TEST={marker}\0");
+        environ.windows(needle.len()).any(|w| w == needle.as_bytes())
+    };
+    pids.filter(marked).map(nix::unistd::Pid::from_raw).collect()
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn a_foreground_run_killed_leaves_a_container_that_can_be_deleted() {
+    let host = Host::new();
+    let c = host.sh("echo up; sleep 1000");
+    let pid_file = host.dir().join("run.pid");
+    let run = c.bundle_verb("run", &["--pid-file", pid_file.to_str().unwrap()]).spawn();
+    run.wait_stdout("up");
+    let pid: i32 = fs::read_to_string(pid_file).unwrap().parse().unwrap();
+    run.signal(Signal::SIGKILL);
+    run.wait();
+    host.adopt(nix::unistd::Pid::from_raw(pid));
+    c.delete_force().ok();
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn a_state_file_that_is_damaged_is_an_error_and_force_removes_it() {
+    let Some(host) = Host::only_carob("runc 1.1 leaves the entry") else {
+        return;
+    };
+    let c = host.sleeper();
+    c.create();
+    let dir = host.state_root().join(c.id());
+    for entry in fs::read_dir(&dir).unwrap().flatten() {
+        if entry.file_name().to_string_lossy().ends_with(".json") {
+            fs::write(entry.path(), "{").unwrap();
+        }
+    }
+    assert_ne!(c.verb("state", &[]).output().code, 0);
+    // Not even the pid is known any more, but the id is free again afterwards.
+    kill(c.pid(), Signal::SIGKILL).unwrap();
+    c.exit_code();
+    c.delete_force().ok();
+    assert!(!dir.exists());
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn an_entry_without_state_is_removed_by_delete_force() {
+    let host = Host::new();
+    let dir = host.state_root().join("half");
+    fs::create_dir(&dir).unwrap();
+    host.runtime(&["delete", "--force", "half"]).ok();
+    assert!(!dir.exists());
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn an_entry_that_cannot_be_read_does_not_hide_the_others_from_list() {
+    let host = Host::new();
+    let c = host.sleeper();
+    c.create();
+    fs::create_dir(host.state_root().join("half")).unwrap();
+    let out = host.runtime(&["list", "-q"]);
+    assert!(out.stdout.contains(c.id()), "{out:?}");
+    fs::remove_dir(host.state_root().join("half")).unwrap();
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn processes_left_in_the_cgroup_of_a_stopped_container_are_killed_by_force() {
+    let host = Host::new();
+    let c = host.sh_with("sleep 1000 & echo $! > /dev/stderr; exit 0", |s| {
+        s["linux"]["namespaces"].as_array_mut().unwrap().retain(|n| n["type"] != "pid");
+    });
+    c.run_detached();
+    assert_eq!(c.exit_code(), 0);
+    let procs = host.cgroup("pids", c.id()).join("cgroup.procs");
+    let left: i32 = fs::read_to_string(procs).unwrap().trim().parse().unwrap();
+    host.adopt(nix::unistd::Pid::from_raw(left));
+    c.delete_force().ok();
+    assert_eq!(crate::support::container::exit_code(nix::unistd::Pid::from_raw(left)), 137);
+}

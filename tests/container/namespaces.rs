@@ -1,0 +1,285 @@
+//! linux.namespaces: new, joined by path, or the caller's.
+
+use crate::support::{Container, Host, Peer, peer, push};
+use serde_json::{Value, json};
+use std::fs;
+
+/// Type in config.json and name below /proc/self/ns, of those in the default bundle.
+const DEFAULT: [(&str, &str); 6] = [
+    ("pid", "pid"),
+    ("network", "net"),
+    ("ipc", "ipc"),
+    ("uts", "uts"),
+    ("mount", "mnt"),
+    ("cgroup", "cgroup"),
+];
+
+fn own(name: &str) -> String {
+    fs::read_link(format!("/proc/self/ns/{name}")).unwrap().to_str().unwrap().to_owned()
+}
+
+fn set_path(spec: &mut Value, kind: &str, path: &str) {
+    let all = spec["linux"]["namespaces"].as_array_mut().unwrap();
+    all.retain(|n| n["type"] != kind);
+    all.push(json!({"type": kind, "path": path}));
+}
+
+fn remove(spec: &mut Value, kind: &str) {
+    spec["linux"]["namespaces"].as_array_mut().unwrap().retain(|n| n["type"] != kind);
+}
+
+fn with_user_namespace(spec: &mut Value) {
+    push(spec, "/linux/namespaces", json!({"type": "user"}));
+    for map in ["uidMappings", "gidMappings"] {
+        spec["linux"][map] = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+    }
+}
+
+fn holder(host: &Host) -> Container<'_> {
+    let c = host.sleeper();
+    c.run_detached();
+    c
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn each_listed_namespace_is_new() {
+    let host = Host::new();
+    let c = host.sh("for n in pid net ipc uts mnt cgroup; do readlink /proc/self/ns/$n; done");
+    let out = c.run().ok();
+    for ((_, name), seen) in DEFAULT.iter().zip(out.stdout.lines()) {
+        assert_ne!(seen, own(name));
+    }
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn a_namespace_that_is_not_listed_is_the_callers() {
+    let host = Host::new();
+    for (kind, name) in [("network", "net"), ("ipc", "ipc"), ("uts", "uts"), ("pid", "pid")] {
+        let c = host.sh_with(&format!("readlink /proc/self/ns/{name}"), |s| {
+            remove(s, kind);
+            if kind == "uts" {
+                s.as_object_mut().unwrap().remove("hostname");
+            }
+        });
+        let out = c.run().ok();
+        assert_eq!(out.text(), own(name), "{kind}");
+    }
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn each_namespace_is_joined_by_path() {
+    let host = Host::new();
+    let other = holder(&host);
+    for (kind, name) in DEFAULT {
+        if kind == "mount" || (kind == "cgroup" && peer() == Peer::Runc) {
+            continue; // a mount namespace has its own root; runc 1.1 joins no cgroup namespace
+        }
+        let path = format!("/proc/{}/ns/{name}", other.pid());
+        let c = host.sh_with(&format!("readlink /proc/self/ns/{name}"), |s| {
+            set_path(s, kind, &path);
+            if kind == "uts" {
+                s.as_object_mut().unwrap().remove("hostname");
+            }
+        });
+        let there = fs::read_link(&path).unwrap();
+        assert_eq!(c.run().ok().text(), there.to_str().unwrap(), "{kind}");
+    }
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn a_member_of_a_pod_joins_several_namespaces_of_one_process() {
+    let host = Host::new();
+    let pause = holder(&host);
+    let c = host.sh_with("cd /proc/self/ns; for n in net ipc uts; do readlink $n; done", |s| {
+        for (kind, name) in [("network", "net"), ("ipc", "ipc"), ("uts", "uts"), ("pid", "pid")] {
+            set_path(s, kind, &format!("/proc/{}/ns/{name}", pause.pid()));
+        }
+        s.as_object_mut().unwrap().remove("hostname");
+    });
+    let out = c.run().ok();
+    for (seen, name) in out.stdout.lines().zip(["net", "ipc", "uts"]) {
+        let there = fs::read_link(format!("/proc/{}/ns/{name}", pause.pid())).unwrap();
+        assert_eq!(seen, there.to_str().unwrap());
+    }
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn a_joined_pid_namespace_shows_its_processes() {
+    let host = Host::new();
+    let other = holder(&host);
+    let c = host.sh_with("cat /proc/1/cmdline | tr '\\0' ' '; echo; echo $$", |s| {
+        set_path(s, "pid", &format!("/proc/{}/ns/pid", other.pid()));
+    });
+    let out = c.run().ok();
+    let (first, own_pid) = out.text().split_once('\n').unwrap();
+    assert_eq!(first.trim(), "sleep 1000");
+    assert_ne!(own_pid, "1");
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn a_path_of_another_kind_of_namespace_is_refused() {
+    let host = Host::new();
+    let c = host.sleeper_with(|s| set_path(s, "network", "/proc/self/ns/uts"));
+    assert_eq!(c.create_call(&[]).output().code, 1);
+    let c = host.sleeper_with(|s| set_path(s, "network", "/nowhere/net"));
+    c.create_call(&[]).output().fails(1, &["/nowhere/net"]);
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn init_is_pid_1_and_sees_only_its_own_processes() {
+    let host = Host::new();
+    let out = host.sh("echo $$; ls -d /proc/[0-9]* | wc -l").run().ok();
+    let lines: Vec<&str> = out.stdout.lines().collect();
+    assert_eq!(lines[0], "1");
+    assert!(lines[1].trim().parse::<u32>().unwrap() <= 3, "{out:?}");
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn a_new_network_namespace_has_loopback_up_and_nothing_else() {
+    let host = Host::new();
+    let out = host.sh("ls /sys/class/net; ip addr show lo; ping -c1 -w5 127.0.0.1").run();
+    assert!(out.stdout.starts_with("lo\n"), "{out:?}");
+    assert!(out.stdout.contains("127.0.0.1") && out.code == 0, "{out:?}");
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn the_hostname_is_the_containers_only() {
+    let host = Host::new();
+    let before = nix::unistd::gethostname().unwrap();
+    let c = host.sh_with("hostname; hostname changed; hostname", |s| {
+        s["hostname"] = json!("inside");
+        push(s, "/process/capabilities/bounding", json!("CAP_SYS_ADMIN"));
+        push(s, "/process/capabilities/effective", json!("CAP_SYS_ADMIN"));
+        push(s, "/process/capabilities/permitted", json!("CAP_SYS_ADMIN"));
+    });
+    assert_eq!(c.run().ok().stdout, "inside\nchanged\n");
+    assert_eq!(nix::unistd::gethostname().unwrap(), before);
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn a_user_namespace_has_the_given_maps() {
+    let host = Host::new();
+    let c = host.sh_with("id -u; cat /proc/self/uid_map /proc/self/gid_map", |s| {
+        with_user_namespace(s);
+        s["root"]["path"] = json!(mapped_rootfs(&host));
+    });
+    let out = c.run().ok();
+    let words: Vec<&str> = out.stdout.split_whitespace().collect();
+    assert_eq!(words, ["0", "0", "100000", "65536", "0", "100000", "65536"]);
+}
+
+/// A rootfs that uid 100000 can reach.
+fn mapped_rootfs(host: &Host) -> std::path::PathBuf {
+    let rootfs = host.own_rootfs();
+    let mut chown = std::process::Command::new("chown");
+    assert!(chown.args(["-hR", "100000:100000"]).arg(&rootfs).status().unwrap().success());
+    rootfs
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn a_user_namespace_can_be_entered_by_exec_and_leaves_nothing() {
+    let host = Host::new();
+    let c = host.sleeper_with(|s| {
+        with_user_namespace(s);
+        s["root"]["path"] = json!(mapped_rootfs(&host));
+    });
+    c.run_detached();
+    assert_eq!(c.exec(&["id", "-u"]).ok().text(), "0");
+    let status = fs::read_to_string(format!("/proc/{}/status", c.pid())).unwrap();
+    assert!(status.contains("Uid:\t100000\t100000"), "{status}");
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn a_user_namespace_without_maps_is_refused() {
+    let host = Host::new();
+    let c = host.sleeper_with(|s| push(s, "/linux/namespaces", json!({"type": "user"})));
+    assert_eq!(c.create_call(&[]).output().code, 1);
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn a_user_namespace_is_joined_by_path() {
+    let Some(host) = Host::only_carob("runc 1.1 demands id maps for a joined user namespace")
+    else {
+        return;
+    };
+    let rootfs = mapped_rootfs(&host);
+    let other = host.sleeper_with(|s| {
+        with_user_namespace(s);
+        s["root"]["path"] = json!(rootfs);
+    });
+    other.run_detached();
+    let path = format!("/proc/{}/ns/user", other.pid());
+    let c = host.sh_with("readlink /proc/self/ns/user; id -u", |s| {
+        s["root"]["path"] = json!(rootfs);
+        set_path(s, "user", &path);
+    });
+    let out = c.run().ok();
+    let there = fs::read_link(&path).unwrap();
+    assert_eq!(out.stdout, format!("{}\n0\n", there.to_str().unwrap()));
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn a_cgroup_namespace_hides_the_path_of_the_cgroup() {
+    let host = Host::new();
+    let hidden = host.sh("cat /proc/self/cgroup").run().ok();
+    assert!(!hidden.stdout.contains(host.marker()), "{hidden:?}");
+    let shown = host.sh_with("cat /proc/self/cgroup", |s| remove(s, "cgroup")).run().ok();
+    assert!(shown.stdout.contains(host.marker()), "{shown:?}");
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn a_time_namespace_has_the_given_offsets() {
+    let Some(host) = Host::only_carob("runc 1.1 knows no time namespace") else {
+        return;
+    };
+    let c = host.sh_with("cut -d. -f1 /proc/uptime; readlink /proc/self/ns/time", |s| {
+        push(s, "/linux/namespaces", json!({"type": "time"}));
+        s["linux"]["timeOffsets"] =
+            json!({"boottime": {"secs": 1_000_000}, "monotonic": {"secs": 500}});
+    });
+    let out = c.run().ok();
+    let (uptime, ns) = out.text().split_once('\n').unwrap();
+    assert!(uptime.parse::<u64>().unwrap() >= 1_000_000, "{out:?}");
+    assert_ne!(ns, own("time"));
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn time_offsets_hold_for_exec() {
+    let Some(host) = Host::only_carob("runc 1.1 knows no time namespace") else {
+        return;
+    };
+    let c = host.sleeper_with(|s| {
+        push(s, "/linux/namespaces", json!({"type": "time"}));
+        s["linux"]["timeOffsets"] = json!({"boottime": {"secs": 1_000_000}});
+    });
+    c.run_detached();
+    let out = c.exec_sh("cut -d. -f1 /proc/uptime").ok();
+    assert!(out.text().parse::<u64>().unwrap() >= 1_000_000, "{out:?}");
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn exec_joins_the_namespaces_that_init_was_given_by_path() {
+    let host = Host::new();
+    let other = holder(&host);
+    let c = host.sleeper_with(|s| set_path(s, "network", &format!("/proc/{}/ns/net", other.pid())));
+    c.run_detached();
+    let there = fs::read_link(format!("/proc/{}/ns/net", other.pid())).unwrap();
+    assert_eq!(c.exec(&["readlink", "/proc/self/ns/net"]).ok().text(), there.to_str().unwrap());
+}

@@ -1,0 +1,195 @@
+//! linux.seccomp: actions, arguments, flags, notification.
+
+use crate::support::socket::{listen, receive};
+use crate::support::{Host, Peer, peer};
+use serde_json::{Value, json};
+use std::os::fd::AsRawFd;
+
+fn filter(spec: &mut Value, names: &[&str], rule: Value) {
+    let mut rule = rule;
+    rule["names"] = json!(names);
+    spec["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [rule]});
+}
+
+const MKDIR: [&str; 2] = ["mkdir", "mkdirat"];
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn errno_refuses_with_eperm_or_the_given_number() {
+    let host = Host::new();
+    for (errno, words) in [(None, "Operation not permitted"), (Some(28), "No space left on device")]
+    {
+        let c = host.sh_with("mkdir /dev/shm/x", |s| {
+            let mut rule = json!({"action": "SCMP_ACT_ERRNO"});
+            if let Some(n) = errno {
+                rule["errnoRet"] = json!(n);
+            }
+            filter(s, &MKDIR, rule);
+        });
+        let out = c.run();
+        assert!(out.code != 0 && out.stderr.contains(words), "{out:?}");
+    }
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn kill_ends_the_process_with_sigsys() {
+    let host = Host::new();
+    for action in ["SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD"] {
+        let c = host.container(|s| {
+            s["process"]["args"] = json!(["mkdir", "/dev/shm/x"]);
+            filter(s, &MKDIR, json!({"action": action}));
+        });
+        assert_eq!(c.run().code, 128 + 31, "{action}");
+    }
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn trap_raises_sigsys_and_log_lets_pass() {
+    let host = Host::new();
+    let trapped = host.sh_with("mkdir /dev/shm/x; echo $?", |s| {
+        filter(s, &MKDIR, json!({"action": "SCMP_ACT_TRAP"}));
+    });
+    assert_eq!(trapped.run().text(), "159");
+    let logged = host.sh_with("mkdir /dev/shm/x", |s| {
+        filter(s, &MKDIR, json!({"action": "SCMP_ACT_LOG"}));
+    });
+    logged.run().ok();
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn arguments_are_compared() {
+    let host = Host::new();
+    let script = "kill -0 $$ && echo zero; kill -10 $$ || echo ten refused";
+    let c = host.sh_with(script, |s| {
+        filter(
+            s,
+            &["kill"],
+            json!({
+                "action": "SCMP_ACT_ERRNO",
+                "args": [{"index": 1, "value": 10, "op": "SCMP_CMP_EQ"}],
+            }),
+        );
+    });
+    assert_eq!(c.run().ok().stdout, "zero\nten refused\n");
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn a_list_of_allowed_calls_with_a_refusing_default_runs_a_program() {
+    let host = Host::new();
+    let c = host.container(|s| {
+        s["process"]["args"] = json!(["echo", "allowed"]);
+        s["linux"]["seccomp"] = json!({
+            "defaultAction": "SCMP_ACT_ERRNO",
+            "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
+            "syscalls": [{"action": "SCMP_ACT_ALLOW", "names": [
+                "execve", "exit", "exit_group", "write", "writev", "brk", "mmap", "munmap",
+                "mprotect", "arch_prctl", "set_tid_address", "set_robust_list", "rseq",
+                "prlimit64", "readlink", "readlinkat", "getrandom", "uname", "fstat", "newfstatat",
+                "getuid", "geteuid", "getgid", "getegid", "prctl", "rt_sigaction",
+                // The runtime's own way to execve, after the filter is loaded.
+                "read", "close", "openat", "futex", "fcntl", "getpid", "gettid", "tgkill",
+                "rt_sigprocmask", "rt_sigreturn", "sigaltstack", "epoll_pwait", "nanosleep",
+                "sched_yield", "madvise", "setresuid", "setresgid", "setgroups", "capset", "getcwd",
+                "chdir", "getppid", "seccomp", "fstatfs", "faccessat", "faccessat2", "close_range",
+                "getdents64",
+            ]}],
+        });
+    });
+    assert_eq!(c.run().ok().stdout, "allowed\n");
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn unknown_system_calls_are_left_out() {
+    let host = Host::new();
+    let c = host.sh_with("echo runs", |s| {
+        filter(s, &["mkdir", "call_of_tomorrow"], json!({"action": "SCMP_ACT_ERRNO"}));
+    });
+    assert_eq!(c.run().ok().stdout, "runs\n");
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn it_holds_with_and_without_no_new_privileges() {
+    let host = Host::new();
+    for value in [true, false] {
+        let c = host.sh_with("grep Seccomp: /proc/self/status; mkdir /dev/shm/x", |s| {
+            s["process"]["noNewPrivileges"] = json!(value);
+            filter(s, &MKDIR, json!({"action": "SCMP_ACT_ERRNO"}));
+        });
+        let out = c.run();
+        assert!(out.stdout.contains("\t2") && out.code != 0, "{out:?}");
+    }
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn the_filter_is_no_obstacle_to_the_runtime_itself() {
+    let host = Host::new();
+    // What init needs until the last step; none of it is needed by the program.
+    let c = host.container(|s| {
+        s["process"]["args"] = json!(["echo", "runs"]);
+        let names = ["mount", "pivot_root", "umount2", "setns", "unshare", "sethostname", "clone3"];
+        filter(s, &names, json!({"action": "SCMP_ACT_KILL_PROCESS"}));
+    });
+    assert_eq!(c.run().ok().stdout, "runs\n");
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn flags_of_the_spec_are_accepted() {
+    let host = Host::new();
+    let c = host.sh_with("echo runs", |s| {
+        filter(s, &MKDIR, json!({"action": "SCMP_ACT_ERRNO"}));
+        s["linux"]["seccomp"]["flags"] =
+            json!(["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW"]);
+    });
+    let out = c.run();
+    if out.code != 0 && peer() == Peer::Runc {
+        return crate::support::skip("this runc was built with an old libseccomp");
+    }
+    assert_eq!(out.ok().stdout, "runs\n");
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn notify_hands_the_listener_to_the_agent() {
+    let host = Host::new();
+    let socket = host.dir().join("agent");
+    let listener = listen(&socket);
+    let c = host.sh_with("mkdir /dev/shm/x", |s| {
+        filter(s, &["mkdir"], json!({"action": "SCMP_ACT_NOTIFY"}));
+        s["linux"]["seccomp"]["listenerPath"] = json!(socket);
+        s["linux"]["seccomp"]["listenerMetadata"] = json!("for the agent");
+    });
+    let run = c.bundle_verb("run", &[]).spawn();
+    let (bytes, fds) = receive(&listener);
+    let state: Value = serde_json::from_slice(&bytes).unwrap();
+    assert_eq!(state["metadata"], "for the agent", "{state}");
+    assert_eq!(state["fds"], json!(["seccompFd"]), "{state}");
+    assert_eq!(state["state"]["id"], c.id(), "{state}");
+    assert!(state["pid"].as_i64().unwrap() > 0, "{state}");
+    assert_eq!(fds.len(), 1);
+    let fd = fds[0].as_raw_fd();
+    let request = libseccomp::ScmpNotifReq::receive(fd).unwrap();
+    let errno = libc::EDQUOT;
+    let flags = libseccomp::ScmpNotifRespFlags::empty();
+    libseccomp::ScmpNotifResp::new_error(request.id, -errno, flags).respond(fd).unwrap();
+    let out = run.wait();
+    assert!(out.stderr.contains("quota exceeded"), "{out:?}");
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn notify_without_an_agent_is_an_error() {
+    let host = Host::new();
+    let c = host.sleeper_with(|s| {
+        filter(s, &["mkdir"], json!({"action": "SCMP_ACT_NOTIFY"}));
+        s["linux"]["seccomp"]["listenerPath"] = json!("/nowhere/agent");
+    });
+    c.create_call(&[]).output().fails(1, &["/nowhere/agent"]);
+}
