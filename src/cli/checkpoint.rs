@@ -19,6 +19,6 @@ pub(super) struct Unsupported {
 
 impl Verb for Unsupported {
     fn run(self, _: &Context) -> Result<i32> {
-        Err(Error::Unsupported("carob does not support checkpoint and restore yet".into()))
+        Err(Error::Unsupported("checkpoint and restore are not supported yet".into()))
     }
 }

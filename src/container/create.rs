@@ -8,14 +8,14 @@ use nix::sched::{CloneFlags, setns};
 use nix::unistd::Pid;
 use oci_spec::runtime::LinuxNamespaceType as Kind;
 
-use super::prepare::Prepared;
+use super::prepare::{Prepared, activation_fds};
 use super::state::{Container, State, Status};
 use super::store::{ContainerDir, Lock, START_SOCKET};
 use super::{CreateOptions, Runtime, hooks, pid_file};
 use crate::cgroup::Unified;
 use crate::error::{Error, OsContext, Result};
 use crate::init::sync::{self, End, FromChild, ToChild};
-use crate::init::{Gate, Hook, Init, Task, stage1_flags};
+use crate::init::{self, Gate, Hook, Init, Task, stage1_flags};
 use crate::oci::plan::{ProcessPlan, id_map_text};
 use crate::sys::process::{self, Child, CloneTarget, Cloned, Prctl};
 use crate::sys::{fd, self_exe, socket};
@@ -48,7 +48,7 @@ impl Runtime {
     /// What is wrong with the configuration, or the step that the kernel refused. Nothing is left
     /// behind then.
     pub fn create(&self, options: &CreateOptions) -> Result<()> {
-        self_exe::protect()?;
+        self_exe::protect(3 + activation_fds() + options.preserve_fds)?;
         let prepared = Prepared::new(self, options)?;
         let terminal = prepared.plan.process.terminal.is_some();
         match (&options.console_socket, terminal) {
@@ -102,8 +102,9 @@ fn assemble(
     let end = clone_init(prepared, starter, dir, child)?;
     let console = converse(prepared, &end, child, &container.state)?;
     let Some(child) = child else { return Err(Error::Invalid("no init was made".into())) };
-    limit(child.pid, &prepared.plan.process)?;
     let state = &mut container.state;
+    let place = Place::of(CloneFlags::from_bits_retain(state.namespaces));
+    limit(child.pid, &prepared.plan.process, place)?;
     state.pid = child.pid.as_raw();
     state.start_time = process::stat(child.pid).map_or(0, |stat| stat.start_time);
     container.dir.write_state(state)?;
@@ -137,8 +138,6 @@ fn clone_init(
     let (ours, theirs) = sync::pair()?;
     let flags =
         if prepared.is_direct() { stage1_flags(&plan.namespaces) } else { CloneFlags::empty() };
-    fd::cloexec_from(3 + prepared.streams.kept_fds)
-        .os("close_range", || "inherited descriptors")?;
     let pid_namespace = PidNamespace::enter(plan.namespaces.joined(Kind::Pid))?;
     let target = CloneTarget { sibling: false, cgroup: cgroups.unified() };
     let (cloned, unified) = match process::clone3(flags, &target) {
@@ -159,7 +158,7 @@ fn clone_init(
         }
         Cloned::Child => {
             drop(ours);
-            crate::init::run(Init {
+            init::run(Init {
                 plan,
                 task: Task::new(&plan.process, prepared.seccomp.as_ref(), theirs, gate)
                     .with_cgroups(cgroups, unified)
@@ -224,8 +223,8 @@ fn converse(
                 }
                 if new_user {
                     write_id_maps(prepared, pid)?;
-                    end.tell_child(&ToChild::IdMapped)?;
                 }
+                end.tell_child(&ToChild::IdMapped)?;
             }
             FromChild::RunHooks => {
                 let pid = child.as_ref().map_or(0, |child| child.pid.as_raw());
@@ -278,12 +277,26 @@ fn hand_listener_on(prepared: &Prepared, state: &State, child: &Child, number: i
     super::seccomp_agent::hand_over(listener, &state, Status::Creating, &child.pidfd, number)
 }
 
-/// What only carob may set: in a user namespace init has not the right to.
-pub(super) fn limit(pid: Pid, process: &ProcessPlan) -> Result<()> {
-    for limit in &process.rlimits {
-        process::prlimit(pid, limit.resource, limit.soft, limit.hard).os("set rlimit", || {
-            format!("{} to soft {}, hard {}", limit.resource, limit.soft, limit.hard)
-        })?;
+/// Where a process gets its resource limits from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// It sets its own, while it has all rights.
+    Host,
+    /// It never has the right: carob, which owns the user namespace, sets them from outside.
+    UserNamespace,
+}
+
+impl Place {
+    pub(super) fn of(namespaces: CloneFlags) -> Self {
+        let user = namespaces.contains(CloneFlags::CLONE_NEWUSER);
+        if user { Self::UserNamespace } else { Self::Host }
+    }
+}
+
+/// What carob sets for a process that is ready.
+pub(super) fn limit(pid: Pid, process: &ProcessPlan, place: Place) -> Result<()> {
+    if place == Place::UserNamespace {
+        init::set_rlimits(pid, process)?;
     }
     if let Some(score) = process.oom_score_adj {
         let path = format!("/proc/{pid}/oom_score_adj");

@@ -29,7 +29,15 @@ impl Runtime {
             other => other?,
         };
         let _lock = dir.lock()?;
-        let Some(state) = dir.read_state()? else {
+        let state = match dir.read_state() {
+            // What it says of cgroup and processes is lost; the id must not be.
+            Err(error @ Error::Invalid(_)) if force == Force::Yes => {
+                log::warn(error);
+                None
+            }
+            other => other?,
+        };
+        let Some(state) = state else {
             // The creator died between its first two steps, or somebody has just deleted it.
             dir.remove()?;
             return match force {

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use nix::sched::{CloneFlags, setns};
 use oci_spec::runtime::{Process, Spec};
 
-use super::create::{connect_console, limit, send_pidfd};
+use super::create::{Place, connect_console, limit, send_pidfd};
 use super::foreground::Foreground;
 use super::prepare::{Streams, activation_fds};
 use super::run::check_console;
@@ -20,7 +20,7 @@ use crate::oci::plan::ProcessPlan;
 use crate::oci::{capabilities, load, user, validate};
 use crate::seccomp::{self, Filter};
 use crate::sys::process::{self, Child, CloneTarget, Cloned, Prctl};
-use crate::sys::{fd, self_exe};
+use crate::sys::self_exe;
 
 /// What is known before the process is cloned.
 struct Prepared<'a> {
@@ -40,7 +40,7 @@ impl Runtime {
     /// [`Error::WrongState`] if the container is stopped or paused; what is wrong with the
     /// process; [`Error::Init`] with the step that failed.
     pub fn exec(&self, options: &ExecOptions) -> Result<i32> {
-        self_exe::protect()?;
+        self_exe::protect(3 + activation_fds() + options.preserve_fds)?;
         let prepared = self.prepare_exec(options)?;
         let foreground = match options.attach {
             Attach::Detach => None,
@@ -85,7 +85,7 @@ impl Runtime {
             .linux()
             .as_ref()
             .and_then(|linux| linux.seccomp().as_ref())
-            .map(|profile| seccomp::compile(profile, Some(&self.seccomp_cache())))
+            .map(|profile| seccomp::compile(profile, seccomp::cache_dir().as_deref()))
             .transpose()?;
         let streams = Streams {
             console_socket: options.console_socket.clone(),
@@ -133,8 +133,6 @@ fn clone(prepared: &Prepared) -> Result<(Child, End)> {
     let console = prepared.streams.console_socket.as_deref().map(connect_console).transpose()?;
     let namespaces = namespaces(prepared)?;
     let (ours, theirs) = sync::pair()?;
-    fd::cloexec_from(3 + prepared.streams.kept_fds)
-        .os("close_range", || "inherited descriptors")?;
     if let Some(cpus) = &prepared.plan.affinity_initial {
         crate::sys::sched::set_affinity(cpus.iter().copied())
             .os("sched_setaffinity", || format!("CPUs {cpus:?}"))?;
@@ -195,7 +193,9 @@ fn converse(prepared: &Prepared, child: &Child, end: &End) -> Result<Option<Owne
             FromChild::Console(master) => console = Some(master),
             FromChild::Ready => {
                 is_ready = true;
-                limit(child.pid, &prepared.plan)?;
+                let namespaces = prepared.container.state.namespaces;
+                let place = Place::of(CloneFlags::from_bits_retain(namespaces));
+                limit(child.pid, &prepared.plan, place)?;
                 end.tell_child(&ToChild::Start(Vec::new()))?;
             }
             FromChild::Listener(number) => {

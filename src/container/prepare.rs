@@ -69,8 +69,11 @@ impl Prepared {
         }
         let seccomp = linux
             .and_then(|linux| linux.seccomp().as_ref())
-            .map(|profile| seccomp::compile(profile, Some(&runtime.seccomp_cache())))
+            .map(|profile| seccomp::compile(profile, seccomp::cache_dir().as_deref()))
             .transpose()?;
+        if let Some(listener) = seccomp.as_ref().and_then(|filter| filter.listener.as_ref()) {
+            check_agent(&listener.path)?;
+        }
         Ok(Self {
             id,
             bundle,
@@ -188,6 +191,17 @@ fn pass_socket_activation(plan: &mut Plan, count: u32) -> Result<()> {
         plan.process.env.push(entry);
     }
     Ok(())
+}
+
+/// The agent is needed only at the start; that it is missing is better told now.
+fn check_agent(path: &Path) -> Result<()> {
+    use std::os::unix::fs::FileTypeExt;
+    let field = "linux.seccomp.listenerPath";
+    match std::fs::metadata(path) {
+        Ok(found) if found.file_type().is_socket() => Ok(()),
+        Ok(_) => Err(Error::config(field, format!("{} is not a socket", path.display()))),
+        Err(error) => Err(Error::config(field, format!("{}: {error}", path.display()))),
+    }
 }
 
 fn check_rootfs(path: &Path) -> Result<()> {

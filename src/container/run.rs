@@ -2,7 +2,7 @@
 
 use super::create::{Created, Starter};
 use super::foreground::Foreground;
-use super::prepare::Prepared;
+use super::prepare::{Prepared, activation_fds};
 use super::start::{finish, release};
 use super::{Attach, Force, RunOptions, Runtime};
 use crate::error::{Error, OsContext, Result};
@@ -16,7 +16,7 @@ impl Runtime {
     /// # Errors
     /// As `create` and `start`.
     pub fn run(&self, options: &RunOptions) -> Result<i32> {
-        self_exe::protect()?;
+        self_exe::protect(3 + activation_fds() + options.create.preserve_fds)?;
         let prepared = Prepared::new(self, &options.create)?;
         let terminal = prepared.plan.process.terminal.is_some();
         check_console(options.attach, terminal, options.create.console_socket.is_some())?;

@@ -89,20 +89,12 @@ impl Runtime {
         };
         let mut ids: Vec<String> = entries
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-            .filter(|name| name != SECCOMP_CACHE && ContainerId::new(name).is_ok())
+            .filter(|name| ContainerId::new(name).is_ok())
             .collect();
         ids.sort_unstable();
         Ok(ids)
     }
-
-    /// Where compiled seccomp filters are kept: a name that is no container id.
-    pub(super) fn seccomp_cache(&self) -> PathBuf {
-        self.root.join(SECCOMP_CACHE)
-    }
 }
-
-/// The colon keeps it apart from every id.
-const SECCOMP_CACHE: &str = "cache:seccomp";
 
 impl ContainerDir {
     fn open(path: PathBuf) -> Result<Self> {

@@ -10,6 +10,9 @@ use crate::error::{Error, OsContext, Result};
 use crate::oci::plan::Capabilities;
 use crate::sys::process::{self, CapabilitySets, Prctl};
 
+/// Whatever the caller's is.
+const DEFAULT_UMASK: u32 = 0o022;
+
 /// Files of the host's procfs that take the label of the next execve.
 ///
 /// Opened while the host's `/proc` is in sight: the container's may lie (CVE-2019-16884).
@@ -71,7 +74,8 @@ pub(super) fn apply(task: &mut Task) -> Result<()> {
     // A directory that root may not enter (NFS) the user may, and the other way round.
     early.or_else(|_| enter_cwd(task))?;
     check_cwd()?;
-    let umask = process.umask.map_or(task.umask, nix::sys::stat::Mode::from_bits_truncate);
+    let umask = process.umask.unwrap_or(DEFAULT_UMASK);
+    let umask = nix::sys::stat::Mode::from_bits_truncate(umask);
     nix::sys::stat::umask(umask);
     task.home = super::execute::home(process);
     Ok(())

@@ -11,6 +11,7 @@ mod devices;
 mod execute;
 mod gate;
 mod hooks;
+mod limits;
 mod mounts;
 mod namespaces;
 mod paths;
@@ -31,6 +32,7 @@ use sync::{End, FromChild};
 
 pub use gate::Gate;
 pub use hooks::{Hook, run_hook};
+pub use limits::set_rlimits;
 pub use namespaces::ExistingNamespaces;
 pub use stage1::{clone_flags as stage1_flags, needed as needs_stage1};
 
@@ -76,8 +78,6 @@ pub struct Task<'a> {
     pub home: Option<std::ffi::CString>,
     /// Open `/proc/self/attr/*` files of the host's procfs, for labels written at the end.
     pub labels: credentials::Labels,
-    /// Caller's umask, in force again for the program.
-    pub umask: nix::sys::stat::Mode,
 }
 
 impl<'a> Task<'a> {
@@ -100,7 +100,6 @@ impl<'a> Task<'a> {
             program: None,
             home: None,
             labels: credentials::Labels::default(),
-            umask: nix::sys::stat::Mode::empty(),
         }
     }
 
@@ -124,9 +123,9 @@ struct Step<T> {
 }
 
 /// A new container. Order is the security argument: read it top to bottom.
-fn steps<'a>() -> [Step<Init<'a>>; 22] {
+fn steps<'a>() -> [Step<Init<'a>>; 23] {
     [
-        Step { name: "session", run: |i| namespaces::new_session(&mut i.task) },
+        Step { name: "session", run: |_| namespaces::new_session() },
         Step { name: "namespaces", run: namespaces::enter },
         Step { name: "cgroup", run: namespaces::join_cgroups }, // before the cgroup namespace
         Step { name: "time namespace", run: namespaces::time },
@@ -146,20 +145,22 @@ fn steps<'a>() -> [Step<Init<'a>>; 22] {
         Step { name: "pivot_root", run: rootfs::switch }, // host paths gone from here on
         Step { name: "scheduling", run: |i| affinity::apply(&i.task) }, // needs privileges
         Step { name: "personality", run: namespaces::personality },
+        Step { name: "rlimits", run: limits::of_init },
         Step { name: "credentials", run: |i| credentials::apply(&mut i.task) },
         Step { name: "exec", run: |i| execute::look_up(&mut i.task) }, // as the final user
     ]
 }
 
 /// A process that joins a running container.
-fn exec_steps<'a>() -> [Step<Exec<'a>>; 8] {
+fn exec_steps<'a>() -> [Step<Exec<'a>>; 9] {
     [
-        Step { name: "session", run: |e| namespaces::new_session(&mut e.task) },
+        Step { name: "session", run: |_| namespaces::new_session() },
         Step { name: "cgroup", run: |e| namespaces::join_cgroups_of(&mut e.task) },
         Step { name: "labels", run: |e| credentials::open_labels(&mut e.task) },
         Step { name: "namespaces", run: |e| e.namespaces.enter() },
         Step { name: "terminal", run: |e| terminal::for_exec(&mut e.task) },
         Step { name: "scheduling", run: |e| affinity::apply(&e.task) },
+        Step { name: "rlimits", run: limits::of_exec },
         Step { name: "credentials", run: |e| credentials::apply(&mut e.task) },
         Step { name: "exec", run: |e| execute::look_up(&mut e.task) },
     ]
@@ -202,11 +203,14 @@ fn drive<T, const N: usize>(steps: [Step<T>; N], subject: &mut T) -> Result<()> 
     Ok(())
 }
 
+/// Names the step that failed, unless the error begins with its name.
 fn named(step: &str, error: &Error) -> Error {
-    match error {
-        Error::Init { .. } => Error::Init { step: step.into(), cause: error.to_string() },
-        other => Error::Init { step: step.into(), cause: other.to_string() },
-    }
+    let text = error.to_string();
+    let cause = match text.strip_prefix(step).and_then(|rest| rest.strip_prefix(": ")) {
+        Some(rest) => rest.to_owned(),
+        None => text,
+    };
+    Error::Init { step: step.into(), cause }
 }
 
 /// The last stretch: say that all is ready, wait for the start, execute. Failures go to whoever

@@ -39,10 +39,8 @@ const PROC_ALLOWED: &[&str] = &[
 /// Mounts everything.
 pub(super) fn apply(init: &mut Init) -> Result<()> {
     for (index, mount) in init.plan.mounts.iter().enumerate() {
-        one(init, mount, index).map_err(|e| Error::Init {
-            step: String::new(),
-            cause: format!("mount {}: {e}", mount.destination.display()),
-        })?;
+        one(init, mount, index)
+            .map_err(|e| Error::Invalid(format!("{}: {e}", mount.destination.display())))?;
     }
     Ok(())
 }

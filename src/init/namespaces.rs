@@ -16,9 +16,10 @@ use crate::sys::process::{self, CLONE_NEWTIME};
 use crate::sys::{fd, net};
 
 /// A session of its own: no terminal of the caller reaches the container.
-pub(super) fn new_session(task: &mut Task) -> Result<()> {
+pub(super) fn new_session() -> Result<()> {
     process::reset_signals();
-    task.umask = nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+    // What init makes has the modes that it asks for.
+    nix::sys::stat::umask(nix::sys::stat::Mode::empty());
     nix::unistd::setsid().os("setsid", || "init")?;
     Ok(())
 }
@@ -30,7 +31,7 @@ pub(super) fn enter(init: &mut Init) -> Result<()> {
     if !super::needs_stage1(&plan.namespaces) {
         join_by_path(init, |kind| kind != Kind::Pid)?;
     }
-    if plan.namespaces.is_new(CloneFlags::CLONE_NEWUSER) {
+    if plan.namespaces.is_new(CloneFlags::CLONE_NEWUSER) || super::needs_stage1(&plan.namespaces) {
         match init.task.parent.hear_parent()? {
             ToChild::IdMapped => {}
             other => return Err(unexpected(&other)),

@@ -18,7 +18,12 @@ const NONE: Option<&str> = None;
 /// Cuts our mount tree off from the host's and mounts the rootfs in it.
 pub(super) fn mount(init: &mut Init) -> Result<()> {
     let plan = &init.plan.root;
-    let propagation = plan.propagation.unwrap_or(MsFlags::MS_SLAVE | MsFlags::MS_REC);
+    let mut propagation = plan.propagation.unwrap_or(MsFlags::MS_SLAVE | MsFlags::MS_REC);
+    if propagation.contains(MsFlags::MS_UNBINDABLE) {
+        // Not before everything is bound that has to be; the switch makes it so.
+        propagation.remove(MsFlags::MS_UNBINDABLE);
+        propagation.insert(MsFlags::MS_PRIVATE);
+    }
     classic_mount(NONE, "/", NONE, propagation, NONE).os("set propagation of", || "/")?;
     if propagation.contains(MsFlags::MS_SHARED) {
         // A new mount in a shared one would appear on the host.

@@ -3,9 +3,9 @@
 //! ```text
 //! parent (create, run, exec)            init
 //!   |  clone3                             |
-//!   |  writes uid_map, gid_map            |
-//!   | ------- IdMapped -----------------> |   only with a new user namespace
 //!   | <------ Sibling(pidfd) ------------ |   only from stage 1: init is another process
+//!   |  writes uid_map, gid_map            |
+//!   | ------- IdMapped -----------------> |   after Sibling, or with a new user namespace
 //!   | <------ RunHooks ------------------ |   mounts are there, root not yet switched
 //!   |  prestart, createRuntime            |
 //!   | ------- HooksDone(state) ---------> |   init runs createContainer
@@ -56,7 +56,7 @@ pub enum FromChild {
 /// From the parent to init.
 #[derive(Debug)]
 pub enum ToChild {
-    /// The maps of the user namespace are written.
+    /// The maps of the user namespace are written, and the parent knows who init is.
     IdMapped,
     /// The parent's hooks have run; with the container's state for init's own.
     HooksDone(Vec<u8>),

@@ -102,6 +102,19 @@ pub fn compile_keyed(profile: &LinuxSeccomp, key: &[u8], cache: Option<&Path>) -
     Ok(Filter { program, flags, listener })
 }
 
+/// Where compiled filters are kept for all state roots of a user: their content is the same.
+///
+/// `/run/carob.cache` for root, `$XDG_RUNTIME_DIR/carob.cache` for others, else nowhere.
+#[must_use]
+pub fn cache_dir() -> Option<PathBuf> {
+    const NAME: &str = "carob.cache";
+    if nix::unistd::geteuid().is_root() {
+        return Some(Path::new("/run").join(NAME));
+    }
+    let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty())?;
+    Some(Path::new(&own).join(NAME))
+}
+
 /// The listener that the profile needs, which must be possible at all.
 fn listener(profile: &LinuxSeccomp) -> Result<Option<Listener>> {
     const NOTIFY: LinuxSeccompAction = LinuxSeccompAction::ScmpActNotify;

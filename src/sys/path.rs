@@ -5,6 +5,7 @@
 //! (openat2 with RESOLVE_IN_ROOT) and handed on as a descriptor; what has to be made on the way is
 //! made by `pathrs`, which also resolves where the kernel has no openat2 (before 5.6).
 
+use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
@@ -16,6 +17,19 @@ use pathrs::{InodeType, RootRef};
 
 use super::fd::proc_path;
 use crate::error::{Error, OsContext, Result};
+
+/// As many links as the kernel follows in one path.
+const MAX_LINKS: u32 = 40;
+
+/// The names in a path, last one first.
+fn names(path: &Path) -> Vec<OsString> {
+    let named = |part| match part {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some("..".into()),
+        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+    };
+    path.components().rev().filter_map(named).collect()
+}
 
 /// The root directory of a container, held open.
 #[derive(Debug)]
@@ -79,6 +93,8 @@ impl Rootfs {
             Err(Errno::ENOENT) => {}
             other => return other.os("open", || in_rootfs(path)),
         }
+        // A link to what is not there, as /etc/resolv.conf often is, names what is to be made.
+        let path = &self.follow(path)?;
         match missing {
             Missing::Directory => self.make_dirs(path),
             Missing::File => {
@@ -89,6 +105,39 @@ impl Rootfs {
                 self.find(path).os("open", || in_rootfs(path))
             }
         }
+    }
+
+    /// The path without links, as far as it exists. What is done with it is resolved again inside
+    /// the root, so a link that appears meanwhile leads nowhere else.
+    fn follow(&self, path: &Path) -> Result<PathBuf> {
+        let mut links = 0;
+        let mut pending: Vec<OsString> = names(path);
+        let mut done = PathBuf::from("/");
+        while let Some(name) = pending.pop() {
+            if name == ".." {
+                done.pop();
+                continue;
+            }
+            let next = done.join(&name);
+            let target = match self.open(&next, OFlag::O_PATH | OFlag::O_NOFOLLOW) {
+                Ok(found) => nix::fcntl::readlinkat(&found, "").ok(),
+                Err(_) => None,
+            };
+            let Some(target) = target else {
+                done = next;
+                continue;
+            };
+            links += 1;
+            if links > MAX_LINKS {
+                return Err(Errno::ELOOP).os("open", || in_rootfs(path));
+            }
+            let target = PathBuf::from(target);
+            if target.is_absolute() {
+                done = PathBuf::from("/");
+            }
+            pending.extend(names(&target));
+        }
+        Ok(done)
     }
 
     /// Makes a directory and its parents; existing ones are fine.

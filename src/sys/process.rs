@@ -296,10 +296,13 @@ pub fn capset(sets: CapabilitySets) -> nix::Result<()> {
 /// Rust ignores SIGPIPE at start and callers ignore more; an ignored signal survives `execve`.
 pub fn reset_signals() {
     use nix::sys::signal::SigSet;
+    // The kernel's structure, all zero: SIG_DFL, no flags, empty mask. Not by the C library, which
+    // keeps two signals to itself.
+    let default = [0_u64; 4];
     for signal in 1..=64 {
-        // SAFETY: SIG_DFL is a valid disposition and no handler of ours is replaced; numbers that
-        // cannot be set (9, 19, the two of the C library) fail without effect.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+        // SAFETY: `default` is as large as any kernel's sigaction and lives during the call, and
+        // the mask has the kernel's size; SIGKILL and SIGSTOP fail without effect.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), 0, 8) };
     }
     // Cannot fail: the set is valid.
     let _unblocked = SigSet::empty().thread_set_mask();

@@ -17,7 +17,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::Mode;
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
-use super::{mount, process};
+use super::{fd, mount, process};
 use crate::error::{OsContext, Result};
 
 const SELF_EXE: &str = "/proc/self/exe";
@@ -25,11 +25,13 @@ const SELF_EXE: &str = "/proc/self/exe";
 /// Returns if the running binary cannot be written through `/proc/self/exe`; otherwise starts it
 /// again, with the same arguments and environment, from where it cannot.
 ///
-/// Call it before anything is opened, locked or made.
+/// Descriptors from `first_unkept` on do not get there: a caller that waits for the end of a pipe
+/// must not wait for the container. Call it before anything is locked or made.
 ///
 /// # Errors
 /// [`crate::error::Error::Os`] if neither a read-only mount nor a sealed copy could be made.
-pub fn protect() -> Result<()> {
+pub fn protect(first_unkept: u32) -> Result<()> {
+    fd::cloexec_from(first_unkept).os("close_range", || "inherited descriptors")?;
     let exe =
         open(SELF_EXE, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).os("open", || SELF_EXE)?;
     if is_protected(&exe)? {

@@ -4,8 +4,8 @@ use std::ffi::CString;
 use std::path::PathBuf;
 
 use oci_spec::runtime::{
-    IOPriorityClass, LinuxCapabilities, LinuxSchedulerFlag, LinuxSchedulerPolicy, Process,
-    Scheduler,
+    IOPriorityClass, LinuxCapabilities, LinuxSchedulerFlag, LinuxSchedulerPolicy, PosixRlimitType,
+    Process, Scheduler,
 };
 
 use crate::error::{Error, Result};
@@ -72,12 +72,21 @@ pub struct Capabilities {
 /// One resource limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RlimitPlan {
+    typ: PosixRlimitType,
     /// RLIMIT_*.
     pub resource: u32,
     /// In force.
     pub soft: u64,
     /// Ceiling of the soft one.
     pub hard: u64,
+}
+
+impl RlimitPlan {
+    /// `RLIMIT_NOFILE`, …
+    #[must_use]
+    pub fn name(&self) -> String {
+        self.typ.to_string()
+    }
 }
 
 /// `process.terminal` with `process.consoleSize`.
@@ -159,6 +168,7 @@ impl Capabilities {
 
 fn rlimit(limit: &oci_spec::runtime::PosixRlimit) -> RlimitPlan {
     RlimitPlan {
+        typ: limit.typ(),
         resource: rlimits::resource(limit.typ()) as u32,
         soft: limit.soft(),
         hard: limit.hard(),

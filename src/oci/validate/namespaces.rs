@@ -138,6 +138,9 @@ pub(super) fn sysctls(spec: &Spec, _: &mut Vec<Warning>) -> Result<()> {
             return fail("linux.sysctl", text);
         };
         no_nul(field, value)?;
+        if value.trim_end_matches('\n').contains('\n') {
+            return fail(field, format_args!("{value:?} has more than one line"));
+        }
         let Some(kind) = sysctl::namespace(&path) else {
             return fail(field, "is not separate in any namespace, it would change the host");
         };
