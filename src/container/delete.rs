@@ -8,10 +8,13 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::hooks::run_late;
 use super::state::{Container, Status};
+use super::store::ContainerDir;
 use super::{Force, Runtime};
+use crate::cgroup::Cgroup;
 use crate::error::{Error, OsContext, Result};
 use crate::init::Hook;
 use crate::log;
+use crate::oci::load;
 use crate::sys::process;
 
 /// How long a killed process may take to go.
@@ -30,10 +33,9 @@ impl Runtime {
         };
         let _lock = dir.lock()?;
         let state = match dir.read_state() {
-            // What it says of cgroup and processes is lost; the id must not be.
             Err(error @ Error::Invalid(_)) if force == Force::Yes => {
                 log::warn(error);
-                None
+                return self.clear_by_config(&dir);
             }
             other => other?,
         };
@@ -58,6 +60,21 @@ impl Runtime {
             Status::Running | Status::Paused => {}
         }
         clear(&container, force)
+    }
+}
+
+impl Runtime {
+    /// Without a readable state, the configuration still tells where the processes are.
+    fn clear_by_config(&self, dir: &ContainerDir) -> Result<()> {
+        if let Ok(loaded) = load::load_spec(&dir.config()) {
+            let id = dir.path.file_name().unwrap_or_default().to_string_lossy();
+            let linux = loaded.spec.linux().as_ref();
+            let path = linux.and_then(|linux| linux.cgroups_path().as_deref());
+            let cgroup = Cgroup::resolve(path, &id, self.cgroup_driver)?;
+            cgroup.kill_all(libc::SIGKILL)?;
+            cgroup.delete()?;
+        }
+        dir.remove()
     }
 }
 
