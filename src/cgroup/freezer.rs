@@ -111,7 +111,9 @@ impl Freezer {
     pub(super) fn is_frozen(&self) -> Result<bool> {
         match self.version {
             Version::V1 => Ok(self.dir.read("freezer.state")?.trim() == "FROZEN"),
-            Version::V2 => Ok(has_line(&self.dir.read("cgroup.events")?, "frozen 1")),
+            // The event comes a moment after a thaw, the setting at once.
+            Version::V2 => Ok(self.dir.read("cgroup.freeze")?.trim() == "1"
+                && has_line(&self.dir.read("cgroup.events")?, "frozen 1")),
         }
     }
 }

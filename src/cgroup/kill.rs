@@ -23,7 +23,8 @@ const MAX_PASSES: u32 = 1000;
 pub(super) fn all(hierarchies: &[Hierarchy], primary: &Hierarchy, signal: i32) -> Result<()> {
     let kill = signal == libc::SIGKILL;
     if kill && kernel_kill(hierarchies)? && primary.tree == Tree::Unified {
-        return Ok(());
+        // The dead leave a frozen cgroup behind, in which the next process would not run.
+        return Freezer::open(hierarchies)?.thaw();
     }
     if walk::processes(&primary.dir())?.is_empty() {
         return Ok(());

@@ -176,8 +176,16 @@ fn enable<'a>(
     }
     let all: Vec<_> = names.iter().map(|name| format!("+{name}")).collect();
     // All or nothing in one write; one by one only if that does not work.
-    if dir.write_raw("cgroup.subtree_control", &all.join(" ")).is_ok() {
-        return Ok(());
+    match dir.write_raw("cgroup.subtree_control", &all.join(" ")) {
+        Ok(()) => return Ok(()),
+        // A cgroup with processes: some controllers could still be turned on, but that would
+        // make it a threaded one, and no process could enter the cgroup below it.
+        Err(Errno::EBUSY) => {
+            let first = names.iter().find_map(|name| Some((name, needed(name)?)));
+            return first
+                .map_or(Ok(()), |(name, setting)| Err(refused(dir, setting, name, Errno::EBUSY)));
+        }
+        Err(_) => {}
     }
     for name in names {
         let Err(errno) = dir.write_raw("cgroup.subtree_control", &format!("+{name}")) else {

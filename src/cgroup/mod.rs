@@ -160,7 +160,7 @@ impl Cgroup {
         Freezer::open(&self.hierarchies)?.thaw()
     }
 
-    /// Whether the processes are stopped, by [`Cgroup::freeze`] of this cgroup or of one above it.
+    /// Whether the processes are stopped by [`Cgroup::freeze`]; on v1 also by that of a cgroup above.
     ///
     /// # Errors
     /// As [`Cgroup::freeze`].

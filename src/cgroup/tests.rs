@@ -186,7 +186,8 @@ fn sub_cgroups_stay_below_the_container() {
     let (names, path) = fixture.cgroup.paths().next().unwrap();
     let names = names.to_owned();
     std::fs::create_dir(path.join("x")).unwrap();
-    let sub = fixture.cgroup.sub(&[format!("{names}:/x")]).unwrap();
+    let argument = if names.is_empty() { "/x".to_owned() } else { format!("{names}:/x") };
+    let sub = fixture.cgroup.sub(&[argument]).unwrap();
     assert_eq!(sub.paths().next().unwrap().1, path.join("x"));
     for bad in ["../y", "x/../../y", "nosuch:x", "nosuch"] {
         let error = fixture.cgroup.sub(&[bad.to_owned()]).unwrap_err().to_string();
@@ -223,9 +224,16 @@ fn an_oom_kill_is_counted_and_wakes_the_watcher() {
     assert_eq!(watch.consume().unwrap(), OomEvent::Nothing);
     assert_eq!(fixture.cgroup.oom_killed().unwrap(), 0);
     fixture.run("x=0123456789; while :; do x=$x$x; done");
-    let mut fds = [PollFd::new(watch.as_fd(), PollFlags::POLLIN)];
-    assert_eq!(poll(&mut fds, PollTimeout::from(5000_u16)).unwrap(), 1);
-    assert_eq!(watch.consume().unwrap(), OomEvent::Oom);
+    // On v2 the limit is hit, and that is told, before the kill is.
+    loop {
+        let mut fds = [PollFd::new(watch.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut fds, PollTimeout::from(5000_u16)).unwrap(), 1, "no event in 5 s");
+        match watch.consume().unwrap() {
+            OomEvent::Oom => break,
+            OomEvent::Nothing => {}
+            OomEvent::Gone => panic!("the cgroup is there"),
+        }
+    }
     fixture.wait_for("oom kill", |cgroup| cgroup.oom_killed().unwrap() == 1);
     assert!(!fixture.children[0].wait().unwrap().success());
 }
@@ -308,4 +316,58 @@ fn controllers_are_enabled_down_to_a_nested_cgroup() {
         assert!(top.join("a").exists(), "parents stay");
         walk::remove(&top).unwrap();
     });
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn every_controller_of_a_pure_v2_host_takes_its_limits() {
+    if !plan::is_pure_v2(&Fixture::resolve().cgroup.hierarchies) {
+        return;
+    }
+    let json = r#"{
+        "cpu": {"shares": 1024, "quota": 20000, "period": 50000, "burst": 1000, "cpus": "0",
+                "mems": "0", "idle": 0},
+        "memory": {"limit": 20971520, "swap": 20971520, "reservation": 10485760},
+        "pids": {"limit": 50},
+        "hugepageLimits": [{"pageSize": "2MB", "limit": 4194304}],
+        "unified": {"memory.high": "15728640", "cgroup.max.depth": "3"}
+    }"#;
+    let fixture = Fixture::create(json);
+    let (_, path) = fixture.cgroup.paths().next().unwrap();
+    let dir = Dir::open(path).unwrap();
+    for (file, want) in [
+        ("cpu.weight", "100"),
+        ("cpu.max", "20000 50000"),
+        ("cpu.max.burst", "1000"),
+        ("cpuset.cpus", "0"),
+        ("memory.max", "20971520"),
+        ("memory.low", "10485760"),
+        ("memory.high", "15728640"),
+        ("pids.max", "50"),
+        ("hugetlb.2MB.max", "4194304"),
+        ("cgroup.max.depth", "3"),
+    ] {
+        assert_eq!(dir.read(file).unwrap().trim(), want, "{file}");
+    }
+    let period = serde_json::from_str(r#"{"cpu":{"period":100000}}"#).unwrap();
+    fixture.cgroup.update(&period).unwrap();
+    assert_eq!(dir.read("cpu.max").unwrap().trim(), "20000 100000");
+    assert!(dir.read("memory.swap.max").is_ok_and(|swap| swap.trim() == "0"));
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn a_parent_with_processes_is_named_when_it_cannot_pass_controllers_down() {
+    let mut fixture = Fixture::resolve();
+    if !plan::is_pure_v2(&fixture.cgroup.hierarchies) {
+        return;
+    }
+    fixture.cgroup.create(None).unwrap();
+    fixture.run("exec sleep 60");
+    let mut below = fixture.cgroup.clone();
+    below.hierarchies[0].path.push("x");
+    let limits = serde_json::from_str(r#"{"pids":{"limit":5}}"#).unwrap();
+    let error = below.create(Some(&limits)).unwrap_err().to_string();
+    assert!(error.starts_with("linux.resources.pids.limit: the cgroup "), "{error}");
+    assert!(!below.paths().next().unwrap().1.exists());
 }
