@@ -17,11 +17,11 @@ use crate::sys::path::{Missing, Rootfs};
 
 /// Source: runtime-spec, runtime-linux.md, Dev symbolic links.
 const SYMLINKS: &[(&str, &str)] = &[
-    ("/proc/self/fd", "/dev/fd"),
-    ("/proc/self/fd/0", "/dev/stdin"),
-    ("/proc/self/fd/1", "/dev/stdout"),
-    ("/proc/self/fd/2", "/dev/stderr"),
-    ("pts/ptmx", "/dev/ptmx"),
+    ("/proc/self/fd", "fd"),
+    ("/proc/self/fd/0", "stdin"),
+    ("/proc/self/fd/1", "stdout"),
+    ("/proc/self/fd/2", "stderr"),
+    ("pts/ptmx", "ptmx"),
 ];
 
 /// Makes the default devices, those of the configuration, and the symlinks.
@@ -31,18 +31,25 @@ pub(super) fn apply(init: &mut Init) -> Result<()> {
     }
     let rootfs = init.rootfs()?;
     let in_user_namespace = init.plan.namespaces.has(Kind::User);
+    let dev = rootfs.ensure(Path::new("/dev"), Missing::Directory)?;
     for device in DevicePlan::defaults().iter().chain(&init.plan.devices) {
         if in_user_namespace {
             bind_device(rootfs, device)?;
-        } else {
-            make_device(rootfs, device)?;
+            continue;
+        }
+        match device.path.strip_prefix("/dev") {
+            Ok(name) if name.components().count() == 1 => make_device(rootfs, &dev, name, device)?,
+            _ => {
+                let (parent, name) = rootfs.parent(&device.path)?;
+                make_device(rootfs, &parent, &name, device)?;
+            }
         }
     }
     for (target, link) in SYMLINKS {
-        make_symlink(rootfs, target, Path::new(link))?;
+        make_symlink(&dev, target, link)?;
     }
     if Path::new("/proc/kcore").exists() {
-        make_symlink(rootfs, "/proc/kcore", Path::new("/dev/core"))?;
+        make_symlink(&dev, "/proc/kcore", "core")?;
     }
     Ok(())
 }
@@ -54,25 +61,24 @@ fn brings_its_own_dev(init: &Init) -> bool {
     })
 }
 
-fn make_device(rootfs: &Rootfs, device: &DevicePlan) -> Result<()> {
-    let (parent, name) = rootfs.parent(&device.path)?;
+fn make_device(rootfs: &Rootfs, parent: &OwnedFd, name: &Path, device: &DevicePlan) -> Result<()> {
     let number = makedev(device.major.into(), device.minor.into());
     let kind = SFlag::from_bits_truncate(device.kind);
     let mode = Mode::from_bits_truncate(device.mode);
     let here = || device.path.display();
-    match mknodat(parent.as_fd(), &name, kind, mode, number) {
+    match mknodat(parent.as_fd(), name, kind, mode, number) {
         Ok(()) => {}
         Err(Errno::EEXIST) => {
-            let found = fstatat(&parent, &name, AtFlags::AT_SYMLINK_NOFOLLOW).os("stat", here)?;
+            let found = fstatat(parent, name, AtFlags::AT_SYMLINK_NOFOLLOW).os("stat", here)?;
             if found.st_mode & libc::S_IFMT != device.kind || found.st_rdev != number {
-                return replace(&parent, &name, device);
+                return replace(parent, name, device);
             }
         }
         // No CAP_MKNOD, or a file system with nodev semantics of its own: the host's node serves.
         Err(Errno::EPERM) => return bind_device(rootfs, device),
         Err(errno) => return Err(errno).os("mknod", here),
     }
-    own(&parent, &name, device)
+    own(parent, name, device)
 }
 
 fn own(parent: &OwnedFd, name: &Path, device: &DevicePlan) -> Result<()> {
@@ -120,17 +126,17 @@ fn bind_device(rootfs: &Rootfs, device: &DevicePlan) -> Result<()> {
     mount::attach(&tree, &destination).os("mount", here)
 }
 
-fn make_symlink(rootfs: &Rootfs, target: &str, link: &Path) -> Result<()> {
-    let (parent, name) = rootfs.parent(link)?;
-    match symlinkat(target, &parent, &name) {
+fn make_symlink(dev: &OwnedFd, target: &str, link: &str) -> Result<()> {
+    let here = || format!("/dev/{link}");
+    match symlinkat(target, dev, link) {
         Ok(()) => Ok(()),
-        Err(Errno::EEXIST) if link == Path::new("/dev/ptmx") => {
+        Err(Errno::EEXIST) if link == "ptmx" => {
             // devtmpfs and old images have a node of the host's devpts here.
-            unlinkat(&parent, &name, UnlinkatFlags::NoRemoveDir).os("remove", || link.display())?;
-            symlinkat(target, &parent, &name).os("symlink", || link.display())
+            unlinkat(dev, link, UnlinkatFlags::NoRemoveDir).os("remove", here)?;
+            symlinkat(target, dev, link).os("symlink", here)
         }
         // Whatever the image has there concerns only the image.
         Err(Errno::EEXIST) => Ok(()),
-        Err(errno) => Err(errno).os("symlink", || link.display()),
+        Err(errno) => Err(errno).os("symlink", here),
     }
 }

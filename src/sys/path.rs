@@ -2,18 +2,17 @@
 //!
 //! The content of a rootfs is hostile: a path component may be a symlink to anywhere and may be
 //! exchanged at any time. Everything here is resolved by the kernel below an open directory
-//! (openat2 with RESOLVE_IN_ROOT) and handed on as a descriptor; what has to be made on the way is
-//! made by `pathrs`, which also resolves where the kernel has no openat2 (before 5.6).
+//! (openat2 with RESOLVE_IN_ROOT) and handed on as a descriptor. Where the kernel has no openat2
+//! (before 5.6), `pathrs` resolves in its place.
 
 use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
-use nix::sys::stat::{FileStat, Mode, SFlag, fstat};
-use pathrs::{InodeType, RootRef};
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2};
+use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat, mkdirat};
+use pathrs::RootRef;
 
 use super::fd::proc_path;
 use crate::error::{Error, OsContext, Result};
@@ -95,21 +94,32 @@ impl Rootfs {
         }
         // A link to what is not there, as /etc/resolv.conf often is, names what is to be made.
         let path = &self.follow(path)?;
-        match missing {
-            Missing::Directory => self.make_dirs(path),
-            Missing::File => {
-                let (parent, name) = self.parent(path)?;
-                let flags = OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-                nix::fcntl::openat(&parent, name.as_path(), flags, Mode::from_bits_retain(0o644))
-                    .os("create", || in_rootfs(path))?;
-                self.find(path).os("open", || in_rootfs(path))
-            }
-        }
+        let (parent, name) = self.parent(path)?;
+        let made = match missing {
+            Missing::Directory => make_directory(&parent, &name),
+            Missing::File => make_file(&parent, &name),
+        };
+        made.os("create", || in_rootfs(path))
+    }
+
+    /// The usual case: the directory is there, and in it no link of this name.
+    fn has_plain_parent(&self, path: &Path) -> bool {
+        let (Some(Component::Normal(name)), Some(parent)) =
+            (path.components().next_back(), path.parent())
+        else {
+            return false;
+        };
+        let Ok(parent) = self.find(parent) else { return false };
+        let found = fstatat(&parent, name, AtFlags::AT_SYMLINK_NOFOLLOW);
+        found == Err(Errno::ENOENT)
     }
 
     /// The path without links, as far as it exists. What is done with it is resolved again inside
     /// the root, so a link that appears meanwhile leads nowhere else.
     fn follow(&self, path: &Path) -> Result<PathBuf> {
+        if self.has_plain_parent(path) {
+            return Ok(path.to_owned());
+        }
         let mut links = 0;
         let mut pending: Vec<OsString> = names(path);
         let mut done = PathBuf::from("/");
@@ -140,25 +150,6 @@ impl Rootfs {
         Ok(done)
     }
 
-    /// Makes a directory and its parents; existing ones are fine.
-    ///
-    /// # Errors
-    /// [`Error::Os`] naming the path in the rootfs.
-    pub fn make_dirs(&self, path: &Path) -> Result<OwnedFd> {
-        let permissions = std::fs::Permissions::from_mode(0o755);
-        let handle =
-            self.walker().mkdir_all(path, &permissions).map_err(|e| refused("mkdir", path, &e))?;
-        Ok(handle.into())
-    }
-
-    /// Makes a device node, fifo or symlink; `EEXIST` if anything is there.
-    ///
-    /// # Errors
-    /// [`Error::Os`] naming the path in the rootfs.
-    pub fn make_node(&self, path: &Path, inode: &InodeType) -> Result<()> {
-        self.walker().create(path, inode).map_err(|e| refused("create", path, &e))
-    }
-
     /// Opens the directory that holds `path` and returns the last component beside it.
     ///
     /// # Errors
@@ -171,12 +162,9 @@ impl Rootfs {
         Ok((self.ensure(parent, Missing::Directory)?, name.into()))
     }
 
-    fn walker(&self) -> RootRef<'_> {
-        RootRef::from_fd(self.fd.as_fd())
-    }
-
     fn open_without_openat2(&self, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
-        let handle = self.walker().resolve(path).map_err(|e| errno_of(&e))?;
+        let root = RootRef::from_fd(self.fd.as_fd());
+        let handle = root.resolve(path).map_err(|e| errno_of(&e))?;
         if flags.contains(OFlag::O_PATH) {
             return Ok(handle.into());
         }
@@ -192,8 +180,20 @@ fn errno_of(error: &pathrs::error::Error) -> Errno {
     }
 }
 
-fn refused(op: &'static str, path: &Path, error: &pathrs::error::Error) -> Error {
-    Error::Os { op, target: in_rootfs(path), source: errno_of(error).into() }
+/// Both sides of the call are held open and links are not followed: nothing can lead elsewhere.
+fn make_directory(parent: &OwnedFd, name: &Path) -> nix::Result<OwnedFd> {
+    match mkdirat(parent, name, Mode::from_bits_truncate(0o755)) {
+        Ok(()) | Err(Errno::EEXIST) => {}
+        Err(errno) => return Err(errno),
+    }
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    openat(parent, name, flags, Mode::empty())
+}
+
+/// As [`make_directory`]; the file stays empty, something is mounted on it.
+fn make_file(parent: &OwnedFd, name: &Path) -> nix::Result<OwnedFd> {
+    let flags = OFlag::O_CREAT | OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    openat(parent, name, flags | OFlag::O_CLOEXEC, Mode::from_bits_truncate(0o644))
 }
 
 fn in_rootfs(path: &Path) -> String {
