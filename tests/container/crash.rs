@@ -108,11 +108,12 @@ fn a_state_file_that_is_damaged_is_an_error_and_force_removes_it() {
         }
     }
     assert_ne!(c.verb("state", &[]).output().code, 0);
-    // Not even the pid is known any more, but the id is free again afterwards.
+    // Neither pid nor cgroup is known any more, but the id is free again afterwards.
     kill(c.pid(), Signal::SIGKILL).unwrap();
     c.exit_code();
     c.delete_force().ok();
     assert!(!dir.exists());
+    crate::support::leaks::sweep(host.marker(), || {});
 }
 
 #[test]
