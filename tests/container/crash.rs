@@ -82,7 +82,11 @@ fn a_foreground_run_killed_leaves_a_container_that_can_be_deleted() {
     let pid_file = host.dir().join("run.pid");
     let run = c.bundle_verb("run", &["--pid-file", pid_file.to_str().unwrap()]).spawn();
     run.wait_stdout("up");
-    let pid: i32 = fs::read_to_string(pid_file).unwrap().parse().unwrap();
+    // It may be written after the program has begun.
+    let pid: i32 = wait_until("the pid file", || {
+        let text = fs::read_to_string(&pid_file).unwrap_or_default();
+        text.parse().map_err(|e| format!("{text:?}: {e}"))
+    });
     run.signal(Signal::SIGKILL);
     run.wait();
     host.adopt(nix::unistd::Pid::from_raw(pid));
@@ -104,11 +108,12 @@ fn a_state_file_that_is_damaged_is_an_error_and_force_removes_it() {
         }
     }
     assert_ne!(c.verb("state", &[]).output().code, 0);
-    // Not even the pid is known any more, but the id is free again afterwards.
+    // Neither pid nor cgroup is known any more, but the id is free again afterwards.
     kill(c.pid(), Signal::SIGKILL).unwrap();
     c.exit_code();
     c.delete_force().ok();
     assert!(!dir.exists());
+    crate::support::leaks::sweep(host.marker(), || {});
 }
 
 #[test]

@@ -13,6 +13,7 @@
 #![allow(unreachable_pub, dead_code, reason = "the harness is a library of its own")]
 
 mod bad_input;
+mod clients;
 mod crash;
 mod exec;
 mod hooks;
