@@ -68,7 +68,9 @@ const CREATE_EXAMPLES: &str = "\
 Examples:
   carob create --bundle DIR --pid-file web.pid web </dev/null >web.log 2>&1
   carob start web
-  carob delete --force web";
+  carob delete --force web
+With process.terminal true in config.json (as `carob spec` writes it), create needs
+--console-socket; `carob run` uses the terminal it is called from.";
 
 impl Create {
     /// What the command line asks for.
@@ -105,7 +107,8 @@ pub(super) struct Run {
 const RUN_EXAMPLES: &str = "\
 Examples:
   carob run --bundle DIR web
-  carob run --detach --bundle DIR web </dev/null >web.log 2>&1";
+  carob run --detach --bundle DIR web </dev/null >web.log 2>&1
+With process.terminal true in config.json, --detach needs --console-socket.";
 
 impl Run {
     /// What the command line asks for.

@@ -50,12 +50,18 @@ impl Events {
             return Ok((self.id, Mode::Once));
         }
         let interval = humantime::parse_duration(&self.interval)
-            .map_err(|e| Error::Invalid(format!("--interval {:?}: {e}", self.interval)))?;
+            .map_err(|e| bad_interval(&self.interval, &e))?;
         if interval.is_zero() {
-            return Err(Error::Invalid("--interval 0: must be longer than nothing".into()));
+            return Err(bad_interval(&self.interval, &"too short"));
         }
         Ok((self.id, Mode::Every(interval)))
     }
+}
+
+fn bad_interval(text: &str, reason: &dyn std::fmt::Display) -> Error {
+    Error::Invalid(format!(
+        "--interval {text:?}: must be a duration such as 5s or 100ms ({reason})"
+    ))
 }
 
 impl Verb for Events {

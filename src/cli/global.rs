@@ -29,10 +29,10 @@ pub(super) struct Global {
     /// Also log what is being done
     #[arg(long)]
     debug: bool,
-    /// Make cgroups through systemd; cgroupsPath is then `slice:prefix:name`
+    /// Make cgroups through systemd (not supported yet)
     #[arg(long)]
     systemd_cgroup: bool,
-    /// Whether cgroups that may not be changed are tolerated: true, false or auto
+    /// Accepted as runc does, without effect: carob needs root
     #[arg(long, value_name = "WHEN", default_value = "auto", value_parser = rootless())]
     pub(super) rootless: Rootless,
     // containerd 1.6 passes it to every verb.

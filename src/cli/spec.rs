@@ -22,7 +22,8 @@ pub(super) struct Spec {
 
 const EXAMPLES: &str = "\
 Examples:
-  mkdir -p hello/rootfs/bin && cp /bin/busybox hello/rootfs/bin/sh
+  mkdir -p hello/rootfs/bin
+  cp /bin/busybox hello/rootfs/bin/sh     # a static one: Debian's busybox-static
   carob spec --bundle hello
   carob run --bundle hello hello";
 
