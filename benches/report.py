@@ -1,0 +1,327 @@
+"""What has been measured: statistics, goals, the report and its plots."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+CAROB, FLOOR = "carob", "floor"
+RUN = {"crun": 0.5, "runc": 0.2, "floor": 1.5}
+FULL = {"crun": 0.5, "runc": 0.2}
+VERB = {"crun": 0.7}
+# Measure → what it may be, as a multiple of the peer's. Times hold for CPU time as well.
+TIME_GOALS = {
+    "run": RUN,
+    "run+seccomp": FULL,
+    "run+seccomp, compiled anew": FULL,
+    "run+mounts": FULL,
+    "run+limits": FULL,
+    "run+all": FULL,
+    "create": VERB,
+    "start": VERB,
+    "state": VERB,
+    "kill": VERB,
+    "delete": VERB,
+    "exec": RUN,
+}
+# Prefix of the measure → peer, factor, and whether more is better.
+NUMBER_GOALS = [
+    ("smallest memory limit", "crun", 1.0, False),
+    ("system calls of run", None, 300, False),
+    ("peak RSS of run", "crun", 1.0, False),
+    ("peak RSS of exec", "crun", 1.0, False),
+    ("last against first", None, 0.9, True),
+    ("list of", "runc", 0.2, False),
+    ("list of", "crun", 0.5, False),
+    ("delete -f, each", "crun", 1.0, False),
+    ("8 parallel run loops", "crun", 2.0, True),
+]
+COLOURS = {CAROB: "#e8590c", "crun": "#1c7ed6", "runc": "#2f9e44", FLOOR: "#868e96"}
+MORE_COLOURS = ["#9c36b5", "#0c8599", "#e03131"]
+TEXT = "#7d8590"  # readable on white and on black
+
+
+def quantile(values: list[float], at: float) -> float:
+    """Linear interpolation between the two nearest samples."""
+    ordered = sorted(values)
+    place = at * (len(ordered) - 1)
+    low = int(place)
+    high = min(low + 1, len(ordered) - 1)
+    return ordered[low] + (ordered[high] - ordered[low]) * (place - low)
+
+
+@dataclass
+class Goal:
+    """One goal and what became of it."""
+
+    measure: str
+    against: str
+    goal: float
+    found: float
+    more: bool
+
+    @property
+    def met(self) -> bool:
+        return self.found >= self.goal if self.more else self.found <= self.goal
+
+    @property
+    def verdict(self) -> str:
+        if self.met:
+            return "met"
+        off = self.goal / self.found if self.more else self.found / self.goal
+        return f"**missed** by {100 * (off - 1):.0f} %"
+
+
+class Results:
+    """Everything that goes into the report."""
+
+    def __init__(self, quick: bool):
+        self.quick = quick
+        self.machine: dict[str, str] = {}
+        self.checks: dict[str, int] = {}
+        self.seconds = 0
+        self.rows: dict[str, dict] = {}
+
+    def times(self, name: str, samples: dict) -> None:
+        """Milliseconds of wall and CPU time."""
+        self.rows[name] = {
+            "unit": "ms",
+            "runtimes": {
+                runtime: {
+                    "runs": len(one.wall),
+                    "median": quantile(one.wall, 0.5),
+                    "p10": quantile(one.wall, 0.1),
+                    "p90": quantile(one.wall, 0.9),
+                    "min": min(one.wall),
+                    "cpu": quantile(one.cpu, 0.5),
+                }
+                for runtime, one in samples.items()
+            },
+        }
+
+    def numbers(self, name: str, unit: str, values: dict[str, float]) -> None:
+        """One number for each runtime."""
+        self.rows[name] = {
+            "unit": unit,
+            "runtimes": {runtime: {"value": value} for runtime, value in values.items()},
+        }
+
+    def goals(self) -> list[Goal]:
+        found = []
+        for name, limits in TIME_GOALS.items():
+            for key, label in (("median", name), ("cpu", f"{name}, CPU time")):
+                for peer, limit in limits.items():
+                    ratio = self._ratio(name, peer, key)
+                    if ratio is not None:
+                        found.append(Goal(label, f"× {peer}", limit, ratio, False))
+        for prefix, peer, limit, more in NUMBER_GOALS:
+            for name in (name for name in self.rows if name.startswith(prefix)):
+                if peer is None:
+                    value = self.rows[name]["runtimes"][CAROB]["value"]
+                    found.append(Goal(name, "", limit, value, more))
+                elif (ratio := self._ratio(name, peer, "value")) is not None:
+                    found.append(Goal(name, f"× {peer}", limit, ratio, more))
+        return found
+
+    def _ratio(self, name: str, peer: str, key: str) -> float | None:
+        runtimes = self.rows.get(name, {"runtimes": {}})["runtimes"]
+        if CAROB not in runtimes or not runtimes.get(peer, {}).get(key):
+            return None
+        return runtimes[CAROB][key] / runtimes[peer][key]
+
+    def write(self, directory: Path) -> None:
+        goals = self.goals()
+        whole = {
+            "machine": self.machine,
+            "quick": self.quick,
+            "seconds": self.seconds,
+            "facts compared": self.checks,
+            "rows": self.rows,
+            "goals": [{**vars(goal), "met": goal.met} for goal in goals],
+        }
+        (directory / "results.json").write_text(json.dumps(whole, indent=1) + "\n")
+        plots = draw(self.rows, directory)
+        text = markdown(self, goals, plots)
+        (directory / "report.md").write_text(text)
+        met = sum(goal.met for goal in goals)
+        print(f"{met} of {len(goals)} goals met; {directory / 'report.md'}")
+
+
+def machine(runtimes: dict) -> dict[str, str]:
+    """Where and with what it was measured."""
+    cpu = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
+    pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    mounts = Path("/proc/self/mountinfo").read_text()
+    v1, v2 = mounts.count(" - cgroup "), mounts.count(" - cgroup2 ")
+    kind = f"hybrid, {v1} v1 hierarchies" if v1 and v2 else f"v1, {v1}" if v1 else "v2"
+    found = {
+        "date": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+        "processor": f"{cpu[0] if cpu else platform.machine()}, {os.cpu_count()} CPUs",
+        "memory": f"{pages / (1 << 30):.0f} GiB",
+        "kernel": platform.release(),
+        "cgroups": kind,
+        "load before": " ".join(f"{load:.1f}" for load in os.getloadavg()),
+    }
+    for name, runtime in runtimes.items():
+        size = os.stat(runtime.path).st_size / (1 << 20)
+        found[name] = f"{runtime.version()}, {size:.1f} MiB"
+    return found
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    rule = ["---", *["---:" for _ in head[1:]]]
+    lines = [head, rule, *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def number(value: float) -> str:
+    if value >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.0f}" if value == int(value) else f"{value:.3g}"
+
+
+def runtimes_of(rows: dict[str, dict]) -> list[str]:
+    return list(dict.fromkeys(name for row in rows.values() for name in row["runtimes"]))
+
+
+def cells(rows: dict[str, dict], show) -> list[list[str]]:
+    names = runtimes_of(rows)
+    return [
+        [name, *(show(row, row["runtimes"][one]) if one in row["runtimes"] else "" for one in names)]
+        for name, row in rows.items()
+    ]
+
+
+def markdown(results: Results, goals: list[Goal], plots: list[str]) -> str:
+    timed = {name: row for name, row in results.rows.items() if _is_timed(row)}
+    others = {name: row for name, row in results.rows.items() if name not in timed}
+    kind = "quick run: few samples, small numbers of containers" if results.quick else "full run"
+    parts = [f"# carob beside other runtimes\n\n{kind}, {results.seconds} s\n"]
+    parts.append(table(["", ""], [[key, value] for key, value in results.machine.items()]))
+    compared = ", ".join(f"{name} {count}" for name, count in results.checks.items())
+    parts.append(f"Facts that each container told about itself, equal for all: {compared}.\n")
+    parts.append("## Goals\n")
+    parts.append(table(["measure", "found", "goal", ""], [
+        [goal.measure, f"{number(goal.found)} {goal.against}",
+         f"{'≥' if goal.more else '≤'} {number(goal.goal)}", goal.verdict]
+        for goal in goals
+    ]))
+    parts += [f"![{plot}]({plot})\n" for plot in plots]
+    if timed:
+        names = runtimes_of(timed)
+        parts.append("## Wall time, ms: median (p10–p90)\n")
+        parts.append(table(["", *names], cells(timed, _spread)))
+        parts.append("## Wall time, ms: minimum\n")
+        parts.append(table(["", *names], cells(timed, lambda _, one: f"{one['min']:.2f}")))
+        parts.append("## CPU time, user and system, ms\n")
+        parts.append(table(["", *names], cells(timed, lambda _, one: f"{one['cpu']:.2f}")))
+        peers = [name for name in names if name != CAROB]
+        parts.append("## carob against each, wall time\n")
+        parts.append(table(["", *peers], [
+            [name, *(_times(results._ratio(name, peer, "median")) for peer in peers)]
+            for name in timed
+        ]))
+    if others:
+        parts.append("## Sizes, counts, rates\n")
+        parts.append(table(["", *runtimes_of(others)], cells(
+            others, lambda row, one: f"{number(one['value'])} {row['unit']}"
+        )))
+    return "\n".join(parts)
+
+
+def _is_timed(row: dict) -> bool:
+    return all("median" in one for one in row["runtimes"].values())
+
+
+def _spread(_row: dict, one: dict) -> str:
+    return f"{one['median']:.2f} ({one['p10']:.2f}–{one['p90']:.2f})"
+
+
+def _times(ratio: float | None) -> str:
+    return "" if ratio is None else f"{ratio:.2f} ×"
+
+
+def draw(rows: dict[str, dict], directory: Path) -> list[str]:
+    """Plots as SVG; returns their file names."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    pyplot.rcParams.update({
+        "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 10,
+        "text.color": TEXT, "axes.labelcolor": TEXT, "axes.edgecolor": TEXT,
+        "xtick.color": TEXT, "ytick.color": TEXT, "axes.titlecolor": TEXT,
+        "axes.spines.top": False, "axes.spines.right": False, "legend.frameon": False,
+    })
+    names = runtimes_of(rows)
+    others = iter(MORE_COLOURS * len(names))
+    colours = {name: COLOURS.get(name) or next(others) for name in names}
+    timed = {name: row for name, row in rows.items() if _is_timed(row)}
+    drawn = []
+    if "run" in timed:
+        _bars(pyplot, {"run": timed["run"]}, colours, directory / "run.svg",
+              "one container: create, start, /bin/true, delete")
+        drawn.append("run.svg")
+    if timed:
+        _bars(pyplot, timed, colours, directory / "times.svg", "wall time")
+        drawn.append("times.svg")
+    counted = {name: row for name, row in rows.items() if name not in timed}
+    if counted:
+        _small(pyplot, counted, colours, directory / "counts.svg")
+        drawn.append("counts.svg")
+    return drawn
+
+
+def _bars(pyplot, rows: dict, colours: dict, path: Path, title: str) -> None:
+    """Medians as horizontal bars, p10 to p90 as whiskers."""
+    labels, values, low, high, paint = [], [], [], [], []
+    for name, row in rows.items():
+        for runtime, one in sorted(row["runtimes"].items(), key=lambda item: item[1]["median"]):
+            labels.append(runtime if len(rows) == 1 else f"{name}  {runtime}")
+            values.append(one["median"])
+            low.append(one["median"] - one["p10"])
+            high.append(one["p90"] - one["median"])
+            paint.append(colours[runtime])
+    figure, axes = pyplot.subplots(figsize=(7.5, 0.6 + 0.26 * len(labels) + 0.5))
+    places = range(len(labels))
+    axes.barh(places, values, xerr=[low, high], color=paint, ecolor=TEXT, height=0.7)
+    axes.set_yticks(places, labels)
+    axes.invert_yaxis()
+    for place, value, spread in zip(places, values, high):
+        axes.annotate(f" {value:.1f}", (value + spread, place), va="center", fontsize=9)
+    axes.set_xlabel("ms, median and p10–p90")
+    axes.set_title(title)
+    figure.savefig(path, transparent=True, bbox_inches="tight")
+    pyplot.close(figure)
+
+
+def _small(pyplot, rows: dict, colours: dict, path: Path) -> None:
+    """One small plot for each number."""
+    columns = 3
+    lines = -(-len(rows) // columns)
+    figure, grid = pyplot.subplots(lines, columns, figsize=(9, 1.9 * lines), squeeze=False)
+    spots = [axes for line in grid for axes in line]
+    for axes, (name, row) in zip(spots, rows.items()):
+        runtimes = list(row["runtimes"])
+        values = [row["runtimes"][runtime]["value"] for runtime in runtimes]
+        axes.barh(runtimes, values, color=[colours[runtime] for runtime in runtimes])
+        axes.invert_yaxis()
+        axes.set_title(f"{name}, {row['unit']}", fontsize=9)
+        axes.set_xticks([])
+        axes.spines["bottom"].set_visible(False)
+        for place, value in enumerate(values):
+            axes.annotate(f" {number(value)}", (value, place), va="center", fontsize=8)
+    for axes in spots[len(rows):]:
+        axes.set_visible(False)
+    figure.tight_layout()
+    figure.savefig(path, transparent=True)
+    pyplot.close(figure)
