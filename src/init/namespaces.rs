@@ -75,8 +75,9 @@ pub(super) fn join_cgroups(init: &mut Init) -> Result<()> {
 
 /// Enters the container's cgroups.
 pub(super) fn join_cgroups_of(task: &mut Task) -> Result<()> {
-    match task.cgroups.take() {
-        Some((cgroups, unified)) => cgroups.enter(unified),
+    // Not dropped: execve closes them all at once.
+    match &task.cgroups {
+        Some((cgroups, unified)) => cgroups.enter(*unified),
         None => Ok(()),
     }
 }
