@@ -116,7 +116,7 @@ def measure_run(bench: Bench) -> None:
         if variant == "run":
             floor = bench.floor_argv("run", str(bench.rootfs), "carob-bench-floor", bundles.TRUE)
             commands[FLOOR] = floor
-        count, each = (2, 3) if caches == "cold" and bench.quick else (turns, runs)
+        count, each = turns, runs
         if caches == "cold":
             prepare = {name: drop for name in commands}
             count, each = (2, 3) if bench.quick else (5, 5)

@@ -115,7 +115,7 @@ class Results:
         for name, limits in TIME_GOALS.items():
             for key, label in (("median", name), ("cpu", f"{name}, CPU time")):
                 for peer, limit in limits.items():
-                    ratio = self._ratio(name, peer, key)
+                    ratio = self.ratio(name, peer, key)
                     if ratio is not None:
                         found.append(Goal(label, f"× {peer}", limit, ratio, False))
         for prefix, peer, limit, more in NUMBER_GOALS:
@@ -123,11 +123,12 @@ class Results:
                 if peer is None:
                     value = self.rows[name]["runtimes"][CAROB]["value"]
                     found.append(Goal(name, "", limit, value, more))
-                elif (ratio := self._ratio(name, peer, "value")) is not None:
+                elif (ratio := self.ratio(name, peer, "value")) is not None:
                     found.append(Goal(name, f"× {peer}", limit, ratio, more))
         return found
 
-    def _ratio(self, name: str, peer: str, key: str) -> float | None:
+    def ratio(self, name: str, peer: str, key: str) -> float | None:
+        """carob's number as a multiple of the peer's; none if one of them is missing."""
         runtimes = self.rows.get(name, {"runtimes": {}})["runtimes"]
         if CAROB not in runtimes or not runtimes.get(peer, {}).get(key):
             return None
@@ -224,11 +225,12 @@ def markdown(results: Results, goals: list[Goal], plots: list[str]) -> str:
         parts.append("## CPU time, user and system, ms\n")
         parts.append(table(["", *names], cells(timed, lambda _, one: f"{one['cpu']:.2f}")))
         peers = [name for name in names if name != CAROB]
-        parts.append("## carob against each, wall time\n")
-        parts.append(table(["", *peers], [
-            [name, *(_times(results._ratio(name, peer, "median")) for peer in peers)]
-            for name in timed
-        ]))
+        for title, key in (("median", "median"), ("minimum", "min"), ("CPU time", "cpu")):
+            parts.append(f"## carob as a multiple of each, {title}\n")
+            parts.append(table(["", *peers], [
+                [name, *(_times(results.ratio(name, peer, key)) for peer in peers)]
+                for name in timed
+            ]))
     if others:
         parts.append("## Sizes, counts, rates\n")
         parts.append(table(["", *runtimes_of(others)], cells(

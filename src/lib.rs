@@ -1,8 +1,8 @@
 //! carob: an OCI container runtime that knows pods.
 //!
 //! ```text
-//! cli → container → init → oci      downward only
-//!           └─────→ cgroup, seccomp
+//! cli → container → init → cgroup → oci      downward only
+//!                       └─→ seccomp ─┘
 //! sys: below all of them, the only place that talks to the kernel with `unsafe`
 //! ```
 

@@ -26,6 +26,7 @@ mod controller;
 mod device_program;
 mod device_rules;
 mod dir;
+mod driver;
 mod freezer;
 mod join;
 mod kill;
@@ -48,6 +49,7 @@ use serde::{Deserialize, Serialize};
 
 use self::controller::{Controller, Version};
 use self::dir::Dir;
+pub use self::driver::CgroupDriver;
 use self::freezer::Freezer;
 pub use self::join::{Join, Unified};
 use self::layout::{Hierarchy, Tree};
@@ -56,7 +58,6 @@ pub use self::mounts::{CgroupMount, V1Mount};
 pub use self::oom::{OomEvent, OomWatch};
 use self::plan::{Plan, Scope};
 pub use self::stats::*;
-use crate::container::CgroupDriver;
 use crate::error::{Error, Result};
 
 /// The cgroup of one container: its place in every hierarchy.

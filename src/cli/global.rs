@@ -77,7 +77,8 @@ impl Global {
         let cgroup_driver =
             if self.systemd_cgroup { CgroupDriver::Systemd } else { CgroupDriver::Cgroupfs };
         let (root, choice) = match self.root {
-            Some(root) => (root, RootChoice::Explicit),
+            // Paths below it end up in the state and in mounts.
+            Some(root) => (std::path::absolute(&root).unwrap_or(root), RootChoice::Explicit),
             None => (default_root(&Caller::current()), RootChoice::Default),
         };
         Ok(Context { runtime: Runtime { root, cgroup_driver }, root: choice })

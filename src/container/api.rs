@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+pub use crate::cgroup::CgroupDriver;
+
 /// The state root and the choices that hold for every verb.
 #[derive(Debug, Clone)]
 pub struct Runtime {
@@ -9,15 +11,6 @@ pub struct Runtime {
     pub root: PathBuf,
     /// Which cgroup driver makes new containers.
     pub cgroup_driver: CgroupDriver,
-}
-
-/// `--systemd-cgroup`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CgroupDriver {
-    /// Directories under `/sys/fs/cgroup`.
-    Cgroupfs,
-    /// Transient units over D-Bus.
-    Systemd,
 }
 
 /// How the rootfs becomes `/`.

@@ -11,7 +11,7 @@ use oci_spec::runtime::LinuxNamespaceType as Kind;
 use super::prepare::{Prepared, activation_fds};
 use super::state::{Container, State, Status};
 use super::store::{ContainerDir, Lock, START_SOCKET};
-use super::{CreateOptions, Runtime, hooks, pid_file};
+use super::{CreateOptions, Runtime, hooks, notify, pid_file};
 use crate::cgroup::Unified;
 use crate::error::{Error, OsContext, Result};
 use crate::init::sync::{self, End, FromChild, ToChild};
@@ -98,6 +98,9 @@ fn assemble(
     let dir = &container.dir;
     dir.write_state(&container.state)?;
     dir.write_config(&prepared.raw)?;
+    if notify::manager_socket().is_some() {
+        dir.make_notify_directory()?;
+    }
     prepared.cgroup.create(prepared.resources())?;
     let end = clone_init(prepared, starter, dir, child)?;
     let console = converse(prepared, &end, child, &container.state)?;

@@ -55,7 +55,7 @@ impl Runtime {
         let (child, console) = start(&prepared)?;
         match foreground {
             None => Ok(0),
-            Some(foreground) => Ok(foreground.wait(&child, console)?.code()),
+            Some(foreground) => Ok(foreground.wait(&child, console, None)?.code()),
         }
     }
 

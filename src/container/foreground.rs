@@ -9,6 +9,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{read, write};
 
+use super::notify::Notify;
 use crate::error::{OsContext, Result};
 use crate::sys::process::{self, Child, Exit};
 use crate::sys::tty::{self, RawMode};
@@ -30,18 +31,29 @@ impl Foreground {
     }
 
     /// Forwards signals and the terminal until the process exits; reaps it.
-    pub(super) fn wait(&self, child: &Child, console: Option<OwnedFd>) -> Result<Exit> {
+    pub(super) fn wait(
+        &self,
+        child: &Child,
+        console: Option<OwnedFd>,
+        mut notify: Option<Notify>,
+    ) -> Result<Exit> {
         let mut relay = console.map(Relay::new).transpose()?;
         if let Some(relay) = &relay {
             relay.resize();
         }
         loop {
-            let ready = self.poll(child, relay.as_ref())?;
+            let ready = self.poll(child, relay.as_ref(), notify.as_ref())?;
             if ready.signal {
                 self.forward(child, relay.as_ref())?;
             }
             if let Some(relay) = &mut relay {
                 relay.pump(ready.master, ready.input);
+            }
+            if ready.notify
+                && let Some(talk) = &notify
+                && talk.forward(child.pid)?
+            {
+                notify = None;
             }
             if ready.exited {
                 break;
@@ -53,21 +65,23 @@ impl Foreground {
         process::wait(&child.pidfd).os("wait for", || child.pid)
     }
 
-    fn poll(&self, child: &Child, relay: Option<&Relay>) -> Result<Ready> {
+    fn poll(&self, child: &Child, relay: Option<&Relay>, notify: Option<&Notify>) -> Result<Ready> {
         let input = PollFlags::POLLIN;
-        let mut fds =
-            vec![PollFd::new(self.signals.as_fd(), input), PollFd::new(child.pidfd.as_fd(), input)];
+        let mut fds: [Option<PollFd>; 5] = Default::default();
+        fds[SIGNALS] = Some(PollFd::new(self.signals.as_fd(), input));
+        fds[PIDFD] = Some(PollFd::new(child.pidfd.as_fd(), input));
         if let Some(relay) = relay {
             let mut wanted = PollFlags::empty();
             wanted.set(PollFlags::POLLIN, relay.is_open);
             wanted.set(PollFlags::POLLOUT, !relay.typed.is_empty());
-            fds.push(PollFd::new(relay.master.as_fd(), wanted));
-            if relay.reads_input() {
-                fds.push(PollFd::new(STDIN, input));
-            }
+            fds[MASTER] = Some(PollFd::new(relay.master.as_fd(), wanted));
+            fds[INPUT] = relay.reads_input().then(|| PollFd::new(STDIN, input));
         }
+        fds[NOTIFY] = notify.map(|notify| PollFd::new(notify.fd(), input));
+        let used: Vec<usize> = (0..fds.len()).filter(|&place| fds[place].is_some()).collect();
+        let mut list: Vec<PollFd> = fds.into_iter().flatten().collect();
         loop {
-            match poll(&mut fds, PollTimeout::NONE) {
+            match poll(&mut list, PollTimeout::NONE) {
                 Err(Errno::EINTR) => {}
                 other => {
                     other.os("poll", || "signals and terminal")?;
@@ -75,10 +89,17 @@ impl Foreground {
                 }
             }
         }
-        let ready = |index: usize| {
-            fds.get(index).and_then(PollFd::revents).is_some_and(|events| !events.is_empty())
+        let ready = |place: usize| {
+            let index = used.iter().position(|&used| used == place);
+            index.and_then(|index| list[index].any()).unwrap_or(false)
         };
-        Ok(Ready { signal: ready(0), exited: ready(1), master: ready(2), input: ready(3) })
+        Ok(Ready {
+            signal: ready(SIGNALS),
+            exited: ready(PIDFD),
+            master: ready(MASTER),
+            input: ready(INPUT),
+            notify: ready(NOTIFY),
+        })
     }
 
     fn forward(&self, child: &Child, relay: Option<&Relay>) -> Result<()> {
@@ -107,7 +128,15 @@ struct Ready {
     exited: bool,
     master: bool,
     input: bool,
+    notify: bool,
 }
+
+// Places of the sources in one poll.
+const SIGNALS: usize = 0;
+const PIDFD: usize = 1;
+const MASTER: usize = 2;
+const INPUT: usize = 3;
+const NOTIFY: usize = 4;
 
 const STDIN: std::os::fd::BorrowedFd<'static> = process::STDIN;
 const STDOUT: std::os::fd::BorrowedFd<'static> = process::STDOUT;

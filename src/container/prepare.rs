@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{LinuxResources, Spec};
 
 use super::state::State;
-use super::{ContainerId, CreateOptions, Keyring, RootSwitch, Runtime};
+use super::{ContainerId, CreateOptions, Keyring, RootSwitch, Runtime, notify};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, OsContext, Result};
 use crate::init::Hook;
-use crate::oci::plan::Plan;
+use crate::oci::plan::{MountPlan, Plan};
 use crate::oci::{load, validate};
 use crate::seccomp::{self, Filter};
 use crate::sys::fd;
@@ -58,6 +58,9 @@ impl Prepared {
         let mut plan = Plan::new(&spec, &bundle)?;
         check_rootfs(&plan.root.path)?;
         pass_socket_activation(&mut plan, streams.kept_fds - options.preserve_fds)?;
+        if notify::manager_socket().is_some() {
+            offer_notify(&mut plan, &runtime.root.join(id.as_str()).join(notify::DIRECTORY))?;
+        }
         let linux = spec.linux().as_ref();
         let cgroup = Cgroup::resolve(
             linux.and_then(|linux| linux.cgroups_path().as_deref()),
@@ -185,12 +188,22 @@ fn pass_socket_activation(plan: &mut Plan, count: u32) -> Result<()> {
     if count == 0 {
         return Ok(());
     }
-    for entry in [format!("LISTEN_FDS={count}"), "LISTEN_PID=1".to_owned()] {
-        let entry = std::ffi::CString::new(entry)
-            .map_err(|e| Error::Invalid(format!("environment: {e}")))?;
-        plan.process.env.push(entry);
-    }
+    add_to_environment(plan, format!("LISTEN_FDS={count}"))?;
+    add_to_environment(plan, "LISTEN_PID=1".to_owned())
+}
+
+fn add_to_environment(plan: &mut Plan, entry: String) -> Result<()> {
+    let entry =
+        std::ffi::CString::new(entry).map_err(|e| Error::Invalid(format!("environment: {e}")))?;
+    plan.process.env.push(entry);
     Ok(())
+}
+
+/// A directory for the socket on which the container says that it is ready.
+fn offer_notify(plan: &mut Plan, directory: &Path) -> Result<()> {
+    let words = ["bind", "ro", "nosuid", "noexec", "nodev"];
+    plan.mounts.push(MountPlan::bind(Path::new(notify::MOUNT_POINT), directory, &words));
+    add_to_environment(plan, notify::ENVIRONMENT.to_owned())
 }
 
 /// The agent is needed only at the start; that it is missing is better told now.

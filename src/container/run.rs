@@ -2,6 +2,7 @@
 
 use super::create::{Created, Starter};
 use super::foreground::Foreground;
+use super::notify::Notify;
 use super::prepare::{Prepared, activation_fds};
 use super::start::{finish, release};
 use super::{Attach, Force, RunOptions, Runtime};
@@ -46,13 +47,19 @@ impl Runtime {
 
 fn start_and_wait(created: Created, foreground: Option<&Foreground>) -> Result<i32> {
     let Created { container, child, end, console, lock } = created;
+    let notify = Notify::open(&container.dir)?;
     release(&container, &end, &child.pidfd)?;
     finish(&container, &child.pidfd)?;
     // Others may signal, pause or delete it from here on.
     drop(lock);
     match foreground {
-        None => Ok(0),
-        Some(foreground) => Ok(foreground.wait(&child, console)?.code()),
+        None => {
+            if let Some(notify) = notify {
+                notify.wait(&child.pidfd, child.pid)?;
+            }
+            Ok(0)
+        }
+        Some(foreground) => Ok(foreground.wait(&child, console, notify)?.code()),
     }
 }
 

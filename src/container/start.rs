@@ -3,8 +3,10 @@
 use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
+use nix::unistd::Pid;
 
 use super::hooks::run_late;
+use super::notify::Notify;
 use super::state::{Container, Status};
 use super::store::START_SOCKET;
 use super::{Runtime, seccomp_agent};
@@ -22,7 +24,7 @@ impl Runtime {
     /// executed; a poststart hook's failure, after which the container is killed.
     pub fn start(&self, id: &str) -> Result<()> {
         let container = self.container(id)?;
-        let _lock = container.dir.lock()?;
+        let lock = container.dir.lock()?;
         let refuse = |reason: &str| Err(Error::WrongState { reason: reason.into() });
         match container.status()? {
             Status::Created => {}
@@ -41,9 +43,15 @@ impl Runtime {
             other => other.os("connect to", || format!("init of {id}"))?,
         };
         let end = End::from_connection(connection);
+        let notify = Notify::open(&container.dir)?;
         release(&container, &end, &init)?;
         container.dir.remove_start_socket()?;
-        finish(&container, &init)
+        finish(&container, &init)?;
+        drop(lock);
+        match notify {
+            Some(notify) => notify.wait(&init, Pid::from_raw(container.state.pid)),
+            None => Ok(()),
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //!     config.json         the configuration as read, for when the bundle is gone
 //!     state.json          [`State`], replaced as a whole
 //!     start.sock          there while init waits to be started
+//!     notify/             mounted into the container, only if somebody waits for readiness
 //! ```
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
@@ -155,6 +156,12 @@ impl ContainerDir {
         serde_json::from_slice(&text)
             .map(Some)
             .map_err(|e| Error::Invalid(format!("{}: {e}", path.display())))
+    }
+
+    /// Makes the directory that is mounted into the container for its readiness.
+    pub(super) fn make_notify_directory(&self) -> Result<()> {
+        let path = self.path.join(super::notify::DIRECTORY);
+        DirBuilder::new().mode(0o755).create(&path).os("mkdir", || path.display())
     }
 
     /// Whether init waits to be started.

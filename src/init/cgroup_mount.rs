@@ -1,9 +1,10 @@
 //! A mount of type `cgroup`: the container's own part of the hierarchies.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use nix::sched::CloneFlags;
+use nix::sys::stat::{Mode, mkdirat};
 
 use super::Init;
 use super::mounts::{change, open_destination};
@@ -11,7 +12,7 @@ use crate::cgroup::{CgroupMount, V1Mount};
 use crate::error::{Error, OsContext, Result};
 use crate::oci::plan::MountPlan;
 use crate::sys::mount::{self, Attributes, NewFileSystem, Subtree};
-use crate::sys::path::{Missing, Rootfs};
+use crate::sys::path::Missing;
 
 /// Mounts it. With a cgroup namespace the file system itself shows only the container's part;
 /// without one that part is bind-mounted.
@@ -23,37 +24,38 @@ pub(super) fn mount(init: &Init, plan: &MountPlan) -> Result<()> {
             let holder = new(plan, "tmpfs", "tmpfs", &["mode=755".into()], 0)?;
             let destination = open_destination(init.rootfs()?, plan, Missing::Directory)?;
             mount::attach(&holder, &destination).os("attach", || plan.destination.display())?;
-            let holder = Rootfs::new(holder);
             for hierarchy in &hierarchies {
                 one_hierarchy(&holder, plan, hierarchy, namespace)?;
             }
             for (name, target) in &links {
-                nix::unistd::symlinkat(target.as_str(), holder.fd(), name.as_str())
+                nix::unistd::symlinkat(target.as_str(), &holder, name.as_str())
                     .os("symlink", || name)?;
             }
-            let attributes = Attributes { set: plan.options.attributes(), ..Attributes::default() };
-            mount::set_attributes(holder.fd(), attributes, Subtree::Alone)
+            // All of them at once, the holder too: nothing can be made in it any more then.
+            let set = plan.options.attributes();
+            let attributes = Attributes { set, ..Attributes::default() };
+            mount::set_attributes(holder.as_fd(), attributes, Subtree::Recursive)
                 .os("set attributes of", || plan.destination.display())
         }
     }
 }
 
+/// The holder is a tmpfs that only this process knows yet: names in it are safe.
 fn one_hierarchy(
-    holder: &Rootfs,
+    holder: &OwnedFd,
     plan: &MountPlan,
     hierarchy: &V1Mount,
     namespace: bool,
 ) -> Result<()> {
-    let point = holder.ensure(Path::new(&hierarchy.name), Missing::Directory)?;
+    let name = hierarchy.name.as_str();
+    mkdirat(holder, name, Mode::from_bits_truncate(0o755)).os("mkdir", || name)?;
     let tree = if namespace {
-        let options = std::slice::from_ref(&hierarchy.options);
-        new(plan, "cgroup", "cgroup", options, plan.options.attributes())?
+        new(plan, "cgroup", "cgroup", std::slice::from_ref(&hierarchy.options), 0)?
     } else {
         mount::clone_tree(&hierarchy.path, Subtree::Alone)
             .os("clone the mount of", || hierarchy.path.display())?
     };
-    mount::attach(&tree, &point).os("attach", || &hierarchy.name)?;
-    change(tree.as_fd(), plan)
+    mount::attach_at(&tree, holder, name).os("attach", || name)
 }
 
 fn unified(init: &Init, plan: &MountPlan, path: &Path, namespace: bool) -> Result<()> {
@@ -73,7 +75,7 @@ fn new(
     source: &str,
     options: &[String],
     attributes: u64,
-) -> Result<std::os::fd::OwnedFd> {
+) -> Result<OwnedFd> {
     mount::create(&NewFileSystem { kind, source: Some(source), options, attributes }).map_err(
         |refused| Error::Os {
             op: "make",

@@ -8,7 +8,8 @@ use nix::errno::Errno;
 use super::Task;
 use crate::error::{Error, OsContext, Result};
 use crate::oci::plan::Capabilities;
-use crate::sys::process::{self, CapabilitySets, Prctl};
+use crate::sys::credentials::{self, CapabilitySets};
+use crate::sys::process::{self, Prctl};
 
 /// Whatever the caller's is.
 const DEFAULT_UMASK: u32 = 0o022;
@@ -112,13 +113,13 @@ fn drop_bounding(keep: u64) -> Result<()> {
 
 fn set_user(task: &Task) -> Result<()> {
     let process = task.process;
-    match process::set_groups(&process.groups) {
+    match credentials::set_groups(&process.groups) {
         Ok(()) => {}
         // In a user namespace whose setgroups is denied, none can be set and none is there.
         Err(Errno::EPERM) if process.groups.is_empty() => {}
         Err(errno) => return Err(errno).os("setgroups", || format!("{:?}", process.groups)),
     }
-    process::set_ids(process.uid, process.gid)
+    credentials::set_ids(process.uid, process.gid)
         .os("setresuid", || format!("uid {}, gid {}", process.uid, process.gid))
 }
 
@@ -128,7 +129,7 @@ fn set_capabilities(caps: Capabilities) -> Result<()> {
         permitted: caps.permitted,
         inheritable: caps.inheritable,
     };
-    process::capset(sets).os("capset", || format!("{caps:#x?}"))?;
+    credentials::capset(sets).os("capset", || format!("{caps:#x?}"))?;
     process::prctl(Prctl::KeepCaps(false)).os("prctl", || "PR_SET_KEEPCAPS")?;
     if caps.ambient == 0 {
         return process::prctl(Prctl::ClearAmbient).os("prctl", || "PR_CAP_AMBIENT_CLEAR_ALL");

@@ -5,7 +5,7 @@
 //! mount lands where it was checked.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::fcntl::OFlag;
 use nix::mount::MsFlags;
@@ -17,7 +17,7 @@ use crate::error::{Error, OsContext, Result};
 use crate::oci::mount_opts::{Bind, IdMap};
 use crate::oci::plan::{MountPlan, MountSource};
 use crate::sys::mount::{self, Attributes, NewFileSystem, Subtree};
-use crate::sys::path::{Missing, Rootfs, kernel_path};
+use crate::sys::path::{Missing, Rootfs};
 
 const PROC_SUPER_MAGIC: FsType = FsType(libc::PROC_SUPER_MAGIC);
 
@@ -69,7 +69,7 @@ pub(super) fn open_destination(
     missing: Missing,
 ) -> Result<OwnedFd> {
     let destination = rootfs.ensure(&plan.destination, missing)?;
-    let inside = path_inside(rootfs, &destination)?;
+    let inside = rootfs.path_inside(&destination)?;
     let is_proc_itself = inside == Path::new("/proc");
     let on_procfs = fstatfs(&destination).is_ok_and(|s| s.filesystem_type() == PROC_SUPER_MAGIC);
     let allowed = PROC_ALLOWED.iter().any(|allowed| inside == Path::new(allowed));
@@ -82,14 +82,6 @@ pub(super) fn open_destination(
         return Err(Error::Invalid(format!("{inside} is inside /proc, where nothing is mounted")));
     }
     Ok(destination)
-}
-
-/// Where an open file lies, as the container will name it.
-fn path_inside(rootfs: &Rootfs, file: &OwnedFd) -> Result<PathBuf> {
-    let root = kernel_path(rootfs.fd()).os("readlink", || "the rootfs")?;
-    let path = kernel_path(file).os("readlink", || "the mount point")?;
-    let inside = path.strip_prefix(&root).unwrap_or(&path);
-    Ok(Path::new("/").join(inside))
 }
 
 fn mounts_procfs(source: &MountSource) -> bool {

@@ -13,7 +13,7 @@ use super::{Init, Task};
 use crate::error::{Error, OsContext, Result};
 use crate::oci::plan::clone_flag;
 use crate::sys::process::{self, CLONE_NEWTIME};
-use crate::sys::{fd, net};
+use crate::sys::{credentials, fd, net};
 
 /// A session of its own: no terminal of the caller reaches the container.
 pub(super) fn new_session() -> Result<()> {
@@ -38,7 +38,7 @@ pub(super) fn enter(init: &mut Init) -> Result<()> {
         }
     }
     if plan.namespaces.has(Kind::User) {
-        process::set_ids(0, 0).os("setresuid", || "0 in the user namespace")?;
+        credentials::set_ids(0, 0).os("setresuid", || "0 in the user namespace")?;
     }
     if plan.namespaces.is_new(CloneFlags::CLONE_NEWNET) {
         net::loopback_up().os("bring up", || "lo")?;
@@ -75,8 +75,9 @@ pub(super) fn join_cgroups(init: &mut Init) -> Result<()> {
 
 /// Enters the container's cgroups.
 pub(super) fn join_cgroups_of(task: &mut Task) -> Result<()> {
-    match task.cgroups.take() {
-        Some((cgroups, unified)) => cgroups.enter(unified),
+    // Not dropped: execve closes them all at once.
+    match &task.cgroups {
+        Some((cgroups, unified)) => cgroups.enter(*unified),
         None => Ok(()),
     }
 }
@@ -154,7 +155,7 @@ impl ExistingNamespaces {
             setns(self.pidfd.as_fd(), self.flags).os("setns", || "the container's namespaces")?;
         }
         if self.user {
-            process::set_ids(0, 0).os("setresuid", || "0 in the user namespace")?;
+            credentials::set_ids(0, 0).os("setresuid", || "0 in the user namespace")?;
         }
         Ok(())
     }

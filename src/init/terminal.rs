@@ -12,7 +12,7 @@ use super::sync::FromChild;
 use super::{Init, Task};
 use crate::error::{Error, OsContext, Result};
 use crate::sys::mount::{self, Subtree};
-use crate::sys::path::{Missing, Rootfs, is_null_device};
+use crate::sys::path::{Missing, Rootfs, is_char_device, is_null_device};
 use crate::sys::{fd, socket, tty};
 
 /// For a new container: its rootfs is not `/` yet.
@@ -99,9 +99,10 @@ fn replace_streams(source: &OwnedFd) -> nix::Result<()> {
 fn use_callers_streams(task: &Task, rootfs: &Rootfs) -> Result<()> {
     for number in 0..=2 {
         let Ok(stream) = fd::inherited(number) else { continue };
-        if is_null_device(stream).os("fstat", || format!("stream {number}"))? {
+        let stat = fstat(stream).os("fstat", || format!("stream {number}"))?;
+        if is_char_device(&stat, 1, 3) {
             reopen_null(rootfs, stream)?;
-        } else {
+        } else if stat.st_uid != task.process.uid {
             give(stream, task.process.uid)?;
         }
     }
@@ -128,10 +129,6 @@ fn reopen_null(rootfs: &Rootfs, stream: BorrowedFd) -> Result<()> {
 }
 
 fn give(stream: BorrowedFd, uid: u32) -> Result<()> {
-    let stat = fstat(stream).os("fstat", || "a standard stream")?;
-    if stat.st_uid == uid {
-        return Ok(());
-    }
     match fchown(stream, Some(Uid::from_raw(uid)), None::<Gid>) {
         // A pipe of somebody else, a read-only file system, an id that is not mapped: the stream
         // works all the same, only opening it again does not.

@@ -4,6 +4,7 @@
 #![allow(unsafe_code, reason = "the wrappers around system calls; everything above them is safe")]
 
 pub mod bpf;
+pub mod credentials;
 pub mod fd;
 pub mod mount;
 pub mod net;

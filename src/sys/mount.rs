@@ -93,6 +93,21 @@ pub fn attach(mount: impl AsFd, destination: impl AsFd) -> nix::Result<()> {
     Errno::result(ret).map(drop)
 }
 
+/// As [`attach`], on an entry of a directory that nobody else can change.
+///
+/// # Errors
+/// As [`attach`], and `ENOENT`.
+pub fn attach_at(mount: impl AsFd, directory: impl AsFd, name: &str) -> nix::Result<()> {
+    let name = c_string(name)?;
+    let (from, to) = (mount.as_fd().as_raw_fd(), directory.as_fd().as_raw_fd());
+    let flags = libc::MOVE_MOUNT_F_EMPTY_PATH;
+    // SAFETY: both paths are C strings that live during the call; the rest is by value.
+    let ret = unsafe {
+        libc::syscall(libc::SYS_move_mount, from, c"".as_ptr(), to, name.as_ptr(), flags)
+    };
+    Errno::result(ret).map(drop)
+}
+
 /// Changes attributes of the mount whose root `mount` is.
 ///
 /// Where the kernel has no `mount_setattr` (before 5.12), plain attributes of a single, attached

@@ -5,6 +5,7 @@
 //! (openat2 with RESOLVE_IN_ROOT) and handed on as a descriptor. Where the kernel has no openat2
 //! (before 5.6), `pathrs` resolves in its place.
 
+use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
@@ -34,6 +35,8 @@ fn names(path: &Path) -> Vec<OsString> {
 #[derive(Debug)]
 pub struct Rootfs {
     fd: OwnedFd,
+    /// The kernel's name of the directory, once it was asked for.
+    path: OnceCell<PathBuf>,
 }
 
 /// What [`Rootfs::ensure`] makes when the path does not exist.
@@ -49,13 +52,29 @@ impl Rootfs {
     /// Takes an open directory as the root.
     #[must_use]
     pub fn new(fd: OwnedFd) -> Self {
-        Self { fd }
+        Self { fd, path: OnceCell::new() }
     }
 
     /// The directory itself.
     #[must_use]
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+
+    /// Where an open file lies below the root: the path by which the container will know it.
+    ///
+    /// # Errors
+    /// [`Error::Os`] if `/proc` cannot tell.
+    pub fn path_inside(&self, file: &OwnedFd) -> Result<PathBuf> {
+        let root = match self.path.get() {
+            Some(path) => path,
+            None => {
+                let path = kernel_path(&self.fd).os("readlink", || "the rootfs")?;
+                self.path.get_or_init(|| path)
+            }
+        };
+        let path = kernel_path(file).os("readlink", || "a file of the rootfs")?;
+        Ok(Path::new("/").join(path.strip_prefix(root).unwrap_or(&path)))
     }
 
     /// Opens a path as the container would see it; symlinks stay inside the root.

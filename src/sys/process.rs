@@ -259,38 +259,6 @@ pub fn prctl(op: Prctl) -> nix::Result<()> {
     Errno::result(ret).map(drop)
 }
 
-/// The three sets that `capset(2)` writes, one bit per capability number.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct CapabilitySets {
-    /// What is checked.
-    pub effective: u64,
-    /// What may become effective.
-    pub permitted: u64,
-    /// What survives an execve of a file with inheritable capabilities.
-    pub inheritable: u64,
-}
-
-/// Sets all three capability sets of this process with one call.
-///
-/// # Errors
-/// `EPERM` when a permitted bit is set that the process does not have. Source: capset(2).
-pub fn capset(sets: CapabilitySets) -> nix::Result<()> {
-    #[repr(C)]
-    struct Header {
-        version: u32,
-        pid: i32,
-    }
-    const VERSION_3: u32 = 0x2008_0522;
-    let halves = |set: u64| [(set & 0xffff_ffff) as u32, (set >> 32) as u32];
-    let (e, p, i) = (halves(sets.effective), halves(sets.permitted), halves(sets.inheritable));
-    let data: [u32; 6] = [e[0], p[0], i[0], e[1], p[1], i[1]];
-    let mut header = Header { version: VERSION_3, pid: 0 };
-    // SAFETY: `header` and `data` have the layout of version 3 of the interface (two triples of
-    // 32-bit words) and outlive the call.
-    let ret = unsafe { libc::syscall(libc::SYS_capset, &raw mut header, data.as_ptr()) };
-    Errno::result(ret).map(drop)
-}
-
 /// Unblocks every signal and gives each its default action, whatever was inherited.
 ///
 /// Rust ignores SIGPIPE at start and callers ignore more; an ignored signal survives `execve`.
@@ -317,28 +285,6 @@ pub fn prlimit(pid: Pid, resource: u32, soft: u64, hard: u64) -> nix::Result<()>
     // SAFETY: `limit` outlives the call; the old limit is not asked for.
     let ret =
         unsafe { libc::syscall(libc::SYS_prlimit64, pid.as_raw(), resource, &raw const limit, 0) };
-    Errno::result(ret).map(drop)
-}
-
-/// Sets user and group ids with the raw calls, which affect this thread and so all of carob.
-///
-/// # Errors
-/// `EINVAL` for an id that is not mapped in the user namespace, `EPERM`, `EAGAIN`.
-pub fn set_ids(uid: u32, gid: u32) -> nix::Result<()> {
-    // SAFETY: integers by value.
-    Errno::result(unsafe { libc::syscall(libc::SYS_setresgid, gid, gid, gid) })?;
-    // SAFETY: integers by value.
-    Errno::result(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) })?;
-    Ok(())
-}
-
-/// Replaces the supplementary groups.
-///
-/// # Errors
-/// `EPERM` (also where `/proc/<pid>/setgroups` says deny), `EINVAL`. Source: setgroups(2).
-pub fn set_groups(gids: &[u32]) -> nix::Result<()> {
-    // SAFETY: pointer and length describe one live slice of gid_t.
-    let ret = unsafe { libc::syscall(libc::SYS_setgroups, gids.len(), gids.as_ptr()) };
     Errno::result(ret).map(drop)
 }
 

@@ -39,6 +39,19 @@ pub enum MountSource {
 }
 
 impl MountPlan {
+    /// A bind mount that is not in the configuration; both paths are absolute.
+    #[must_use]
+    pub fn bind(destination: &Path, source: &Path, words: &[&str]) -> Self {
+        let words: Vec<String> = words.iter().map(|&word| word.to_owned()).collect();
+        Self {
+            destination: destination.to_owned(),
+            source: MountSource::Bind(source.to_owned()),
+            options: mount_opts::parse(&words),
+            uid_map: Vec::new(),
+            gid_map: Vec::new(),
+        }
+    }
+
     pub(super) fn new(mount: &Mount, bundle: &Path) -> Self {
         let options = mount_opts::parse(mount.options().as_deref().unwrap_or_default());
         let kind = mount.typ().as_deref().unwrap_or_default();
