@@ -243,7 +243,7 @@ fn converse(
                 let pid = child.as_ref().map_or(0, |child| child.pid.as_raw());
                 let state = State { pid, ..state.clone() }.oci_state(Status::Creating);
                 for kind in [Hook::Prestart, Hook::CreateRuntime] {
-                    hooks::run_all(kind, &prepared.plan.hooks, &state)?;
+                    hooks::run_all(kind, &prepared.plan.hooks, &state, &prepared.bundle)?;
                 }
                 end.tell_child(&ToChild::HooksDone(state))?;
             }
@@ -341,7 +341,8 @@ fn abandon(prepared: &Prepared, container: &Container, child: Option<Child>) {
     }
     if pid != 0 {
         let state = container.oci_state(Status::Stopped);
-        if let Err(error) = hooks::run_all(Hook::Poststop, &prepared.plan.hooks, &state) {
+        let hooks = &prepared.plan.hooks;
+        if let Err(error) = hooks::run_all(Hook::Poststop, hooks, &state, &prepared.bundle) {
             crate::log::warn(error);
         }
     }

@@ -31,7 +31,7 @@ use crate::sys::process;
 use sync::{End, FromChild};
 
 pub use gate::Gate;
-pub use hooks::{Hook, run_hook};
+pub use hooks::{Hook, Surroundings, run_hooks};
 pub use limits::set_rlimits;
 pub use namespaces::ExistingNamespaces;
 pub use stage1::{clone_flags as stage1_flags, needed as needs_stage1};
@@ -179,13 +179,15 @@ pub struct Exec<'a> {
 pub fn run(mut init: Init) -> ! {
     let done = enter_stage(&mut init).and_then(|()| drive(steps(), &mut init));
     let plan = init.plan;
-    finish(&mut init.task, done, |state| hooks::start_container(&plan.hooks, state))
+    finish(&mut init.task, done, |task, state| {
+        hooks::start_container(&plan.hooks, task, state)
+    })
 }
 
 /// Joins the container and becomes the program. Call it in the cloned child.
 pub fn run_exec(mut exec: Exec) -> ! {
     let done = drive(exec_steps(), &mut exec);
-    finish(&mut exec.task, done, |_state| Ok(()))
+    finish(&mut exec.task, done, |_task, _state| Ok(()))
 }
 
 /// With a user namespace that is joined, or made among joined ones, this process is only stage 1.
@@ -218,14 +220,14 @@ fn named(step: &str, error: &Error) -> Error {
 fn finish(
     task: &mut Task,
     done: Result<()>,
-    before_execute: impl FnOnce(&[u8]) -> Result<()>,
+    before_execute: impl FnOnce(&Task, &[u8]) -> Result<()>,
 ) -> ! {
     let opened = done
         .and_then(|()| task.parent.tell_parent(&FromChild::Ready))
         .and_then(|()| gate::wait(task).map_err(|e| named("start", &e)));
     let error = match opened {
         Err(error) => error,
-        Ok(state) => match before_execute(&state).map_err(|e| named("hooks", &e)) {
+        Ok(state) => match before_execute(task, &state).map_err(|e| named("hooks", &e)) {
             Err(error) => error,
             Ok(()) => execute::execute(task),
         },
