@@ -23,11 +23,11 @@ mod terminal;
 use std::os::fd::OwnedFd;
 
 use crate::cgroup::{Join, Unified};
-use crate::error::{Error, Result};
+use crate::error::{Error, OsContext, Result};
 use crate::oci::plan::{Plan, ProcessPlan};
 use crate::seccomp::Filter;
 use crate::sys::path::Rootfs;
-use crate::sys::process;
+use crate::sys::{fd, process};
 use sync::{End, FromChild};
 
 pub use gate::Gate;
@@ -126,9 +126,9 @@ struct Step<T> {
 fn steps<'a>() -> [Step<Init<'a>>; 23] {
     [
         Step { name: "session", run: |_| namespaces::new_session() },
+        Step { name: "time namespace", run: namespaces::time }, // while /proc/self is still ours
         Step { name: "namespaces", run: namespaces::enter },
         Step { name: "cgroup", run: namespaces::join_cgroups }, // before the cgroup namespace
-        Step { name: "time namespace", run: namespaces::time },
         Step { name: "keyring", run: namespaces::keyring },
         Step { name: "rootfs", run: rootfs::mount }, // from here on a mount tree of our own
         Step { name: "mounts", run: mounts::apply }, // host paths still visible
@@ -143,7 +143,7 @@ fn steps<'a>() -> [Step<Init<'a>>; 23] {
         Step { name: "maskedPaths", run: paths::mask },
         Step { name: "read-only root", run: rootfs::make_read_only },
         Step { name: "pivot_root", run: rootfs::switch }, // host paths gone from here on
-        Step { name: "scheduling", run: |i| affinity::apply(&i.task) }, // needs privileges
+        Step { name: "scheduling", run: |i| affinity::of_init(&i.task) }, // needs privileges
         Step { name: "personality", run: namespaces::personality },
         Step { name: "rlimits", run: limits::of_init },
         Step { name: "credentials", run: |i| credentials::apply(&mut i.task) },
@@ -159,7 +159,7 @@ fn exec_steps<'a>() -> [Step<Exec<'a>>; 9] {
         Step { name: "labels", run: |e| credentials::open_labels(&mut e.task) },
         Step { name: "namespaces", run: |e| e.namespaces.enter() },
         Step { name: "terminal", run: |e| terminal::for_exec(&mut e.task) },
-        Step { name: "scheduling", run: |e| affinity::apply(&e.task) },
+        Step { name: "scheduling", run: |e| affinity::of_exec(&e.task) },
         Step { name: "rlimits", run: limits::of_exec },
         Step { name: "credentials", run: |e| credentials::apply(&mut e.task) },
         Step { name: "exec", run: |e| execute::look_up(&mut e.task) },
@@ -179,9 +179,7 @@ pub struct Exec<'a> {
 pub fn run(mut init: Init) -> ! {
     let done = enter_stage(&mut init).and_then(|()| drive(steps(), &mut init));
     let plan = init.plan;
-    finish(&mut init.task, done, |task, state| {
-        hooks::start_container(&plan.hooks, task, state)
-    })
+    finish(&mut init.task, done, |task, state| hooks::start_container(&plan.hooks, task, state))
 }
 
 /// Joins the container and becomes the program. Call it in the cloned child.
@@ -215,6 +213,14 @@ fn named(step: &str, error: &Error) -> Error {
     Error::Init { step: step.into(), cause }
 }
 
+/// Closes what was inherited from carob: while it waits, init holds nothing of the host that a
+/// process which joins the container could reach through `/proc/1/fd`.
+fn let_go(task: &Task) -> Result<()> {
+    let mut kept = vec![task.parent.fd()];
+    kept.extend(task.gate.listener());
+    fd::close_others(3 + task.kept_fds, &kept).os("close_range", || "carob's descriptors")
+}
+
 /// The last stretch: say that all is ready, wait for the start, execute. Failures go to whoever
 /// waits: the creator until the gate has opened, then the starter.
 fn finish(
@@ -223,6 +229,7 @@ fn finish(
     before_execute: impl FnOnce(&Task, &[u8]) -> Result<()>,
 ) -> ! {
     let opened = done
+        .and_then(|()| let_go(task))
         .and_then(|()| task.parent.tell_parent(&FromChild::Ready))
         .and_then(|()| gate::wait(task).map_err(|e| named("start", &e)));
     let error = match opened {
