@@ -16,29 +16,39 @@ use crate::error::{Error, OsContext, Result};
 #[derive(Debug, Default)]
 pub(super) struct Made(Vec<PathBuf>);
 
+/// Whether a cgroup is new.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Leaf {
+    /// We made it.
+    New,
+    /// It was there.
+    Joined,
+}
+
 impl Made {
     /// Makes `path` and what is missing above it; existing directories are joined.
-    pub(super) fn make(&mut self, path: &Path) -> Result<()> {
+    pub(super) fn make(&mut self, path: &Path) -> Result<Leaf> {
         match self.make_one(path) {
             Err(Errno::ENOENT) => {}
             other => return other.os("mkdir cgroup", || path.display()),
         }
+        let mut leaf = Leaf::Joined;
         // From the first missing ancestor down; two runtimes may be doing the same.
         let ancestors: Vec<_> = path.ancestors().collect();
         let missing = ancestors.iter().take_while(|dir| !dir.exists()).count();
         for dir in ancestors[..missing].iter().rev() {
-            self.make_one(dir).os("mkdir cgroup", || dir.display())?;
+            leaf = self.make_one(dir).os("mkdir cgroup", || dir.display())?;
         }
-        Ok(())
+        Ok(leaf)
     }
 
-    fn make_one(&mut self, path: &Path) -> nix::Result<()> {
+    fn make_one(&mut self, path: &Path) -> nix::Result<Leaf> {
         match mkdir(path, Mode::from_bits_truncate(0o755)) {
             Ok(()) => {
                 self.0.push(path.to_owned());
-                Ok(())
+                Ok(Leaf::New)
             }
-            Err(Errno::EEXIST) => Ok(()),
+            Err(Errno::EEXIST) => Ok(Leaf::Joined),
             Err(errno) => Err(errno),
         }
     }

@@ -43,6 +43,7 @@ mod v2;
 mod walk;
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
@@ -53,12 +54,15 @@ pub use self::driver::CgroupDriver;
 use self::freezer::Freezer;
 pub use self::join::{Join, Unified};
 use self::layout::{Hierarchy, Tree};
-use self::make::{Enable, Made};
+use self::make::{Enable, Leaf, Made};
 pub use self::mounts::{CgroupMount, V1Mount};
 pub use self::oom::{OomEvent, OomWatch};
 use self::plan::{Plan, Scope};
 pub use self::stats::*;
 use crate::error::{Error, Result};
+
+/// How long a dying process may keep a cgroup busy before its removal is given up.
+const REMOVE_LIMIT: Duration = Duration::from_secs(10);
 
 /// The cgroup of one container: its place in every hierarchy.
 ///
@@ -102,8 +106,8 @@ impl Cgroup {
     /// made is removed.
     ///
     /// # Errors
-    /// As [`Cgroup::check`]; [`Error::Os`] naming file, value and JSON path where the kernel
-    /// refuses.
+    /// As [`Cgroup::check`]; [`Error::Invalid`] for a cgroup that is in use or frozen;
+    /// [`Error::Os`] naming file, value and JSON path where the kernel refuses.
     pub fn create(&self, resources: Option<&LinuxResources>) -> Result<()> {
         let plan = Plan::new(&self.hierarchies, resources, Scope::Create)?;
         let pure_v2 = plan::is_pure_v2(&self.hierarchies);
@@ -111,7 +115,9 @@ impl Cgroup {
         let mut made = Made::default();
         let result = self.hierarchies.iter().enumerate().try_for_each(|(index, hierarchy)| {
             let dir = hierarchy.dir();
-            made.make(&dir)?;
+            if made.make(&dir)? == Leaf::Joined {
+                self.refuse_in_use(hierarchy)?;
+            }
             make::prepare(hierarchy, plan.settings_of(index), enable)?;
             if index_is_idle(&plan, index) {
                 return Ok(());
@@ -124,6 +130,25 @@ impl Cgroup {
             made.undo();
         }
         result
+    }
+
+    /// A cgroup that was there before must be nobody's: signals, the freezer and `delete` reach
+    /// all that is inside. In a frozen one init would not run.
+    fn refuse_in_use(&self, hierarchy: &Hierarchy) -> Result<()> {
+        let path = hierarchy.dir();
+        let inside = walk::processes(&path)?;
+        if !inside.is_empty() {
+            let path = path.display();
+            return Err(Error::Invalid(format!(
+                "container's cgroup is not empty: processes {inside:?} in {path}"
+            )));
+        }
+        let freezes = hierarchy.tree == Tree::Unified || hierarchy.has_v1(Controller::Freezer);
+        if freezes && self.is_frozen()? {
+            let path = path.display();
+            return Err(Error::Invalid(format!("container's cgroup unexpectedly frozen: {path}")));
+        }
+        Ok(())
     }
 
     /// Opens what a child needs to enter the cgroup.
@@ -231,8 +256,10 @@ impl Cgroup {
     /// `EBUSY`, with the processes that are still inside, after 10 s of trying.
     pub fn delete(&self) -> Result<()> {
         let mut result = Ok(());
+        // One for all: who keeps the first hierarchy busy keeps the others busy too.
+        let deadline = Instant::now() + REMOVE_LIMIT;
         for hierarchy in &self.hierarchies {
-            let removed = walk::remove(&hierarchy.dir());
+            let removed = walk::remove(&hierarchy.dir(), deadline);
             if result.is_ok() {
                 result = removed;
             }

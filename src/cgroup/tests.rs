@@ -314,7 +314,7 @@ fn controllers_are_enabled_down_to_a_nested_cgroup() {
         assert_eq!(enabled, offered);
         fixture.cgroup.delete().unwrap();
         assert!(top.join("a").exists(), "parents stay");
-        walk::remove(&top).unwrap();
+        walk::remove(&top, Instant::now()).unwrap();
     });
 }
 

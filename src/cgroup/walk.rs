@@ -18,8 +18,6 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 use super::dir::{Dir, gone};
 use crate::error::{Error, OsContext, Result};
 
-/// How long a dying process may keep its cgroup busy before removal is given up.
-const REMOVE_LIMIT: Duration = Duration::from_secs(10);
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
@@ -101,12 +99,12 @@ fn collect(dir: &OwnedFd, pids: &mut Vec<i32>) -> nix::Result<()> {
 
 /// Removes the cgroup and everything below it; what is not there is fine.
 ///
-/// A process that is exiting keeps its cgroup for a moment: tried again until [`REMOVE_LIMIT`].
+/// A process that is exiting keeps its cgroup for a moment: tried again until `deadline`, and at
+/// least once.
 ///
 /// # Errors
 /// `EBUSY`, naming the processes that are still inside.
-pub(super) fn remove(path: &Path) -> Result<()> {
-    let start = Instant::now();
+pub(super) fn remove(path: &Path, deadline: Instant) -> Result<()> {
     let mut pause = FIRST_PAUSE;
     loop {
         let error = match unlinkat(AT_FDCWD, path, UnlinkatFlags::RemoveDir) {
@@ -121,7 +119,7 @@ pub(super) fn remove(path: &Path) -> Result<()> {
             Err(Errno::EINTR) => continue,
             Err(errno) => return Err(errno).os("remove cgroup", || path.display()),
         };
-        if start.elapsed() >= REMOVE_LIMIT {
+        if Instant::now() >= deadline {
             let inside = processes(path)?;
             return Err(Error::Os {
                 op: "remove cgroup",

@@ -73,6 +73,13 @@ impl Runtime {
         process::prctl(Prctl::Dumpable(false)).os("prctl", || "PR_SET_DUMPABLE")?;
         let (dir, lock) = self.claim(&prepared.id)?;
         let mut container = Container { dir, state: prepared.first_state() };
+        if let Err(error) = occupy(prepared, &container) {
+            // Whatever is in the cgroup is not ours.
+            if let Err(left) = container.dir.remove() {
+                crate::log::warn(left);
+            }
+            return Err(error);
+        }
         let mut child = None;
         let built = assemble(prepared, starter, &mut container, &mut child);
         match (built, child) {
@@ -88,6 +95,16 @@ impl Runtime {
     }
 }
 
+/// Says on disk what there will be, then makes the cgroup; one that fails takes itself back.
+fn occupy(prepared: &Prepared, container: &Container) -> Result<()> {
+    container.dir.write_state(&container.state)?;
+    container.dir.write_config(&prepared.raw)?;
+    if notify::manager_socket().is_some() {
+        container.dir.make_notify_directory()?;
+    }
+    prepared.cgroup.create(prepared.resources())
+}
+
 /// The steps of [`Runtime::build`]. `child` is set as soon as there is one.
 fn assemble(
     prepared: &Prepared,
@@ -95,14 +112,7 @@ fn assemble(
     container: &mut Container,
     child: &mut Option<Child>,
 ) -> Result<(End, Option<OwnedFd>)> {
-    let dir = &container.dir;
-    dir.write_state(&container.state)?;
-    dir.write_config(&prepared.raw)?;
-    if notify::manager_socket().is_some() {
-        dir.make_notify_directory()?;
-    }
-    prepared.cgroup.create(prepared.resources())?;
-    let end = clone_init(prepared, starter, dir, child)?;
+    let end = clone_init(prepared, starter, &container.dir, child)?;
     let console = converse(prepared, &end, child, &container.state)?;
     let Some(child) = child else { return Err(Error::Invalid("no init was made".into())) };
     let state = &mut container.state;
@@ -331,15 +341,12 @@ fn abandon(prepared: &Prepared, container: &Container, child: Option<Child>) {
     }
     if pid != 0 {
         let state = container.oci_state(Status::Stopped);
-        if let Err(error) = run_poststop(prepared, &state) {
+        let hooks = &prepared.plan.hooks;
+        if let Err(error) = hooks::run_all(Hook::Poststop, hooks, &state, &prepared.bundle) {
             crate::log::warn(error);
         }
     }
     if let Err(error) = container.dir.remove() {
         crate::log::warn(error);
     }
-}
-
-fn run_poststop(prepared: &Prepared, state: &[u8]) -> Result<()> {
-    hooks::run_all(Hook::Poststop, &prepared.plan.hooks, state, &prepared.bundle)
 }

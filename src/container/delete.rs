@@ -86,7 +86,7 @@ fn clear(container: &Container, force: Force) -> Result<()> {
         results.push(end(container, init));
     }
     // Left-overs: of a shared pid namespace, of a create that died, of exec.
-    if force == Force::Yes || init.is_some() {
+    if force == Force::Yes || init.is_some() || container.state.shares_pids {
         results.push(cgroup.kill_all(libc::SIGKILL));
     }
     results.push(cgroup.delete());

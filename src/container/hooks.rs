@@ -6,12 +6,14 @@ use oci_spec::runtime::Hooks;
 
 use super::state::{Container, Status};
 use crate::error::Result;
-use crate::init::{Hook, run_hook};
+use crate::init::{Hook, Surroundings, run_hooks};
 use crate::oci::load;
 
-/// Runs all hooks of one kind; the first that fails ends it.
+/// Runs all hooks of one kind in the bundle; the first that fails ends it.
 pub(super) fn run_all(kind: Hook, hooks: &Hooks, state: &[u8], bundle: &Path) -> Result<()> {
-    kind.of(hooks).iter().try_for_each(|hook| run_hook(kind, hook, state, bundle))
+    // It may have gone by the time of the last ones.
+    let directory = Some(bundle).filter(|bundle| bundle.is_dir() && !kind.of(hooks).is_empty());
+    run_hooks(kind, hooks, state, Surroundings { env: &[], directory })
 }
 
 /// Runs hooks of a container that exists; its configuration is read only if it has any.

@@ -16,15 +16,19 @@ impl Runtime {
     pub fn kill(&self, id: &str, signal: Signal, target: KillTarget) -> Result<()> {
         let container = self.container(id)?;
         let state = &container.state;
-        // Without a pid namespace of its own its processes outlive init.
-        let has_pid_namespace = state.namespaces & libc::CLONE_NEWPID != 0;
-        let everything = target == KillTarget::All
-            || (signal == Signal::KILL && !has_pid_namespace && container.init()?.is_some());
-        if everything {
+        if target == KillTarget::All {
             return state.cgroup.kill_all(signal.number());
         }
         let stopped = || Error::WrongState { reason: "container not running".into() };
-        let init = container.init()?.ok_or_else(stopped)?;
+        let init = container.init()?;
+        if signal == Signal::KILL && state.shares_pids {
+            // Its processes do not end with init, and may be there without it.
+            if init.is_none() && state.cgroup.processes()?.is_empty() {
+                return Err(stopped());
+            }
+            return state.cgroup.kill_all(signal.number());
+        }
+        let init = init.ok_or_else(stopped)?;
         match process::pidfd_send_signal(&init, signal.number()) {
             Err(Errno::ESRCH) => return Err(stopped()),
             other => other.os("signal", || format!("{signal} to {}", state.pid))?,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use nix::sched::CloneFlags;
 use oci_spec::runtime::{LinuxResources, Spec};
 
 use super::state::State;
@@ -123,6 +124,7 @@ impl Prepared {
             owner_uid: nix::unistd::getuid().as_raw(),
             cgroup: self.cgroup.clone(),
             namespaces: namespaces.bits(),
+            shares_pids: !self.plan.namespaces.is_new(CloneFlags::CLONE_NEWPID),
             late_hooks: late.iter().any(|hook| !hook.of(&self.plan.hooks).is_empty()),
         }
     }

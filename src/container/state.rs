@@ -32,6 +32,8 @@ pub(super) struct State {
     pub(super) cgroup: Cgroup,
     /// CLONE_NEW* of the namespaces that are the container's own, for `exec`.
     pub(super) namespaces: i32,
+    /// Whether its processes may outlive init: the pid namespace is the host's, or joined.
+    pub(super) shares_pids: bool,
     /// Whether the configuration has poststart or poststop hooks worth reading it for.
     pub(super) late_hooks: bool,
 }

@@ -4,23 +4,31 @@ use super::{Exec, Init, Task};
 use crate::error::{OsContext, Result};
 use crate::sys::sched;
 
-/// Applies what a container's process asks for; `execCPUAffinity` is not for it.
+/// Applies what the container's first process asks for, and gives it all CPUs of its cpuset.
 pub(super) fn of_init(init: &mut Init) -> Result<()> {
     if let Some((mode, nodes)) = &init.plan.memory_policy {
         sched::set_memory_policy(*mode, nodes)
             .os("set_mempolicy", || format!("mode {mode:#x}, nodes {nodes:#x?}"))?;
     }
-    apply(&init.task)
+    apply(&init.task)?;
+    use_all_cpus()
 }
 
-/// Applies what a joining process asks for.
+/// Applies what a later process asks for. `execCPUAffinity` is for these only.
 pub(super) fn of_exec(exec: &mut Exec) -> Result<()> {
     apply(&exec.task)?;
-    match &exec.task.process.affinity_final {
-        Some(cpus) => sched::set_affinity(cpus.iter().copied())
+    let process = exec.task.process;
+    match (&process.affinity_initial, &process.affinity_final) {
+        (_, Some(cpus)) => sched::set_affinity(cpus.iter().copied())
             .os("sched_setaffinity", || format!("CPUs {cpus:?}")),
-        None => Ok(()),
+        (Some(_), None) => Ok(()),
+        (None, None) => use_all_cpus(),
     }
+}
+
+/// Where carob itself may run, its service manager's affinity, is not the container's concern.
+fn use_all_cpus() -> Result<()> {
+    sched::use_all_cpus().os("sched_setaffinity", || "all CPUs")
 }
 
 fn apply(task: &Task) -> Result<()> {

@@ -7,7 +7,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 
 use nix::errno::Errno;
-use nix::unistd::{AccessFlags, access};
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::unistd::{AccessFlags, faccessat};
 
 use super::Task;
 use super::sync::{FromChild, ToChild};
@@ -48,7 +49,8 @@ fn check(path: &CStr) -> nix::Result<()> {
     if stat.st_mode & libc::S_IFMT == libc::S_IFDIR {
         return Err(Errno::EISDIR);
     }
-    access(path, AccessFlags::X_OK)
+    // Not access(2): it looks at the real ids and leaves capabilities out that execve counts.
+    faccessat(AT_FDCWD, path, AccessFlags::X_OK, AtFlags::AT_EACCESS)
 }
 
 fn search(name: &CStr, path: Option<&[u8]>) -> Result<CString> {
@@ -106,7 +108,7 @@ pub(super) fn execute(task: &mut Task) -> Error {
     let env = with_home.as_deref().unwrap_or(&process.env);
     let errno = process::execve(&program, &process.args, env);
     let name = process.args[0].to_string_lossy();
-    Error::Invalid(format!("exec {name}: {}", reason(errno)))
+    Error::Invalid(format!("{name:?}: {}", reason(errno)))
 }
 
 /// `HOME` from the container's passwd file, for a process that brings none.

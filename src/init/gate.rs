@@ -1,6 +1,6 @@
 //! What holds init back between `create` and `start`.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::error::{OsContext, Result};
 use crate::sys::{process, socket};
@@ -17,6 +17,16 @@ pub enum Gate {
     Parent,
     /// `exec`: nothing to wait for.
     Open,
+}
+
+impl Gate {
+    /// What the start comes through, if it is a socket of the gate's own.
+    pub(super) fn listener(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Socket(listener) => listener.as_ref().map(AsFd::as_fd),
+            Self::Parent | Self::Open => None,
+        }
+    }
 }
 
 /// Waits for the start and returns the container's state, as the starter sent it.

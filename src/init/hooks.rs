@@ -2,9 +2,11 @@
 //!
 //! Source: runtime-spec, config.md, POSIX-platform Hooks.
 
+use std::ffi::{CStr, CString, OsStr};
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -12,11 +14,11 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::unistd::Pid;
-use oci_spec::runtime::Hook as HookSpec;
+use nix::unistd::{Pid, fchdir};
+use oci_spec::runtime::{Hook as HookSpec, Hooks};
 
-use super::Init;
 use super::sync::{FromChild, ToChild};
+use super::{Init, Task};
 use crate::error::{Error, OsContext, Result};
 use crate::sys::process;
 
@@ -67,7 +69,7 @@ impl Hook {
     /// The hooks of this kind.
     #[must_use]
     #[allow(deprecated, reason = "prestart is deprecated, and Docker's network depends on it")]
-    pub fn of(self, hooks: &oci_spec::runtime::Hooks) -> &[HookSpec] {
+    pub fn of(self, hooks: &Hooks) -> &[HookSpec] {
         match self {
             Self::Prestart => hooks.prestart(),
             Self::CreateRuntime => hooks.create_runtime(),
@@ -94,39 +96,72 @@ pub(super) fn before_pivot(init: &mut Init) -> Result<()> {
     let ToChild::HooksDone(state) = init.task.parent.hear_parent()? else {
         return Err(Error::Invalid("the parent did not answer about its hooks".into()));
     };
-    for hook in Hook::CreateContainer.of(hooks) {
-        run_hook(Hook::CreateContainer, hook, &state, &init.plan.bundle)?;
+    if !Hook::CreateContainer.of(hooks).is_empty() {
+        fchdir(init.rootfs()?.fd()).os("fchdir", || "the rootfs")?;
     }
-    Ok(())
+    run_hooks(Hook::CreateContainer, hooks, &state, Surroundings::default())
 }
 
-/// The point before the program, inside.
-pub(super) fn start_container(hooks: &oci_spec::runtime::Hooks, state: &[u8]) -> Result<()> {
-    for hook in Hook::StartContainer.of(hooks) {
-        run_hook(Hook::StartContainer, hook, state, Path::new("/"))?;
+/// The point before the program, inside. A hook that brings no environment has the program's.
+pub(super) fn start_container(hooks: &Hooks, task: &Task, state: &[u8]) -> Result<()> {
+    if Hook::StartContainer.of(hooks).is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let env: Vec<CString> = task.process.env.iter().chain(&task.home).cloned().collect();
+    run_hooks(Hook::StartContainer, hooks, state, Surroundings { env: &env, directory: None })
 }
 
-/// Runs one hook to its end in directory `cwd`, with the container's state on its standard input.
+/// What a hook finds around it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Surroundings<'a> {
+    /// For a hook that brings no environment.
+    pub env: &'a [CString],
+    /// Its working directory, if that is not ours.
+    pub directory: Option<&'a Path>,
+}
+
+/// Runs all hooks of one kind, in order, with the container's state on their standard input. The
+/// first that fails ends it.
 ///
 /// # Errors
-/// [`Error::Invalid`] with the hook's path, its status or timeout, and what it printed.
-pub fn run_hook(kind: Hook, hook: &HookSpec, state: &[u8], cwd: &Path) -> Result<()> {
-    let name = || format!("{} hook {}", kind.name(), hook.path().display());
+/// [`Error::Invalid`] with the hook's number and path, its status or timeout, and what it printed.
+pub fn run_hooks(
+    kind: Hook,
+    hooks: &Hooks,
+    state: &[u8],
+    surroundings: Surroundings,
+) -> Result<()> {
+    for (number, hook) in kind.of(hooks).iter().enumerate() {
+        run_hook(hook, state, surroundings).map_err(|error| {
+            Error::Invalid(format!("error running {} hook #{number}: {error}", kind.name()))
+        })?;
+    }
+    Ok(())
+}
+
+fn run_hook(hook: &HookSpec, state: &[u8], surroundings: Surroundings) -> Result<()> {
+    let name = || hook.path().display();
     let mut input = memory_file().os("make the input of", name)?;
     input.write_all(state).and_then(|()| input.rewind()).os("write the input of", name)?;
     let mut output = memory_file().os("make the output of", name)?;
     let mut command = Command::new(hook.path());
-    // The bundle may be gone by the time of the last hooks.
-    command.current_dir(if cwd.is_dir() { cwd } else { Path::new("/") });
     if let Some((first, rest)) = hook.args().as_deref().and_then(<[String]>::split_first) {
         command.arg0(first).args(rest);
     }
-    let pairs = hook.env().iter().flatten();
+    match hook.env() {
+        Some(own) => {
+            let pairs = own.iter().map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+            command.env_clear().envs(pairs)
+        }
+        None => {
+            let pairs = surroundings.env.iter().map(|pair| key_and_value(pair));
+            command.env_clear().envs(pairs)
+        }
+    };
+    if let Some(directory) = surroundings.directory {
+        command.current_dir(directory);
+    }
     command
-        .env_clear()
-        .envs(pairs.map(|pair| pair.split_once('=').unwrap_or((pair, ""))))
         .stdin(Stdio::from(input))
         .stdout(Stdio::from(output.try_clone().os("duplicate", name)?))
         .stderr(Stdio::from(output.try_clone().os("duplicate", name)?));
@@ -140,7 +175,15 @@ pub fn run_hook(kind: Hook, hook: &HookSpec, state: &[u8], cwd: &Path) -> Result
     let said =
         output.rewind().and_then(|()| (&output).take(OUTPUT_BYTES).read_to_string(&mut printed));
     let printed = said.map_or("", |_| printed.trim());
-    Err(Error::Invalid(format!("{} {outcome}: {printed}", name())))
+    let colon = if printed.is_empty() { "" } else { ": " };
+    Err(Error::Invalid(format!("{} {outcome}{colon}{printed}", name())))
+}
+
+fn key_and_value(pair: &CStr) -> (&OsStr, &OsStr) {
+    let bytes = pair.to_bytes();
+    let key = bytes.iter().position(|byte| *byte == b'=').unwrap_or(bytes.len());
+    let value = bytes.get(key + 1..).unwrap_or_default();
+    (OsStr::from_bytes(&bytes[..key]), OsStr::from_bytes(value))
 }
 
 fn memory_file() -> nix::Result<File> {

@@ -23,15 +23,15 @@ mod terminal;
 use std::os::fd::OwnedFd;
 
 use crate::cgroup::{Join, Unified};
-use crate::error::{Error, Result};
+use crate::error::{Error, OsContext, Result};
 use crate::oci::plan::{Plan, ProcessPlan};
 use crate::seccomp::Filter;
 use crate::sys::path::Rootfs;
-use crate::sys::process;
+use crate::sys::{fd, process};
 use sync::{End, FromChild};
 
 pub use gate::Gate;
-pub use hooks::{Hook, run_hook};
+pub use hooks::{Hook, Surroundings, run_hooks};
 pub use limits::set_rlimits;
 pub use namespaces::ExistingNamespaces;
 pub use stage1::{clone_flags as stage1_flags, needed as needs_stage1};
@@ -126,9 +126,9 @@ struct Step<T> {
 fn steps<'a>() -> [Step<Init<'a>>; 23] {
     [
         Step { name: "session", run: |_| namespaces::new_session() },
+        Step { name: "time namespace", run: namespaces::time }, // while /proc/self is still ours
         Step { name: "namespaces", run: namespaces::enter },
         Step { name: "cgroup", run: namespaces::join_cgroups }, // before the cgroup namespace
-        Step { name: "time namespace", run: namespaces::time },
         Step { name: "keyring", run: namespaces::keyring },
         Step { name: "rootfs", run: rootfs::mount }, // from here on a mount tree of our own
         Step { name: "mounts", run: mounts::apply }, // host paths still visible
@@ -179,13 +179,13 @@ pub struct Exec<'a> {
 pub fn run(mut init: Init) -> ! {
     let done = enter_stage(&mut init).and_then(|()| drive(steps(), &mut init));
     let plan = init.plan;
-    finish(&mut init.task, done, |state| hooks::start_container(&plan.hooks, state))
+    finish(&mut init.task, done, |task, state| hooks::start_container(&plan.hooks, task, state))
 }
 
 /// Joins the container and becomes the program. Call it in the cloned child.
 pub fn run_exec(mut exec: Exec) -> ! {
     let done = drive(exec_steps(), &mut exec);
-    finish(&mut exec.task, done, |_state| Ok(()))
+    finish(&mut exec.task, done, |_task, _state| Ok(()))
 }
 
 /// With a user namespace that is joined, or made among joined ones, this process is only stage 1.
@@ -213,19 +213,28 @@ fn named(step: &str, error: &Error) -> Error {
     Error::Init { step: step.into(), cause }
 }
 
+/// Closes what was inherited from carob: while it waits, init holds nothing of the host that a
+/// process which joins the container could reach through `/proc/1/fd`.
+fn let_go(task: &Task) -> Result<()> {
+    let mut kept = vec![task.parent.fd()];
+    kept.extend(task.gate.listener());
+    fd::close_others(3 + task.kept_fds, &kept).os("close_range", || "carob's descriptors")
+}
+
 /// The last stretch: say that all is ready, wait for the start, execute. Failures go to whoever
 /// waits: the creator until the gate has opened, then the starter.
 fn finish(
     task: &mut Task,
     done: Result<()>,
-    before_execute: impl FnOnce(&[u8]) -> Result<()>,
+    before_execute: impl FnOnce(&Task, &[u8]) -> Result<()>,
 ) -> ! {
     let opened = done
+        .and_then(|()| let_go(task))
         .and_then(|()| task.parent.tell_parent(&FromChild::Ready))
         .and_then(|()| gate::wait(task).map_err(|e| named("start", &e)));
     let error = match opened {
         Err(error) => error,
-        Ok(state) => match before_execute(&state).map_err(|e| named("hooks", &e)) {
+        Ok(state) => match before_execute(task, &state).map_err(|e| named("hooks", &e)) {
             Err(error) => error,
             Ok(()) => execute::execute(task),
         },

@@ -84,6 +84,9 @@ pub(super) fn join_cgroups_of(task: &mut Task) -> Result<()> {
 }
 
 /// A new time namespace: its clocks can be set only before anybody is inside.
+///
+/// Before this process takes an id of its user namespace: its files in `/proc` belong to the
+/// host's root, since it is not dumpable.
 pub(super) fn time(init: &mut Init) -> Result<()> {
     const CHILDREN: &str = "/proc/self/ns/time_for_children";
     const OFFSETS: &str = "/proc/self/timens_offsets";

@@ -1,5 +1,6 @@
 //! Standard streams: a terminal of the container's own, or the caller's streams made usable.
 
+use std::io::IsTerminal;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -13,7 +14,7 @@ use super::{Init, Task};
 use crate::error::{Error, OsContext, Result};
 use crate::sys::mount::{self, Subtree};
 use crate::sys::path::{Missing, Rootfs, is_char_device, is_null_device};
-use crate::sys::{fd, socket, tty};
+use crate::sys::{fd, process, socket, tty};
 
 /// For a new container: its rootfs is not `/` yet.
 pub(super) fn for_init(init: &mut Init) -> Result<()> {
@@ -49,6 +50,10 @@ fn set_up(task: &mut Task, rootfs: &Rootfs, console: Console) -> Result<()> {
             fchown(&slave, Some(owner), None).os("chown", || "the terminal")?;
             if console == Console::Mount {
                 mount_console(rootfs, &slave)?;
+            }
+            // A pipe or a file that takes carob's output wants lines, not a printer's.
+            if task.console.is_none() && !process::STDOUT.is_terminal() {
+                tty::disable_output_newline_translation(&slave).os("set up", || "the terminal")?;
             }
             hand_over(task, master)?;
             replace_streams(&slave).os("dup2", || "the terminal")?;

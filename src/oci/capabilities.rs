@@ -31,10 +31,12 @@ pub fn parse(name: &str) -> Result<Cap> {
     })
 }
 
-/// Whether some kernel could know this name.
+/// Whether this is a name, be it of a capability that nobody knows; one that only lacks its `CAP_`
+/// is not.
 pub(super) fn is_well_formed(name: &str) -> bool {
     let allowed = |b: u8| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_';
-    name.strip_prefix("CAP_").is_some_and(|rest| !rest.is_empty() && rest.bytes().all(allowed))
+    let lacks_prefix = || from_name(&format!("CAP_{name}")).is_some();
+    !matches!(name, "" | "CAP_") && name.bytes().all(allowed) && !lacks_prefix()
 }
 
 /// What is wrong with a name that is not [`is_well_formed`].
@@ -235,6 +237,7 @@ mod tests {
             ("", "malformed"),
             ("CAP_KILL ", "malformed"),
             ("CAP_CAP_KILL", "unknown"),
+            ("UNKNOWN_CAP", "unknown"),
             ("CAP_TELEPORT", "unknown"),
         ] {
             let text = parse(name).unwrap_err().to_string();

@@ -6,7 +6,12 @@
 //!
 //! Source: runtime-spec 1.3 `config.md`, *Specification version*, *Extensibility*.
 
-use std::{fs::OpenOptions, io::Read, os::unix::fs::OpenOptionsExt, path::Path};
+use std::{
+    fs::{File, OpenOptions},
+    io::Read,
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+};
 
 use oci_spec::runtime::{LinuxResources, Process, Spec};
 use serde::de::DeserializeOwned;
@@ -124,12 +129,18 @@ pub fn parse_spec(raw: Vec<u8>) -> Result<LoadedSpec> {
     Ok(LoadedSpec { spec, raw, warnings })
 }
 
-/// Reads and parses a file with a bare `Process`, as `exec --process` takes it.
+/// Reads and parses a file with a bare `Process`, as `exec --process` takes it: also a pipe, such
+/// as a shell's `<(...)`.
 ///
 /// # Errors
 /// As [`load_spec`]; a missing file is [`Error::Os`].
 pub fn load_process(path: &Path) -> Result<LoadedProcess> {
-    let raw = read_file(path)?;
+    let file = File::open(path).os("open", || path.display())?;
+    let metadata = file.metadata().os("fstat", || path.display())?;
+    let raw = match metadata.is_file() {
+        true => read_sized(file, path, metadata.len())?,
+        false => read_stream(file, path.display())?,
+    };
     let mut warnings = Vec::new();
     let process = decode(&raw, Document::Process, &mut warnings)?;
     Ok(LoadedProcess { process, warnings })
@@ -142,9 +153,7 @@ pub fn load_process(path: &Path) -> Result<LoadedProcess> {
 /// [`Error::Invalid`] if there is nothing or more than [`MAX_SIZE`]; [`Error::Config`] with the
 /// JSON path if it cannot be parsed; [`Error::Os`] if it cannot be read.
 pub fn load_resources(reader: impl Read) -> Result<LinuxResources> {
-    let mut raw = Vec::new();
-    reader.take(MAX_SIZE + 1).read_to_end(&mut raw).os("read", || "resources")?;
-    check_size("resources", raw.len() as u64)?;
+    let raw = read_stream(reader, "resources")?;
     let mut resources: LinuxResources = decode(&raw, Document::Resources, &mut Vec::new())?;
     resources.set_devices(None);
     drop_unset_pids(&mut resources, &raw, Document::Resources);
@@ -161,11 +170,21 @@ fn read_file(path: &Path) -> Result<Vec<u8>> {
     if !metadata.is_file() {
         return Err(Error::Invalid(format!("{}: must be a regular file", path.display())));
     }
-    let size = metadata.len();
+    read_sized(file, path, metadata.len())
+}
+
+fn read_sized(file: File, path: &Path, size: u64) -> Result<Vec<u8>> {
     check_size(path.display(), size)?;
     let mut raw = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
     // Exactly `size`, so that no further read is needed to see the end.
     file.take(size).read_to_end(&mut raw).os("read", || path.display())?;
+    Ok(raw)
+}
+
+fn read_stream(reader: impl Read, what: impl std::fmt::Display) -> Result<Vec<u8>> {
+    let mut raw = Vec::new();
+    reader.take(MAX_SIZE + 1).read_to_end(&mut raw).os("read", || &what)?;
+    check_size(what, raw.len() as u64)?;
     Ok(raw)
 }
 

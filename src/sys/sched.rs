@@ -61,6 +61,20 @@ pub fn set_affinity(cpus: impl IntoIterator<Item = usize>) -> nix::Result<()> {
     nix::sched::sched_setaffinity(nix::unistd::Pid::from_raw(0), &set)
 }
 
+/// Lets this process run on every CPU that its cpuset allows. Source: sched_setaffinity(2).
+///
+/// # Errors
+/// `EPERM` where a sandbox forbids it.
+pub fn use_all_cpus() -> nix::Result<()> {
+    // More than any kernel is built for; the kernel drops what is not there.
+    const CPUS: usize = 8192;
+    let mask = [u64::MAX; CPUS / 64];
+    // SAFETY: the mask is live and has the size given.
+    let ret =
+        unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, size_of_val(&mask), mask.as_ptr()) };
+    Errno::result(ret).map(drop)
+}
+
 /// Sets the NUMA memory policy of this process; `nodes` is a bit mask. Source: set_mempolicy(2).
 ///
 /// # Errors

@@ -25,19 +25,19 @@ const SELF_EXE: &str = "/proc/self/exe";
 /// Returns if the running binary cannot be written through `/proc/self/exe`; otherwise starts it
 /// again, with the same arguments and environment, from where it cannot.
 ///
-/// Descriptors from `first_unkept` on do not get there: a caller that waits for the end of a pipe
-/// must not wait for the container. Call it before anything is locked or made.
+/// Descriptors from `first_unkept` on go no further than that: a caller that waits for the end of
+/// a pipe must not wait for the container. Call it before anything is locked or made.
 ///
 /// # Errors
 /// [`crate::error::Error::Os`] if neither a read-only mount nor a sealed copy could be made.
 pub fn protect(first_unkept: u32) -> Result<()> {
-    fd::cloexec_from(first_unkept).os("close_range", || "inherited descriptors")?;
     let exe =
         open(SELF_EXE, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).os("open", || SELF_EXE)?;
     if is_protected(&exe)? {
         // Executed by descriptor, it was named after the number.
         process::set_name(c"carob");
-        return Ok(());
+        // Not before: an argument may name one of them, `--process /dev/fd/63`.
+        return fd::cloexec_from(first_unkept).os("close_range", || "inherited descriptors");
     }
     let image = read_only_mount(&exe).or_else(|_| sealed_copy()).os("protect", || SELF_EXE)?;
     let args = std::env::args_os().map(c_string).collect::<Vec<_>>();

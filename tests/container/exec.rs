@@ -321,3 +321,14 @@ fn many_execs_in_a_row_leave_nothing() {
     let procs = fs::read_to_string(host.cgroup("pids", c.id()).join("cgroup.procs")).unwrap();
     assert_eq!(procs.trim(), c.pid().to_string());
 }
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn a_process_file_may_be_a_pipe() {
+    let host = Host::new();
+    let c = running(&host);
+    let text = process(&["echo", "from a pipe"]).to_string();
+    let exec = host.call(&["exec", "--process", "/dev/fd/5", c.id()]);
+    let out = exec.env("TEXT", &text).after("exec 5< <(echo \"$TEXT\")").output().ok();
+    assert_eq!(out.text(), "from a pipe");
+}

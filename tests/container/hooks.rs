@@ -1,6 +1,6 @@
 //! hooks: six kinds, their order, what they see, and what their failure does.
 
-use crate::support::{Container, Host, Peer, peer};
+use crate::support::{Container, Host, Peer, peer, push};
 use serde_json::{Value, json};
 use std::fs;
 use std::time::{Duration, Instant};
@@ -216,13 +216,34 @@ fn empty_hooks_are_none() {
 
 #[test]
 #[ignore = "needs root: run scripts/test"]
-fn hooks_outside_run_in_the_bundle() {
-    let Some(host) = Host::only_carob("runc 1.1 leaves them in the caller's directory") else {
-        return;
-    };
-    let c = hooked(&host, &["createRuntime", "createContainer", "poststart"], "pwd >> $OUT/pwd");
-    c.create();
-    c.start();
-    let bundle = c.bundle().display().to_string();
-    assert_eq!(read(&host, "pwd").lines().collect::<Vec<_>>(), [bundle.as_str(); 3]);
+fn a_start_container_hook_without_environment_has_the_programs() {
+    let host = Host::new();
+    let c = host.sh_with("cat /tmp/seen", |s| {
+        push(s, "/process/env", json!("OF_THE_PROGRAM=yes"));
+        push(s, "/mounts", json!({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"}));
+        s["hooks"]["startContainer"] =
+            json!([{"path": "/bin/sh", "args": ["sh", "-c", "env > /tmp/seen"]}]);
+    });
+    let out = c.run().ok();
+    assert!(out.stdout.contains("OF_THE_PROGRAM=yes\n"), "{out:?}");
+    assert!(out.stdout.contains("HOME=/root\n"), "{out:?}");
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn hooks_of_the_runtime_run_in_the_bundle_and_of_the_container_in_its_root() {
+    let host = Host::new();
+    let c = host.container(|s| {
+        let seen = |name: &str| {
+            let script = format!("pwd -P > {}/{name}", host.dir().display());
+            json!([{"path": "/bin/sh", "args": ["sh", "-c", script]}])
+        };
+        s["hooks"] =
+            json!({"createRuntime": seen("runtime"), "createContainer": seen("container")});
+    });
+    c.run().ok();
+    let seen = |name: &str| fs::read_to_string(host.dir().join(name)).unwrap();
+    assert_eq!(seen("runtime").trim(), c.bundle().canonicalize().unwrap().to_str().unwrap());
+    let rootfs = crate::support::rootfs().canonicalize().unwrap();
+    assert_eq!(seen("container").trim(), rootfs.to_str().unwrap());
 }

@@ -1,7 +1,8 @@
 //! process: identity, capabilities, limits, scheduling; hostname and sysctl.
 
-use crate::support::{Container, Host, Peer, peer, push, skip};
+use crate::support::{Host, Peer, peer, push, skip};
 use serde_json::{Value, json};
+use std::os::unix::fs::PermissionsExt;
 
 /// The mask of a `Cap…:` line of /proc/self/status.
 fn mask(status: &str, line: &str) -> u64 {
@@ -355,15 +356,63 @@ fn arguments_are_passed_as_they_are() {
 
 #[test]
 #[ignore = "needs root: run scripts/test"]
-fn exec_cpu_affinity_is_not_for_the_containers_own_process() {
+fn a_program_that_only_a_capability_makes_executable_is_found() {
     let host = Host::new();
-    let plain = host.container(|s| s["process"]["args"] = json!(["cat", "/proc/self/status"]));
-    let bound = host.container(|s| {
-        s["process"]["args"] = json!(["cat", "/proc/self/status"]);
+    let rootfs = host.own_rootfs();
+    let program = rootfs.join("true");
+    std::fs::copy(rootfs.join("bin/busybox"), &program).unwrap();
+    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o700)).unwrap();
+    let edit = |s: &mut Value| {
+        s["root"]["path"] = json!(rootfs);
+        s["process"]["args"] = json!(["/true"]);
+        s["process"]["user"] = json!({"uid": 1000, "gid": 1000});
+    };
+    let with = |caps: Value| {
+        host.container(|s| {
+            edit(s);
+            for set in ["bounding", "effective", "permitted", "inheritable", "ambient"] {
+                s["process"]["capabilities"][set] = caps.clone();
+            }
+        })
+    };
+    with(json!([])).run().fails(1, &["/true", "permission denied"]);
+    with(json!(["CAP_DAC_OVERRIDE"])).run().ok();
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn the_last_of_several_values_of_a_variable_counts() {
+    let Some(host) = Host::only_carob("runc 1.1 passes all of them on") else {
+        return;
+    };
+    let c = host.sh_with("env", |s| {
+        s["process"]["env"] = json!([host.env_mark(), "PATH=/bin", "A=one", "A=", "HOME="]);
+    });
+    let out = c.run().ok();
+    let lines = |key: &str| out.stdout.lines().filter(|l| l.starts_with(key)).collect::<Vec<_>>();
+    assert_eq!(lines("A="), ["A="]);
+    assert_eq!(lines("HOME="), ["HOME=/root"], "an empty one is none");
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn the_callers_cpu_affinity_ends_at_the_container() {
+    let Some(host) = Host::only_carob("runc 1.1 keeps it") else {
+        return;
+    };
+    let own = std::fs::read_to_string("/proc/self/status").unwrap();
+    let own = field(&own, "Cpus_allowed_list");
+    let c = host.container(|s| {
+        s["process"]["args"] = json!(["grep", "Cpus_allowed_list", "/proc/self/status"]);
         s["process"]["execCPUAffinity"] = json!({"initial": "0", "final": "0"});
     });
-    let cpus = |c: &Container| field(&c.run().ok().stdout, "Cpus_allowed_list").to_owned();
-    assert_eq!(cpus(&bound), cpus(&plain));
+    let out = c.bundle_verb("run", &[]).after("taskset -pc 0 $$ >/dev/null").output().ok();
+    assert_eq!(field(&out.stdout, "Cpus_allowed_list"), own, "also execCPUAffinity is not for it");
+    let sleeper = host.sleeper();
+    sleeper.run_detached();
+    let exec = sleeper.exec_call(&[], &["cat", "/proc/self/status"]);
+    let out = exec.after("taskset -pc 0 $$ >/dev/null").output().ok();
+    assert_eq!(field(&out.stdout, "Cpus_allowed_list"), own);
 }
 
 #[test]

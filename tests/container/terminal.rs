@@ -228,3 +228,12 @@ fn a_resize_is_passed_on() {
     c.kill("KILL").ok();
     assert_eq!(run.wait().code, 137);
 }
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn output_of_a_terminal_into_a_file_has_plain_lines() {
+    let host = Host::new();
+    let c = host.sh_with("echo one; echo two", on_terminal);
+    let out = c.run().ok();
+    assert_eq!(out.stdout, "one\ntwo\n");
+}

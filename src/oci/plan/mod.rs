@@ -20,8 +20,6 @@ const PER_LINUX32: u64 = 8;
 /// Everything about a container that its init acts on.
 #[derive(Debug)]
 pub struct Plan {
-    /// Directory of the configuration, absolute.
-    pub bundle: PathBuf,
     /// Namespaces to make and to join.
     pub namespaces: Namespaces,
     /// Maps of a new user namespace; empty without one.
@@ -139,7 +137,6 @@ impl Plan {
             .ok_or_else(|| Error::config("root", "missing; a container needs a root filesystem"))?;
         let mounts = spec.mounts().as_deref().unwrap_or_default();
         Ok(Self {
-            bundle: bundle.to_owned(),
             namespaces: namespaces(linux.namespaces().as_deref().unwrap_or_default()),
             id_maps: IdMaps {
                 uids: linux.uid_mappings().clone().unwrap_or_default(),

@@ -1,5 +1,6 @@
 //! The process to start, by `create` or by `exec`.
 
+use std::collections::HashSet;
 use std::ffi::CString;
 use std::path::PathBuf;
 
@@ -18,7 +19,7 @@ use crate::sys::tty::WindowSize;
 pub struct ProcessPlan {
     /// Command and arguments, at least one.
     pub args: Vec<CString>,
-    /// `KEY=VALUE`.
+    /// `KEY=VALUE`, each key once; an empty `HOME` counts as none.
     pub env: Vec<CString>,
     /// Working directory in the container.
     pub cwd: PathBuf,
@@ -119,7 +120,7 @@ impl ProcessPlan {
         let affinity = process.exec_cpu_affinity().as_ref();
         Ok(Self {
             args,
-            env: strings("env", process.env().as_deref())?,
+            env: last_of_each(strings("env", process.env().as_deref())?),
             cwd: process.cwd().clone(),
             uid: user.uid(),
             gid: user.gid(),
@@ -151,6 +152,21 @@ impl ProcessPlan {
             .iter()
             .find_map(|entry| entry.as_bytes().strip_prefix(key.as_bytes())?.strip_prefix(b"="))
     }
+}
+
+/// Of entries with the same key the last: programs differ in which one they would take.
+fn last_of_each(env: Vec<CString>) -> Vec<CString> {
+    let mut seen = HashSet::new();
+    let is_last: Vec<bool> = env
+        .iter()
+        .rev()
+        .map(|entry| {
+            let key = entry.as_bytes().split(|byte| *byte == b'=').next();
+            seen.insert(key) && entry.as_bytes() != b"HOME="
+        })
+        .collect();
+    let entries = env.iter().zip(is_last.iter().rev());
+    entries.filter(|(_, last)| **last).map(|(entry, _)| entry.clone()).collect()
 }
 
 impl Capabilities {
