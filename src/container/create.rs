@@ -233,7 +233,7 @@ fn converse(
                 let pid = child.as_ref().map_or(0, |child| child.pid.as_raw());
                 let state = State { pid, ..state.clone() }.oci_state(Status::Creating);
                 for kind in [Hook::Prestart, Hook::CreateRuntime] {
-                    hooks::run_all(kind, &prepared.plan.hooks, &state)?;
+                    hooks::run_all(kind, &prepared.plan.hooks, &state, &prepared.bundle)?;
                 }
                 end.tell_child(&ToChild::HooksDone(state))?;
             }
@@ -331,11 +331,15 @@ fn abandon(prepared: &Prepared, container: &Container, child: Option<Child>) {
     }
     if pid != 0 {
         let state = container.oci_state(Status::Stopped);
-        if let Err(error) = hooks::run_all(Hook::Poststop, &prepared.plan.hooks, &state) {
+        if let Err(error) = run_poststop(prepared, &state) {
             crate::log::warn(error);
         }
     }
     if let Err(error) = container.dir.remove() {
         crate::log::warn(error);
     }
+}
+
+fn run_poststop(prepared: &Prepared, state: &[u8]) -> Result<()> {
+    hooks::run_all(Hook::Poststop, &prepared.plan.hooks, state, &prepared.bundle)
 }

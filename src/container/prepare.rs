@@ -12,7 +12,7 @@ use crate::cgroup::Cgroup;
 use crate::error::{Error, OsContext, Result};
 use crate::init::Hook;
 use crate::oci::plan::{MountPlan, Plan};
-use crate::oci::{load, validate};
+use crate::oci::{load, namespaces, sysctl, validate};
 use crate::seccomp::{self, Filter};
 use crate::sys::fd;
 use crate::{init, log};
@@ -55,7 +55,9 @@ impl Prepared {
         for warning in loaded.warnings.into_iter().chain(validate::validate(&spec)?) {
             log::warn(warning);
         }
+        refuse_unbuilt(&spec)?;
         let mut plan = Plan::new(&spec, &bundle)?;
+        refuse_sysctls_of_the_host(&plan)?;
         check_rootfs(&plan.root.path)?;
         pass_socket_activation(&mut plan, streams.kept_fds - options.preserve_fds)?;
         if notify::manager_socket().is_some() {
@@ -204,6 +206,37 @@ fn offer_notify(plan: &mut Plan, directory: &Path) -> Result<()> {
     let words = ["bind", "ro", "nosuid", "noexec", "nodev"];
     plan.mounts.push(MountPlan::bind(Path::new(notify::MOUNT_POINT), directory, &words));
     add_to_environment(plan, notify::ENVIRONMENT.to_owned())
+}
+
+/// What the specification has and carob has not yet.
+fn refuse_unbuilt(spec: &Spec) -> Result<()> {
+    let Some(linux) = spec.linux() else { return Ok(()) };
+    let missing = [
+        ("linux.netDevices", linux.net_devices().as_ref().is_some_and(|list| !list.is_empty())),
+        ("linux.intelRdt", linux.intel_rdt().is_some()),
+    ];
+    match missing.iter().find(|(_, is_used)| *is_used) {
+        Some((field, _)) => Err(Error::config(*field, "is not supported by carob yet")),
+        None => Ok(()),
+    }
+}
+
+/// A namespace that is joined may be the host's own; its parameters are the host's then.
+fn refuse_sysctls_of_the_host(plan: &Plan) -> Result<()> {
+    for (key, _) in &plan.sysctls {
+        let Some(kind) = sysctl::namespace(key) else { continue };
+        let Some(path) = plan.namespaces.joined(kind) else { continue };
+        let own = format!("/proc/self/ns/{}", namespaces::of(kind).proc_name);
+        let inode = |path: &Path| {
+            nix::sys::stat::stat(path).os("stat", || path.display()).map(|stat| stat.st_ino)
+        };
+        if inode(path)? == inode(Path::new(&own))? {
+            let reason =
+                format!("{} is carob's own namespace, the host would change", path.display());
+            return Err(Error::config(format!("linux.sysctl.{key}"), reason));
+        }
+    }
+    Ok(())
 }
 
 /// The agent is needed only at the start; that it is missing is better told now.

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -94,7 +95,7 @@ pub(super) fn before_pivot(init: &mut Init) -> Result<()> {
         return Err(Error::Invalid("the parent did not answer about its hooks".into()));
     };
     for hook in Hook::CreateContainer.of(hooks) {
-        run_hook(Hook::CreateContainer, hook, &state)?;
+        run_hook(Hook::CreateContainer, hook, &state, &init.plan.bundle)?;
     }
     Ok(())
 }
@@ -102,21 +103,23 @@ pub(super) fn before_pivot(init: &mut Init) -> Result<()> {
 /// The point before the program, inside.
 pub(super) fn start_container(hooks: &oci_spec::runtime::Hooks, state: &[u8]) -> Result<()> {
     for hook in Hook::StartContainer.of(hooks) {
-        run_hook(Hook::StartContainer, hook, state)?;
+        run_hook(Hook::StartContainer, hook, state, Path::new("/"))?;
     }
     Ok(())
 }
 
-/// Runs one hook to its end, with the container's state on its standard input.
+/// Runs one hook to its end in directory `cwd`, with the container's state on its standard input.
 ///
 /// # Errors
 /// [`Error::Invalid`] with the hook's path, its status or timeout, and what it printed.
-pub fn run_hook(kind: Hook, hook: &HookSpec, state: &[u8]) -> Result<()> {
+pub fn run_hook(kind: Hook, hook: &HookSpec, state: &[u8], cwd: &Path) -> Result<()> {
     let name = || format!("{} hook {}", kind.name(), hook.path().display());
     let mut input = memory_file().os("make the input of", name)?;
     input.write_all(state).and_then(|()| input.rewind()).os("write the input of", name)?;
     let mut output = memory_file().os("make the output of", name)?;
     let mut command = Command::new(hook.path());
+    // The bundle may be gone by the time of the last hooks.
+    command.current_dir(if cwd.is_dir() { cwd } else { Path::new("/") });
     if let Some((first, rest)) = hook.args().as_deref().and_then(<[String]>::split_first) {
         command.arg0(first).args(rest);
     }

@@ -143,7 +143,7 @@ fn steps<'a>() -> [Step<Init<'a>>; 23] {
         Step { name: "maskedPaths", run: paths::mask },
         Step { name: "read-only root", run: rootfs::make_read_only },
         Step { name: "pivot_root", run: rootfs::switch }, // host paths gone from here on
-        Step { name: "scheduling", run: |i| affinity::apply(&i.task) }, // needs privileges
+        Step { name: "scheduling", run: affinity::of_init }, // needs privileges
         Step { name: "personality", run: namespaces::personality },
         Step { name: "rlimits", run: limits::of_init },
         Step { name: "credentials", run: |i| credentials::apply(&mut i.task) },
@@ -159,7 +159,7 @@ fn exec_steps<'a>() -> [Step<Exec<'a>>; 9] {
         Step { name: "labels", run: |e| credentials::open_labels(&mut e.task) },
         Step { name: "namespaces", run: |e| e.namespaces.enter() },
         Step { name: "terminal", run: |e| terminal::for_exec(&mut e.task) },
-        Step { name: "scheduling", run: |e| affinity::apply(&e.task) },
+        Step { name: "scheduling", run: affinity::of_exec },
         Step { name: "rlimits", run: limits::of_exec },
         Step { name: "credentials", run: |e| credentials::apply(&mut e.task) },
         Step { name: "exec", run: |e| execute::look_up(&mut e.task) },

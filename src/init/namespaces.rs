@@ -12,11 +12,12 @@ use super::sync::ToChild;
 use super::{Init, Task};
 use crate::error::{Error, OsContext, Result};
 use crate::oci::plan::clone_flag;
-use crate::sys::process::{self, CLONE_NEWTIME};
+use crate::sys::process::{self, CLONE_NEWTIME, Prctl};
 use crate::sys::{credentials, fd, net};
 
 /// A session of its own: no terminal of the caller reaches the container.
 pub(super) fn new_session() -> Result<()> {
+    process::set_name(c"carob:[2:INIT]");
     process::reset_signals();
     // What init makes has the modes that it asks for.
     nix::sys::stat::umask(nix::sys::stat::Mode::empty());
@@ -88,6 +89,11 @@ pub(super) fn time(init: &mut Init) -> Result<()> {
     const OFFSETS: &str = "/proc/self/timens_offsets";
     if !init.plan.namespaces.is_new(CLONE_NEWTIME) {
         return Ok(());
+    }
+    if init.plan.namespaces.is_new(CloneFlags::CLONE_NEWUSER) {
+        // Else our files in /proc belong to the host's root, which we are not any more. Nobody
+        // else is in the new user namespace who could use it.
+        process::prctl(Prctl::Dumpable(true)).os("prctl", || "PR_SET_DUMPABLE")?;
     }
     unshare(CLONE_NEWTIME).os("unshare", || "the time namespace")?;
     for (clock, seconds, nanoseconds) in &init.plan.time_offsets {

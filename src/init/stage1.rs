@@ -29,6 +29,7 @@ pub fn clone_flags(namespaces: &Namespaces) -> CloneFlags {
 
 /// Joins, clones init, and ends; returns only in init.
 pub(super) fn run(init: &mut Init) -> Result<()> {
+    process::set_name(c"carob:[1:STAGE]");
     let namespaces = &init.plan.namespaces;
     join_by_path(init, |kind| kind != Kind::User)?;
     if let Some(path) = namespaces.joined(Kind::User) {

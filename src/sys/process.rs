@@ -237,6 +237,12 @@ pub enum Prctl {
     ClearAmbient,
 }
 
+/// Sets the name that `ps` shows for this process, at most 15 bytes. Source: PR_SET_NAME.
+pub fn set_name(name: &CStr) {
+    // SAFETY: `name` is a C string that lives during the call, of which 15 bytes are read.
+    unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr(), 0, 0, 0) };
+}
+
 /// Calls `prctl(2)`.
 ///
 /// # Errors

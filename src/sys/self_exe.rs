@@ -35,6 +35,8 @@ pub fn protect(first_unkept: u32) -> Result<()> {
     let exe =
         open(SELF_EXE, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).os("open", || SELF_EXE)?;
     if is_protected(&exe)? {
+        // Executed by descriptor, it was named after the number.
+        process::set_name(c"carob");
         return Ok(());
     }
     let image = read_only_mount(&exe).or_else(|_| sealed_copy()).os("protect", || SELF_EXE)?;

@@ -335,3 +335,17 @@ fn arguments_that_are_missing_or_too_many() {
         assert_ne!(out.code, 0, "{args:?}: {out:?}");
     }
 }
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn what_is_not_built_yet_is_refused_by_its_name() {
+    let Some(host) = Host::only_carob("runc ignores what it does not know") else {
+        return;
+    };
+    for (path, value) in
+        [("netDevices", json!({"veth0": {"name": "eth0"}})), ("intelRdt", json!({"closID": "c1"}))]
+    {
+        let c = host.sleeper_with(|s| s["linux"][path] = value.clone());
+        c.create_call(&[]).output().fails(1, &[&format!("linux.{path}"), "not supported"]);
+    }
+}

@@ -213,3 +213,16 @@ fn empty_hooks_are_none() {
     let c = host.sh_with("echo runs", |s| s["hooks"] = json!({}));
     assert_eq!(c.run().ok().stdout, "runs\n");
 }
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn hooks_outside_run_in_the_bundle() {
+    let Some(host) = Host::only_carob("runc 1.1 leaves them in the caller's directory") else {
+        return;
+    };
+    let c = hooked(&host, &["createRuntime", "createContainer", "poststart"], "pwd >> $OUT/pwd");
+    c.create();
+    c.start();
+    let bundle = c.bundle().display().to_string();
+    assert_eq!(read(&host, "pwd").lines().collect::<Vec<_>>(), [bundle.as_str(); 3]);
+}

@@ -283,3 +283,17 @@ fn exec_joins_the_namespaces_that_init_was_given_by_path() {
     let there = fs::read_link(format!("/proc/{}/ns/net", other.pid())).unwrap();
     assert_eq!(c.exec(&["readlink", "/proc/self/ns/net"]).ok().text(), there.to_str().unwrap());
 }
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn a_time_namespace_goes_with_a_user_namespace() {
+    let Some(host) = Host::only_carob("runc 1.1 knows no time namespace") else {
+        return;
+    };
+    let c = host.sh_with("cut -d. -f1 /proc/uptime", |s| {
+        with_user_namespace(s);
+        push(s, "/linux/namespaces", json!({"type": "time"}));
+        s["linux"]["timeOffsets"] = json!({"boottime": {"secs": 1_000_000}});
+    });
+    assert!(c.run().ok().text().parse::<u64>().unwrap() >= 1_000_000);
+}

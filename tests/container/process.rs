@@ -1,6 +1,6 @@
 //! process: identity, capabilities, limits, scheduling; hostname and sysctl.
 
-use crate::support::{Host, Peer, peer, push};
+use crate::support::{Container, Host, Peer, peer, push, skip};
 use serde_json::{Value, json};
 
 /// The mask of a `Cap…:` line of /proc/self/status.
@@ -351,4 +351,35 @@ fn arguments_are_passed_as_they_are() {
             json!(["sh", "-c", "printf '<%s>' \"$@\"", "zero", "a b", "", "ü", "-x"]);
     });
     assert_eq!(c.run().ok().stdout, "<a b><><ü><-x>");
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn exec_cpu_affinity_is_not_for_the_containers_own_process() {
+    let host = Host::new();
+    let plain = host.container(|s| s["process"]["args"] = json!(["cat", "/proc/self/status"]));
+    let bound = host.container(|s| {
+        s["process"]["args"] = json!(["cat", "/proc/self/status"]);
+        s["process"]["execCPUAffinity"] = json!({"initial": "0", "final": "0"});
+    });
+    let cpus = |c: &Container| field(&c.run().ok().stdout, "Cpus_allowed_list").to_owned();
+    assert_eq!(cpus(&bound), cpus(&plain));
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn a_memory_policy_is_in_force() {
+    let Some(host) = Host::only_carob("runc 1.1 knows no linux.memoryPolicy") else {
+        return;
+    };
+    let c = host.container(|s| {
+        s["process"]["args"] = json!(["cat", "/proc/self/numa_maps"]);
+        s["linux"]["memoryPolicy"] = json!({"mode": "MPOL_BIND", "nodes": "0"});
+    });
+    let out = c.run();
+    if out.code != 0 && out.stderr.contains("Function not implemented") {
+        return skip("the kernel has no NUMA support");
+    }
+    let out = out.ok();
+    assert!(out.stdout.contains("bind:0"), "{out:?}");
 }

@@ -289,3 +289,20 @@ fn a_passwd_that_is_a_fifo_or_a_link_to_a_device_does_not_hang() {
         assert_eq!(c.run().ok().text(), "/", "{kind}");
     }
 }
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn a_joined_namespace_that_is_the_hosts_takes_no_sysctl() {
+    let host = Host::new();
+    let key = "net.ipv4.ip_local_port_range";
+    let file = "/proc/sys/net/ipv4/ip_local_port_range";
+    let before = fs::read(file).unwrap();
+    let c = host.sleeper_with(|s| {
+        let list = s["linux"]["namespaces"].as_array_mut().unwrap();
+        list.retain(|namespace| namespace["type"] != "network");
+        list.push(json!({"type": "network", "path": "/proc/self/ns/net"}));
+        s["linux"]["sysctl"] = json!({key: "1024 2048"});
+    });
+    c.create_call(&[]).output().fails(1, &["ip_local_port_range"]);
+    assert_eq!(fs::read(file).unwrap(), before);
+}

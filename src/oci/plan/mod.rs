@@ -1,5 +1,6 @@
 //! The Plan: all that init needs, resolved, checked and owned. After it, no JSON is read.
 
+mod memory;
 mod mounts;
 mod process;
 
@@ -19,6 +20,8 @@ const PER_LINUX32: u64 = 8;
 /// Everything about a container that its init acts on.
 #[derive(Debug)]
 pub struct Plan {
+    /// Directory of the configuration, absolute.
+    pub bundle: PathBuf,
     /// Namespaces to make and to join.
     pub namespaces: Namespaces,
     /// Maps of a new user namespace; empty without one.
@@ -47,6 +50,8 @@ pub struct Plan {
     pub hooks: Hooks,
     /// Execution domain and its flags, as personality(2) takes them.
     pub personality: Option<u64>,
+    /// NUMA mode with its flags, and the nodes as a bit mask, as set_mempolicy(2) takes them.
+    pub memory_policy: Option<(i32, Vec<u64>)>,
     /// SELinux label of mounts.
     pub mount_label: Option<String>,
 }
@@ -134,6 +139,7 @@ impl Plan {
             .ok_or_else(|| Error::config("root", "missing; a container needs a root filesystem"))?;
         let mounts = spec.mounts().as_deref().unwrap_or_default();
         Ok(Self {
+            bundle: bundle.to_owned(),
             namespaces: namespaces(linux.namespaces().as_deref().unwrap_or_default()),
             id_maps: IdMaps {
                 uids: linux.uid_mappings().clone().unwrap_or_default(),
@@ -158,6 +164,7 @@ impl Plan {
                 LinuxPersonalityDomain::PerLinux => 0,
                 LinuxPersonalityDomain::PerLinux32 => PER_LINUX32,
             }),
+            memory_policy: linux.memory_policy().as_ref().map(memory::policy),
             mount_label: linux.mount_label().clone().filter(|label| !label.is_empty()),
         })
     }

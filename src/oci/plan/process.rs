@@ -137,8 +137,10 @@ impl ProcessPlan {
             selinux_label: process.selinux_label().clone().filter(|l| !l.is_empty()),
             scheduler: process.scheduler().as_ref().map(scheduler),
             io_priority: process.io_priority().map(io_priority).transpose()?,
-            affinity_initial: affinity.and_then(|a| a.initial().as_deref()).map(cpu_list),
-            affinity_final: affinity.and_then(|a| a.cpu_affinity_final().as_deref()).map(cpu_list),
+            affinity_initial: affinity.and_then(|a| a.initial().as_deref()).map(number_list),
+            affinity_final: affinity
+                .and_then(|a| a.cpu_affinity_final().as_deref())
+                .map(number_list),
         })
     }
 
@@ -227,7 +229,7 @@ fn scheduler(scheduler: &Scheduler) -> SchedAttr {
 }
 
 /// `0-3,7` as numbers; validation has refused anything else.
-fn cpu_list(list: &str) -> Vec<usize> {
+pub(super) fn number_list(list: &str) -> Vec<usize> {
     let mut cpus = Vec::new();
     for part in list.split(',') {
         let (first, last) = part.trim().split_once('-').unwrap_or((part.trim(), part.trim()));
