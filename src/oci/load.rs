@@ -17,7 +17,10 @@ use oci_spec::runtime::{LinuxResources, Process, Spec};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{Warning, capabilities, mend};
+use super::{
+    Warning, capabilities, mend,
+    parse::{ProcessText, SpecText},
+};
 use crate::error::{Error, OsContext, Result};
 
 /// Largest document that is read, in bytes.
@@ -121,7 +124,7 @@ pub fn load_spec(path: &Path) -> Result<LoadedSpec> {
 /// As [`load_spec`], for the content.
 pub fn parse_spec(raw: Vec<u8>) -> Result<LoadedSpec> {
     let mut warnings = Vec::new();
-    let mut spec: Spec = decode(&raw, Document::Spec, &mut warnings)?;
+    let mut spec = Spec::from(decode::<SpecText>(&raw, Document::Spec, &mut warnings)?);
     check_version(spec.version())?;
     if let Some(resources) = spec.linux_mut().as_mut().and_then(|l| l.resources_mut().as_mut()) {
         drop_unset_pids(resources, &raw, Document::Spec);
@@ -142,8 +145,8 @@ pub fn load_process(path: &Path) -> Result<LoadedProcess> {
         false => read_stream(file, path.display())?,
     };
     let mut warnings = Vec::new();
-    let process = decode(&raw, Document::Process, &mut warnings)?;
-    Ok(LoadedProcess { process, warnings })
+    let process = decode::<ProcessText>(&raw, Document::Process, &mut warnings)?;
+    Ok(LoadedProcess { process: process.into(), warnings })
 }
 
 /// Parses a bare `LinuxResources`, as `update --resources` takes it; `devices` is dropped,
@@ -220,23 +223,34 @@ fn decode_slowly<T: DeserializeOwned>(
     document: Document,
     warnings: &mut Vec<Warning>,
 ) -> Result<T> {
-    let decoded: std::result::Result<T, _> =
-        serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(raw));
+    let decoded = decode_with_path::<T>(raw);
     let mut value = match (serde_json::from_slice::<Value>(raw), &decoded) {
         (Ok(value), _) => value,
         // Only what follows the document can be wrong then.
         (Err(error), Ok(_)) => return Err(Error::config(document.name(), reason(&error))),
-        (Err(_), Err(error)) => return Err(explain(error, document)),
+        (Err(_), Err(error)) => return Err(explain(error, document, reason)),
     };
     let mended = mend::mend(&mut value, document, warnings)?;
     match decoded {
         Ok(decoded) if !mended => Ok(decoded),
-        Err(error) if !mended => Err(explain(&error, document)),
-        _ => serde_path_to_error::deserialize(value).map_err(|e| explain(&e, document)),
+        Err(error) if !mended => Err(explain(&error, document, reason)),
+        // As text again: reading `value` itself would take one more parser of everything.
+        _ => decode_with_path(value.to_string().as_bytes())
+            .map_err(|e| explain(&e, document, reason_without_position)),
     }
 }
 
-fn explain(error: &serde_path_to_error::Error<serde_json::Error>, document: Document) -> Error {
+type ErrorWithPath = serde_path_to_error::Error<serde_json::Error>;
+
+fn decode_with_path<T: DeserializeOwned>(raw: &[u8]) -> std::result::Result<T, ErrorWithPath> {
+    serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(raw))
+}
+
+fn explain(
+    error: &ErrorWithPath,
+    document: Document,
+    reason: fn(&serde_json::Error) -> String,
+) -> Error {
     Error::config(document.field(&error.path().to_string()), reason(error.inner()))
 }
 
@@ -258,9 +272,16 @@ const PLAIN_WORDS: &[(&str, &str)] = &[
 ];
 
 fn reason(error: &serde_json::Error) -> String {
-    let (line, column) = (error.line(), error.column());
+    let reason = reason_without_position(error);
+    match error.line() {
+        0 => reason,
+        line => format!("{reason} at line {line} column {}", error.column()),
+    }
+}
+
+fn reason_without_position(error: &serde_json::Error) -> String {
     let full = error.to_string();
-    let position = format!(" at line {line} column {column}");
+    let position = format!(" at line {} column {}", error.line(), error.column());
     let mut text = full.strip_suffix(&position).unwrap_or(&full).to_owned();
     if text.len() > MAX_QUOTE {
         let end = (0..=MAX_QUOTE).rev().find(|end| text.is_char_boundary(*end));
@@ -275,10 +296,9 @@ fn reason(error: &serde_json::Error) -> String {
         let rest = after.trim_start_matches(|c: char| c.is_ascii_alphanumeric());
         text = format!("{before}expected an object{rest}");
     }
-    let kind = if error.is_syntax() || error.is_eof() { "not JSON: " } else { "" };
-    match line {
-        0 => format!("{kind}{text}"),
-        _ => format!("{kind}{text}{position}"),
+    match error.is_syntax() || error.is_eof() {
+        true => format!("not JSON: {text}"),
+        false => text,
     }
 }
 

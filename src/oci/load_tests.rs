@@ -148,6 +148,8 @@ fn a_mended_document_still_names_other_mistakes() {
     config["linux"]["namespaces"] = json!([{"type": "warp"}]);
     let text = load(config.to_string().as_bytes()).unwrap_err().to_string();
     assert!(text.starts_with("linux.namespaces[0].type: "), "{text}");
+    // Not a line of the file that the user has.
+    assert!(!text.contains("at line"), "{text}");
 }
 
 #[test]

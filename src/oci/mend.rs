@@ -1,4 +1,5 @@
-//! What the runtime specification allows and oci-spec 0.10 refuses to parse.
+//! What the runtime specification allows and oci-spec 0.10 refuses to parse; the outer two
+//! levels are read by `oci::parse`.
 //!
 //! Works on the JSON text's value, after the first parse has failed. Each row of [`MENDS`] is
 //! one difference; when oci-spec loses it, the row goes.
@@ -9,8 +10,7 @@ use super::{Warning, capabilities, load::Document};
 use crate::error::{Error, Result};
 
 /// Each returns whether it changed something.
-const MENDS: &[fn(&mut Value, Document) -> bool] =
-    &[other_platforms, default_user, scheduler_flags, empty_affinity, huge_pages];
+const MENDS: &[fn(&mut Value, Document) -> bool] = &[scheduler_flags, huge_pages];
 
 /// Changes `value` so that oci-spec parses it with the meaning that the specification gives it.
 /// Returns whether there was anything to change.
@@ -28,26 +28,6 @@ pub(super) fn mend(
 
 fn process(value: &mut Value, document: Document) -> Option<&mut Map<String, Value>> {
     value.pointer_mut(document.process()?)?.as_object_mut()
-}
-
-/// Sections for other platforms are unknown properties here, whatever is in them.
-fn other_platforms(value: &mut Value, document: Document) -> bool {
-    match value.as_object_mut() {
-        Some(spec) if document == Document::Spec => ["solaris", "vm", "windows", "zos"]
-            .iter()
-            .fold(false, |changed, section| spec.remove(*section).is_some() | changed),
-        _ => false,
-    }
-}
-
-/// `process.user` is optional in the specification's schema; 0:0 without it.
-fn default_user(value: &mut Value, document: Document) -> bool {
-    let Some(process) = process(value, document) else { return false };
-    let missing = process.get("user").is_none_or(Value::is_null);
-    if missing {
-        process.insert("user".to_owned(), Value::Object(Map::new()));
-    }
-    missing
 }
 
 /// A capability that this version does not know is left out with a warning. oci-spec refuses
@@ -96,18 +76,6 @@ fn scheduler_flags(value: &mut Value, document: Document) -> bool {
         changed = true;
     }
     changed
-}
-
-/// An empty list of CPUs is the same as none.
-fn empty_affinity(value: &mut Value, document: Document) -> bool {
-    let Some(affinity) =
-        process(value, document).and_then(|p| p.get_mut("execCPUAffinity")?.as_object_mut())
-    else {
-        return false;
-    };
-    let before = affinity.len();
-    affinity.retain(|_, cpus| cpus.as_str() != Some(""));
-    affinity.len() < before
 }
 
 /// The limit is unsigned in the specification; beyond 2⁶³ there is no memory to limit.

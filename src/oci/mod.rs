@@ -5,6 +5,7 @@ pub mod load;
 mod mend;
 pub mod mount_opts;
 pub mod namespaces;
+mod parse;
 pub mod plan;
 pub mod rlimits;
 pub mod sysctl;

@@ -174,7 +174,7 @@ trait EmptyLinux {
 
 impl EmptyLinux for Option<oci_spec::runtime::Linux> {
     fn unwrap_or_default_empty(self) -> oci_spec::runtime::Linux {
-        self.or_else(|| serde_json::from_str("{}").ok()).unwrap_or_default()
+        self.or_else(|| serde_json::from_slice(b"{}").ok()).unwrap_or_default()
     }
 }
 
