@@ -27,6 +27,8 @@ class Bench:
         self.floor = str(self.dir / "floor")
         self.quick = options.quick
         self.only = options.only
+        # For each table row; it holds the whole to 2 and to 15 minutes on a busy machine.
+        self.budget_s = 6 if options.quick else 40
         state = self.dir / "state"
         paths = {CAROB: os.environ["CAROB_BENCH_CAROB"]}
         paths |= {name: shutil.which(name) or name for name in ("crun", "runc")}
@@ -121,7 +123,9 @@ def measure_run(bench: Bench) -> None:
             prepare = {name: drop for name in commands}
             count, each = (2, 3) if bench.quick else (5, 5)
         per = {name: each for name in commands}
-        bench.results.times(row, measure.rounds(commands, count, per, bench.dir, prepare))
+        bench.results.times(row, measure.rounds(
+            commands, count, per, bench.dir, bench.budget_s, prepare
+        ))
 
 
 def measure_verbs(bench: Bench) -> None:
@@ -131,7 +135,10 @@ def measure_verbs(bench: Bench) -> None:
     samples = {name: {verb: Samples() for verb in measure.VERBS} for name in bench.runtimes}
     config = bench.variants["run"]
     names = list(bench.runtimes)
+    end = time.monotonic() + bench.budget_s
     for turn in range(12 if bench.quick else 100):
+        if turn >= measure.LEAST_ROUNDS and time.monotonic() > end:
+            break
         first = turn % len(names)
         for name in names[first:] + names[:first]:
             bundle = bench.bundle(name, "verbs", config, bundles.SLEEP)
@@ -160,7 +167,9 @@ def measure_exec(bench: Bench) -> None:
     if bench.wants("exec"):
         turns, runs = (3, 10) if bench.quick else (12, 25)
         per = {name: runs for name in commands}
-        bench.results.times("exec", measure.rounds(commands, turns, per, bench.dir))
+        bench.results.times("exec", measure.rounds(
+            commands, turns, per, bench.dir, bench.budget_s
+        ))
     counts(bench, "exec", commands)
     for runtime in bench.runtimes.values():
         runtime.call("delete", "--force", "exec")
@@ -301,8 +310,9 @@ def main() -> int:
         same_work(bench)
         for one in MEASUREMENTS:
             one(bench)
-        bench.results.seconds = round(time.monotonic() - started)
-        bench.results.write(bench.dir)
+            bench.results.seconds = round(time.monotonic() - started)
+            bench.results.write(bench.dir)
+        bench.results.announce(bench.dir)
     except Refused as refused:
         print(f"scripts/bench: cannot compare: {refused}", file=sys.stderr)
         return 1

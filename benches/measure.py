@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 TIMEOUT_S = 60
+LEAST_ROUNDS = 2
 
 
 class Refused(Exception):
@@ -102,12 +103,17 @@ def rounds(
     count: int,
     runs: dict[str, int],
     scratch: Path,
+    budget_s: float,
     prepare: dict[str, str] | None = None,
 ) -> dict[str, Samples]:
-    """Rounds in rotation, so that a noisy minute of the machine hits everybody."""
+    """Rounds in rotation, so that a noisy minute of the machine hits everybody; fewer of them
+    where the machine is too slow or too busy for the budget."""
     samples = {name: Samples() for name in commands}
     names = list(commands)
+    end = time.monotonic() + budget_s
     for turn in range(count):
+        if turn >= LEAST_ROUNDS and time.monotonic() > end:
+            break
         first = turn % len(names)
         for name in names[first:] + names[:first]:
             before = (prepare or {}).get(name)

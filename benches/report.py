@@ -148,8 +148,11 @@ class Results:
         plots = draw(self.rows, directory)
         text = markdown(self, goals, plots)
         (directory / "report.md").write_text(text)
+
+    def announce(self, directory: Path) -> None:
+        goals = self.goals()
         met = sum(goal.met for goal in goals)
-        print(f"{met} of {len(goals)} goals met; {directory / 'report.md'}")
+        print(f"{met} of {len(goals)} goals met in {self.seconds} s; {directory / 'report.md'}")
 
 
 def machine(runtimes: dict) -> dict[str, str]:
