@@ -3,9 +3,9 @@
 //!
 //! oci-spec's `Spec` and `Process` read themselves just as well, but reach a regular expression
 //! engine for `execCPUAffinity` (`oci::validate` checks that one anyway) and parsers for every
-//! platform there is: together a fifth of the program. Here other platforms' sections are
-//! unknown properties like any other, and `user` and empty lists of CPUs may be left out as
-//! the specification has it.
+//! platform there is: together more than half a megabyte of program. Here other
+//! platforms' sections are unknown properties like any other, and `user` and empty lists of
+//! CPUs may be left out as the specification has it.
 
 use std::{collections::HashMap, path::PathBuf};
 
