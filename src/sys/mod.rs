@@ -10,6 +10,7 @@ pub mod mount;
 pub mod net;
 pub mod path;
 pub mod process;
+mod remap;
 pub mod sched;
 pub mod seccomp;
 pub mod self_exe;

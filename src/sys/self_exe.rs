@@ -2,8 +2,8 @@
 //!
 //! A process of a container can reach the file that init was started from: through
 //! `/proc/<pid>/exe`, or by making `/proc/self/exe` the interpreter of what is executed. So a verb
-//! that enters a container first executes carob again from a detached read-only mount of the
-//! file. Every write through that reference fails with EROFS, for as long as it lives.
+//! that enters a container first goes over to a detached read-only mount of the file. Every write
+//! through that reference fails with EROFS, for as long as it lives.
 
 use std::ffi::{CString, OsString};
 use std::fs::File;
@@ -17,13 +17,15 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::Mode;
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 
-use super::{fd, mount, process};
+use super::{fd, mount, process, remap};
 use crate::error::{OsContext, Result};
 
 const SELF_EXE: &str = "/proc/self/exe";
 
-/// Returns if the running binary cannot be written through `/proc/self/exe`; otherwise starts it
-/// again, with the same arguments and environment, from where it cannot.
+/// Returns when the running binary cannot be written through `/proc/self/exe` any more.
+///
+/// Where the kernel does not let a process change its file, carob is executed again, with the same
+/// arguments and environment, from a mount or copy that cannot be written.
 ///
 /// Descriptors from `first_unkept` on go no further than that: a caller that waits for the end of
 /// a pipe must not wait for the container. Call it before anything is locked or made.
@@ -31,15 +33,24 @@ const SELF_EXE: &str = "/proc/self/exe";
 /// # Errors
 /// [`crate::error::Error::Os`] if neither a read-only mount nor a sealed copy could be made.
 pub fn protect(first_unkept: u32) -> Result<()> {
+    // Not before: an argument may name one of them, `--process /dev/fd/63`.
+    let go_on = || fd::cloexec_from(first_unkept).os("close_range", || "inherited descriptors");
     let exe =
         open(SELF_EXE, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).os("open", || SELF_EXE)?;
     if is_protected(&exe)? {
         // Executed by descriptor, it was named after the number.
         process::set_name(c"carob");
-        // Not before: an argument may name one of them, `--process /dev/fd/63`.
-        return fd::cloexec_from(first_unkept).os("close_range", || "inherited descriptors");
+        return go_on();
     }
-    let image = read_only_mount(&exe).or_else(|_| sealed_copy()).os("protect", || SELF_EXE)?;
+    let image = match read_only_mount(&exe) {
+        Ok(tree) => {
+            if go_over(&tree).is_ok() {
+                return go_on();
+            }
+            tree
+        }
+        Err(_) => sealed_copy().os("protect", || SELF_EXE)?,
+    };
     let args = std::env::args_os().map(c_string).collect::<Vec<_>>();
     let env = std::env::vars_os()
         .map(|(mut key, value)| {
@@ -73,6 +84,17 @@ fn is_protected(exe: &OwnedFd) -> Result<bool> {
     let file = File::open(SELF_EXE).os("open", || SELF_EXE)?;
     let seals = fcntl(&file, FcntlArg::F_GET_SEALS).unwrap_or(0);
     Ok(SealFlag::from_bits_retain(seals).contains(SealFlag::F_SEAL_WRITE))
+}
+
+/// Exchanges the file of this process, and checks that it is so.
+fn go_over(tree: &OwnedFd) -> Result<()> {
+    let path = fd::proc_path(tree);
+    let file = open(path.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
+        .os("open", || &path)?;
+    remap::exchange(file.as_fd()).os("exchange", || SELF_EXE)?;
+    let exe =
+        open(SELF_EXE, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).os("open", || SELF_EXE)?;
+    if is_protected(&exe)? { Ok(()) } else { Err(Errno::EPERM).os("exchange", || SELF_EXE) }
 }
 
 /// Needs Linux 5.12 and CAP_SYS_ADMIN over the mount namespace.
