@@ -48,7 +48,7 @@ impl Runtime {
     /// What is wrong with the configuration, or the step that the kernel refused. Nothing is left
     /// behind then.
     pub fn create(&self, options: &CreateOptions) -> Result<()> {
-        self_exe::protect(3 + activation_fds() + options.preserve_fds)?;
+        let _protected = self_exe::protect(3 + activation_fds() + options.preserve_fds)?;
         let prepared = Prepared::new(self, options)?;
         let terminal = prepared.plan.process.terminal.is_some();
         match (&options.console_socket, terminal) {

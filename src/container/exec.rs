@@ -40,7 +40,7 @@ impl Runtime {
     /// [`Error::WrongState`] if the container is stopped or paused; what is wrong with the
     /// process; [`Error::Init`] with the step that failed.
     pub fn exec(&self, options: &ExecOptions) -> Result<i32> {
-        self_exe::protect(3 + activation_fds() + options.preserve_fds)?;
+        let protected = self_exe::protect(3 + activation_fds() + options.preserve_fds)?;
         let prepared = self.prepare_exec(options)?;
         let foreground = match options.attach {
             Attach::Detach => None,
@@ -53,6 +53,7 @@ impl Runtime {
             }
         };
         let (child, console) = start(&prepared)?;
+        drop(protected);
         match foreground {
             None => Ok(0),
             Some(foreground) => Ok(foreground.wait(&child, console, None)?.code()),

@@ -8,7 +8,7 @@ use super::start::{finish, release};
 use super::{Attach, Force, RunOptions, Runtime};
 use crate::error::{Error, OsContext, Result};
 use crate::sys::process::{self, Prctl};
-use crate::sys::self_exe;
+use crate::sys::self_exe::{self, Protected};
 
 impl Runtime {
     /// Makes and starts a container. In the foreground waits for it and returns its exit status,
@@ -17,7 +17,7 @@ impl Runtime {
     /// # Errors
     /// As `create` and `start`.
     pub fn run(&self, options: &RunOptions) -> Result<i32> {
-        self_exe::protect(3 + activation_fds() + options.create.preserve_fds)?;
+        let protected = self_exe::protect(3 + activation_fds() + options.create.preserve_fds)?;
         let prepared = Prepared::new(self, &options.create)?;
         let terminal = prepared.plan.process.terminal.is_some();
         check_console(options.attach, terminal, options.create.console_socket.is_some())?;
@@ -33,7 +33,7 @@ impl Runtime {
         };
         let created = self.build(&prepared, Starter::Now)?;
         let id = created.container.state.id.to_string();
-        let outcome = start_and_wait(created, foreground.as_ref());
+        let outcome = start_and_wait(created, foreground.as_ref(), protected);
         let keep = options.keep && outcome.is_ok();
         if (foreground.is_some() || outcome.is_err()) && !keep {
             match self.delete(&id, Force::Yes) {
@@ -45,13 +45,18 @@ impl Runtime {
     }
 }
 
-fn start_and_wait(created: Created, foreground: Option<&Foreground>) -> Result<i32> {
+fn start_and_wait(
+    created: Created,
+    foreground: Option<&Foreground>,
+    protected: Protected,
+) -> Result<i32> {
     let Created { container, child, end, console, lock } = created;
     let notify = Notify::open(&container.dir)?;
     release(&container, &end, &child.pidfd)?;
     finish(&container, &child.pidfd)?;
     // Others may signal, pause or delete it from here on.
     drop(lock);
+    drop(protected);
     match foreground {
         None => {
             if let Some(notify) = notify {

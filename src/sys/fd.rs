@@ -103,6 +103,16 @@ pub fn write_file(path: impl AsRef<Path>, value: impl AsRef<[u8]>) -> Result<()>
     })
 }
 
+/// Reads what one call gives of a file of procfs, which is all of it up to a page.
+///
+/// # Errors
+/// Errors of open(2) and read(2).
+pub fn read_page(path: impl AsRef<Path>) -> std::io::Result<String> {
+    let mut page = [0; 4096];
+    let length = File::open(path)?.read(&mut page)?;
+    Ok(String::from_utf8_lossy(&page[..length]).into_owned())
+}
+
 /// Reads a small file completely; `limit_bytes` bounds what a hostile or broken file can cost.
 ///
 /// # Errors
@@ -122,7 +132,8 @@ pub fn read_bounded(
     limit_bytes: u64,
     name: &impl fmt::Display,
 ) -> Result<Vec<u8>> {
-    let mut content = Vec::new();
+    // Without a guess the reader asks in steps of 32 bytes.
+    let mut content = Vec::with_capacity(4096);
     file.take(limit_bytes + 1).read_to_end(&mut content).os("read", || name)?;
     if content.len() as u64 > limit_bytes {
         return Err(Error::Invalid(format!("{name} is larger than {limit_bytes} bytes")));

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use nix::sched::CloneFlags;
 use nix::unistd::Pid;
 
-use super::fd::owned;
+use super::fd::{self, owned};
 
 /// A namespace flag that `nix` does not have. Source: time_namespaces(7).
 pub const CLONE_NEWTIME: CloneFlags = CloneFlags::from_bits_retain(libc::CLONE_NEWTIME);
@@ -358,7 +358,7 @@ impl Stat {
 /// Looks at a process; `None` if it is gone. Source: proc_pid_stat(5).
 #[must_use]
 pub fn stat(pid: Pid) -> Option<Stat> {
-    Stat::parse(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    Stat::parse(&fd::read_page(format!("/proc/{pid}/stat")).ok()?)
 }
 
 /// The pid behind a pidfd, as `/proc` numbers it. Source: pidfd_open(2), fdinfo.
@@ -367,7 +367,7 @@ pub fn stat(pid: Pid) -> Option<Stat> {
 /// `ESRCH` if the process is gone.
 pub fn pid_of(pidfd: impl AsFd) -> nix::Result<Pid> {
     let path = format!("/proc/self/fdinfo/{}", pidfd.as_fd().as_raw_fd());
-    let info = std::fs::read_to_string(path).or(Err(Errno::ESRCH))?;
+    let info = fd::read_page(path).or(Err(Errno::ESRCH))?;
     let line = info.lines().find_map(|line| line.strip_prefix("Pid:"));
     match line.and_then(|pid| pid.trim().parse().ok()) {
         Some(pid) if pid > 0 => Ok(Pid::from_raw(pid)),

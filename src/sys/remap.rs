@@ -169,7 +169,7 @@ fn set_exe_file(file: BorrowedFd) -> nix::Result<()> {
 
 /// The bounds as they are. Source: proc_pid_stat(5).
 fn current_map(exe_fd: u32) -> Option<MemoryMap> {
-    let text = std::fs::read_to_string("/proc/self/stat").ok()?;
+    let text = super::fd::read_page("/proc/self/stat").ok()?;
     let (_name, rest) = text.rsplit_once(')')?;
     let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
     // Numbered as in the manual, which counts from 1 and the two before the parenthesis.

@@ -22,6 +22,16 @@ use crate::error::{OsContext, Result};
 
 const SELF_EXE: &str = "/proc/self/exe";
 
+/// The mount that this process runs from.
+///
+/// It stays without this, too. But whoever closes the last descriptor of it waits until no other
+/// processor can be looking at it any more, which takes from 40 µs to milliseconds: drop it where
+/// nobody is kept waiting.
+#[derive(Debug)]
+pub struct Protected {
+    _tree: Option<OwnedFd>,
+}
+
 /// Returns when the running binary cannot be written through `/proc/self/exe` any more.
 ///
 /// Where the kernel does not let a process change its file, carob is executed again, with the same
@@ -32,20 +42,23 @@ const SELF_EXE: &str = "/proc/self/exe";
 ///
 /// # Errors
 /// [`crate::error::Error::Os`] if neither a read-only mount nor a sealed copy could be made.
-pub fn protect(first_unkept: u32) -> Result<()> {
+pub fn protect(first_unkept: u32) -> Result<Protected> {
     // Not before: an argument may name one of them, `--process /dev/fd/63`.
-    let go_on = || fd::cloexec_from(first_unkept).os("close_range", || "inherited descriptors");
+    let go_on = |tree| {
+        fd::cloexec_from(first_unkept).os("close_range", || "inherited descriptors")?;
+        Ok(Protected { _tree: tree })
+    };
     let exe =
         open(SELF_EXE, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).os("open", || SELF_EXE)?;
     if is_protected(&exe)? {
         // Executed by descriptor, it was named after the number.
         process::set_name(c"carob");
-        return go_on();
+        return go_on(None);
     }
     let image = match read_only_mount(&exe) {
         Ok(tree) => {
             if go_over(&tree).is_ok() {
-                return go_on();
+                return go_on(Some(tree));
             }
             tree
         }
