@@ -307,6 +307,7 @@ def _bars(pyplot, rows: dict, colours: dict, path: Path, title: str) -> None:
     axes.invert_yaxis()
     for place, value, spread in zip(places, values, high):
         axes.annotate(f" {value:.1f}", (value + spread, place), va="center", fontsize=9)
+    axes.set_xlim(0, 1.15 * max(value + spread for value, spread in zip(values, high)))
     axes.set_xlabel("ms, median and p10–p90")
     axes.set_title(title)
     figure.savefig(path, transparent=True, bbox_inches="tight")
