@@ -53,6 +53,11 @@ class Bench:
             print(f"{time.strftime('%H:%M:%S')} {name}", flush=True)
         return chosen
 
+    def forget_run(self, name: str) -> None:
+        """Removes what a failed `run` has left."""
+        if name in self.runtimes:
+            self.runtimes[name].call("delete", "--force", "run", check=False)
+
     def bundle(self, runtime: str, name: str, config: dict, args: list[str]) -> Path:
         """Writes a bundle; the cgroup has the runtime's name and the bundle's."""
         cgroup = f"carob-bench-{runtime}-{name}"
@@ -124,7 +129,8 @@ def measure_run(bench: Bench) -> None:
             count, each = (2, 3) if bench.quick else (5, 5)
         per = {name: each for name in commands}
         bench.results.times(row, measure.rounds(
-            commands, count, per, bench.dir, bench.budget_s, prepare
+            commands, count, per, bench.dir, bench.budget_s, bench.results.failed, prepare,
+            bench.forget_run,
         ))
 
 
@@ -168,7 +174,7 @@ def measure_exec(bench: Bench) -> None:
         turns, runs = (3, 10) if bench.quick else (12, 25)
         per = {name: runs for name in commands}
         bench.results.times("exec", measure.rounds(
-            commands, turns, per, bench.dir, bench.budget_s
+            commands, turns, per, bench.dir, bench.budget_s, bench.results.failed
         ))
     counts(bench, "exec", commands)
     for runtime in bench.runtimes.values():

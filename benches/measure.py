@@ -104,7 +104,9 @@ def rounds(
     runs: dict[str, int],
     scratch: Path,
     budget_s: float,
+    failed: list[str],
     prepare: dict[str, str] | None = None,
+    after_failure=None,
 ) -> dict[str, Samples]:
     """Rounds in rotation, so that a noisy minute of the machine hits everybody; fewer of them
     where the machine is too slow or too busy for the budget."""
@@ -117,7 +119,14 @@ def rounds(
         first = turn % len(names)
         for name in names[first:] + names[:first]:
             before = (prepare or {}).get(name)
-            one = hyperfine(commands[name], runs[name], before, scratch)
+            try:
+                one = hyperfine(commands[name], runs[name], before, scratch)
+            except Refused as refused:
+                # Once may be bad luck, and is in the report; twice is a reason to stop.
+                failed.append(str(refused))
+                if after_failure:
+                    after_failure(name)
+                one = hyperfine(commands[name], runs[name], before, scratch)
             samples[name].wall += one.wall
             samples[name].cpu += one.cpu
     return samples

@@ -85,6 +85,7 @@ class Results:
         self.checks: dict[str, int] = {}
         self.seconds = 0
         self.rows: dict[str, dict] = {}
+        self.failed: list[str] = []
 
     def times(self, name: str, samples: dict) -> None:
         """Milliseconds of wall and CPU time."""
@@ -141,6 +142,7 @@ class Results:
             "quick": self.quick,
             "seconds": self.seconds,
             "facts compared": self.checks,
+            "failed and repeated": self.failed,
             "rows": self.rows,
             "goals": [{**vars(goal), "met": goal.met} for goal in goals],
         }
@@ -212,6 +214,8 @@ def markdown(results: Results, goals: list[Goal], plots: list[str]) -> str:
     parts.append(table(["", ""], [[key, value] for key, value in results.machine.items()]))
     compared = ", ".join(f"{name} {count}" for name, count in results.checks.items())
     parts.append(f"Facts that each container told about itself, equal for all: {compared}.\n")
+    if results.failed:
+        parts.append(f"Failed once and were repeated: {len(results.failed)} commands.\n")
     parts.append("## Goals\n")
     parts.append(table(["measure", "found", "goal", ""], [
         [goal.measure, f"{number(goal.found)} {goal.against}",
@@ -303,6 +307,7 @@ def _bars(pyplot, rows: dict, colours: dict, path: Path, title: str) -> None:
     axes.invert_yaxis()
     for place, value, spread in zip(places, values, high):
         axes.annotate(f" {value:.1f}", (value + spread, place), va="center", fontsize=9)
+    axes.set_xlim(0, 1.15 * max(value + spread for value, spread in zip(values, high)))
     axes.set_xlabel("ms, median and p10–p90")
     axes.set_title(title)
     figure.savefig(path, transparent=True, bbox_inches="tight")

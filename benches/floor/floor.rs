@@ -18,6 +18,8 @@
 
 #![no_main]
 
+use std::alloc::{GlobalAlloc, Layout};
+use std::cell::UnsafeCell;
 use std::ffi::{CStr, CString, c_char, c_int, c_long, c_uint, c_ulong, c_void};
 use std::ptr::{null, null_mut};
 
@@ -41,7 +43,6 @@ unsafe extern "C" {
     fn sethostname(name: *const c_char, length: usize) -> c_int;
     fn setsid() -> c_int;
     fn setns(fd: c_int, flags: c_int) -> c_int;
-    fn setgroups(count: usize, groups: *const c_uint) -> c_int;
     fn setrlimit(resource: c_int, limit: *const [u64; 2]) -> c_int;
     fn prctl(option: c_int, ...) -> c_int;
     fn capset(header: *const [u32; 2], data: *const [u32; 6]) -> c_int;
@@ -56,6 +57,35 @@ unsafe extern "C" {
     fn __errno_location() -> *mut c_int;
 }
 
+/// Memory is handed out once and never taken back: `malloc` would make system calls.
+struct Bump(UnsafeCell<(usize, [u128; 4096])>);
+
+// SAFETY: the program has one thread.
+unsafe impl Sync for Bump {}
+
+// SAFETY: every block is aligned, inside of the array, and given to one caller only.
+unsafe impl GlobalAlloc for Bump {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: one thread, and no reference outlives a call.
+        let (used, memory) = unsafe { &mut *self.0.get() };
+        let at = used.next_multiple_of(layout.align());
+        *used = at + layout.size();
+        if *used > size_of_val(memory) || layout.align() > align_of::<u128>() {
+            return null_mut();
+        }
+        memory.as_mut_ptr().cast::<u8>().wrapping_add(at)
+    }
+
+    unsafe fn dealloc(&self, _memory: *mut u8, _layout: Layout) {}
+}
+
+#[global_allocator]
+static MEMORY: Bump = Bump(UnsafeCell::new((0, [0; 4096])));
+
+#[cfg(target_arch = "x86_64")]
+const SYS_SETGROUPS: c_long = 116;
+#[cfg(target_arch = "aarch64")]
+const SYS_SETGROUPS: c_long = 159;
 const SYS_CLONE3: c_long = 435;
 const SYS_PIDFD_OPEN: c_long = 434;
 const SYS_MOUNT_SETATTR: c_long = 442;
@@ -395,8 +425,9 @@ fn become_program(args: &[&CStr]) -> ! {
             break;
         }
     }
-    // SAFETY: an empty list.
-    check(unsafe { setgroups(0, null()) }, c"setgroups");
+    let nobody: *const c_uint = null();
+    // SAFETY: an empty list. Not the C library's: musl's tells other threads, and there are none.
+    check(unsafe { syscall(SYS_SETGROUPS, 0, nobody) }, c"setgroups");
     // SAFETY: two 64-bit words.
     check(unsafe { setrlimit(7, &[1024, 1024]) }, c"setrlimit");
     let sets = [CAPABILITIES, CAPABILITIES, 0, 0, 0, 0];
