@@ -38,7 +38,8 @@ pub(super) struct Created {
     pub(super) end: End,
     /// Master of the terminal, when there is no console socket.
     pub(super) console: Option<OwnedFd>,
-    pub(super) lock: Lock,
+    /// Until the container is started.
+    pub(super) lock: Option<Lock>,
 }
 
 impl Runtime {
@@ -84,7 +85,7 @@ impl Runtime {
         let built = assemble(prepared, starter, &mut container, &mut child);
         match (built, child) {
             (Ok((end, console)), Some(child)) => {
-                Ok(Created { container, child, end, console, lock })
+                Ok(Created { container, child, end, console, lock: Some(lock) })
             }
             (Err(error), child) => {
                 abandon(prepared, &container, child);

@@ -78,6 +78,15 @@ impl Runtime {
     }
 }
 
+impl Container {
+    /// The end of `run`, by what is still known; somebody else may have deleted the container and
+    /// even made one of the same name.
+    pub(super) fn delete_after_run(&self) -> Result<()> {
+        let _lock = self.dir.lock()?;
+        if self.dir.is_removed()? { Ok(()) } else { clear(self, Force::No) }
+    }
+}
+
 fn clear(container: &Container, force: Force) -> Result<()> {
     let cgroup = &container.state.cgroup;
     let init = container.init()?;

@@ -5,7 +5,7 @@ use super::foreground::Foreground;
 use super::notify::Notify;
 use super::prepare::{Prepared, activation_fds};
 use super::start::{finish, release};
-use super::{Attach, Force, RunOptions, Runtime};
+use super::{Attach, RunOptions, Runtime};
 use crate::error::{Error, OsContext, Result};
 use crate::sys::process::{self, Prctl};
 use crate::sys::self_exe::{self, Protected};
@@ -31,12 +31,11 @@ impl Runtime {
                 Some(Foreground::new()?)
             }
         };
-        let created = self.build(&prepared, Starter::Now)?;
-        let id = created.container.state.id.to_string();
-        let outcome = start_and_wait(created, foreground.as_ref(), protected);
+        let mut created = self.build(&prepared, Starter::Now)?;
+        let outcome = start_and_wait(&mut created, foreground.as_ref(), protected);
         let keep = options.keep && outcome.is_ok();
         if (foreground.is_some() || outcome.is_err()) && !keep {
-            match self.delete(&id, Force::Yes) {
+            match created.container.delete_after_run() {
                 Err(error) if outcome.is_ok() => return Err(error),
                 _ => {}
             }
@@ -46,15 +45,16 @@ impl Runtime {
 }
 
 fn start_and_wait(
-    created: Created,
+    created: &mut Created,
     foreground: Option<&Foreground>,
     protected: Protected,
 ) -> Result<i32> {
     let Created { container, child, end, console, lock } = created;
+    let (console, lock) = (console.take(), lock.take());
     let notify = Notify::open(&container.dir)?;
-    release(&container, &end, &child.pidfd)?;
-    finish(&container, &child.pidfd)?;
-    // Others may signal, pause or delete it from here on.
+    release(container, end, &child.pidfd)?;
+    finish(container, &child.pidfd)?;
+    // Others may pause or delete it from here on.
     drop(lock);
     drop(protected);
     match foreground {
@@ -64,7 +64,7 @@ fn start_and_wait(
             }
             Ok(0)
         }
-        Some(foreground) => Ok(foreground.wait(&child, console, notify)?.code()),
+        Some(foreground) => Ok(foreground.wait(child, console, notify)?.code()),
     }
 }
 

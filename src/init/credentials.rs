@@ -131,11 +131,10 @@ fn set_capabilities(caps: Capabilities) -> Result<()> {
     };
     credentials::capset(sets).os("capset", || format!("{caps:#x?}"))?;
     process::prctl(Prctl::KeepCaps(false)).os("prctl", || "PR_SET_KEEPCAPS")?;
-    if caps.ambient == 0 {
-        return process::prctl(Prctl::ClearAmbient).os("prctl", || "PR_CAP_AMBIENT_CLEAR_ALL");
-    }
     process::prctl(Prctl::ClearAmbient).os("prctl", || "PR_CAP_AMBIENT_CLEAR_ALL")?;
-    for cap in (0..64).filter(|cap| caps.ambient & (1 << cap) != 0) {
+    // One that is not permitted and inheritable cannot be raised; runc's own example has such.
+    let possible = caps.ambient & caps.permitted & caps.inheritable;
+    for cap in (0..64).filter(|cap| possible & (1 << cap) != 0) {
         match process::prctl(Prctl::RaiseAmbient(cap)) {
             // Ambient needs permitted and inheritable; runc warns and goes on, and so do we:
             // validation has warned.

@@ -29,7 +29,8 @@ impl Gate {
     }
 }
 
-/// Waits for the start and returns the container's state, as the starter sent it.
+/// Waits for the start and returns the container's state, as the starter sent it, to a task that
+/// wants it.
 pub(super) fn wait(task: &mut Task) -> Result<Vec<u8>> {
     match &mut task.gate {
         Gate::Open => return Ok(Vec::new()),
@@ -43,7 +44,8 @@ pub(super) fn wait(task: &mut Task) -> Result<Vec<u8>> {
             task.parent = End::from_connection(starter);
         }
     }
-    match task.parent.hear_parent()? {
+    let heard = if task.wants_state { task.parent.hear_state() } else { task.parent.hear_parent() };
+    match heard? {
         ToChild::Start(state) => Ok(state),
         other => Err(crate::error::Error::Init {
             step: "start".into(),

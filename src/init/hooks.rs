@@ -93,7 +93,7 @@ pub(super) fn before_pivot(init: &mut Init) -> Result<()> {
         return Ok(());
     }
     init.task.parent.tell_parent(&FromChild::RunHooks)?;
-    let ToChild::HooksDone(state) = init.task.parent.hear_parent()? else {
+    let ToChild::HooksDone(state) = init.task.parent.hear_state()? else {
         return Err(Error::Invalid("the parent did not answer about its hooks".into()));
     };
     if !Hook::CreateContainer.of(hooks).is_empty() {

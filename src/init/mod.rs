@@ -72,6 +72,8 @@ pub struct Task<'a> {
     pub console: Option<OwnedFd>,
     /// How many descriptors from 3 on belong to the container.
     pub kept_fds: u32,
+    /// Whether hooks inside need the container's state.
+    pub wants_state: bool,
     /// Program found by the lookup step.
     pub program: Option<std::ffi::CString>,
     /// `HOME` to add, from the container's passwd file.
@@ -97,6 +99,7 @@ impl<'a> Task<'a> {
             gate,
             console: None,
             kept_fds: 0,
+            wants_state: false,
             program: None,
             home: None,
             labels: credentials::Labels::default(),
@@ -177,6 +180,7 @@ pub struct Exec<'a> {
 
 /// Builds the container around this process and becomes its program. Call it in the cloned child.
 pub fn run(mut init: Init) -> ! {
+    init.task.wants_state = !Hook::StartContainer.of(&init.plan.hooks).is_empty();
     let done = enter_stage(&mut init).and_then(|()| drive(steps(), &mut init));
     let plan = init.plan;
     finish(&mut init.task, done, |task, state| hooks::start_container(&plan.hooks, task, state))

@@ -26,8 +26,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use crate::error::{Error, OsContext, Result};
 use crate::sys::socket;
 
-/// Longest message: a state with its annotations, or an error's text.
-const MESSAGE_BYTES: usize = 64 * 1024;
+/// Longest message that carries a state with its annotations.
+const STATE_BYTES: usize = 256 * 1024;
+/// Longest of the others; an error's text is cut off there. Small: what init touches is charged to
+/// the container.
+const MESSAGE_BYTES: usize = 4096;
 
 /// From init to its parent.
 #[derive(Debug)]
@@ -103,7 +106,11 @@ impl End {
             FromChild::Console(fd) => (b'C', String::new(), Some(fd)),
             FromChild::Ready => (b'R', String::new(), None),
             FromChild::Listener(number) => (b'L', number.to_string(), None),
-            FromChild::Failed { step, cause } => (b'F', format!("{step}\0{cause}"), None),
+            FromChild::Failed { step, cause } => {
+                let mut text = format!("{step}\0{cause}");
+                text.truncate(text.floor_char_boundary(MESSAGE_BYTES - 1));
+                (b'F', text, None)
+            }
             FromChild::Gone => return Ok(()),
         };
         self.send(tag, text.as_bytes(), fd.map(AsFd::as_fd))
@@ -127,7 +134,7 @@ impl End {
     /// # Errors
     /// [`Error::Os`] if the socket fails; [`Error::Init`] for a message that makes no sense.
     pub fn hear_child(&self) -> Result<FromChild> {
-        let mut buffer = vec![0; MESSAGE_BYTES];
+        let mut buffer = [0; MESSAGE_BYTES];
         let (length, fd) = socket::receive(&self.0, &mut buffer).os("receive", || "from init")?;
         let Some((tag, text)) = buffer[..length].split_first() else { return Ok(FromChild::Gone) };
         let text = String::from_utf8_lossy(text);
@@ -147,14 +154,24 @@ impl End {
         }
     }
 
-    /// Child side: waits for the parent's next message.
+    /// Child side: waits for the parent's next message; without the state that comes with some.
     ///
     /// # Errors
     /// [`Error::Init`] if the parent has died or says what makes no sense.
     pub fn hear_parent(&self) -> Result<ToChild> {
-        // Zeroed by the kernel: only what a message fills is touched, and charged to a container.
-        let mut buffer = vec![0; MESSAGE_BYTES];
-        let length = socket::read(&self.0, &mut buffer).os("receive", || "from carob")?;
+        self.hear(&mut [0; MESSAGE_BYTES])
+    }
+
+    /// As [`End::hear_parent`], with the state.
+    ///
+    /// # Errors
+    /// As [`End::hear_parent`].
+    pub fn hear_state(&self) -> Result<ToChild> {
+        self.hear(&mut vec![0; STATE_BYTES])
+    }
+
+    fn hear(&self, buffer: &mut [u8]) -> Result<ToChild> {
+        let length = socket::read(&self.0, buffer).os("receive", || "from carob")?;
         match buffer[..length].split_first() {
             Some((b'i', [])) => Ok(ToChild::IdMapped),
             Some((b'h', state)) => Ok(ToChild::HooksDone(state.to_vec())),
@@ -171,7 +188,7 @@ impl End {
     fn send(&self, tag: u8, text: &[u8], fd: Option<BorrowedFd>) -> Result<()> {
         let mut message = Vec::with_capacity(1 + text.len());
         message.push(tag);
-        message.extend_from_slice(&text[..text.len().min(MESSAGE_BYTES - 1)]);
+        message.extend_from_slice(text);
         let sent = match fd {
             // By write(2), the one call that every seccomp profile of use lets through.
             None => socket::write(&self.0, &message),
