@@ -33,6 +33,7 @@ use sync::{End, FromChild};
 pub use gate::Gate;
 pub use hooks::{Hook, Surroundings, run_hooks};
 pub use limits::set_rlimits;
+pub use mounts::{BindSource, clone_source};
 pub use namespaces::ExistingNamespaces;
 pub use stage1::{clone_flags as stage1_flags, needed as needs_stage1};
 
@@ -49,8 +50,8 @@ pub struct Init<'a> {
     pub keyring: Option<std::ffi::CString>,
     /// The cgroup paths for a mount of type `cgroup`.
     pub cgroup: &'a crate::cgroup::Cgroup,
-    /// For each mount of the Plan, the user namespace that its ids are mapped through.
-    pub mount_id_maps: Vec<Option<OwnedFd>>,
+    /// For each mount of the Plan, what carob has done for it.
+    pub bind_sources: Vec<BindSource>,
     /// The new root, once it is mounted.
     pub rootfs: Option<Rootfs>,
 }

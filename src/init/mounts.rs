@@ -53,7 +53,7 @@ fn one(init: &Init, plan: &MountPlan, index: usize) -> Result<()> {
     }
     match &plan.source {
         MountSource::Bind(source) => {
-            bind(rootfs, plan, source, init.mount_id_maps.get(index).and_then(Option::as_ref))
+            bind(rootfs, plan, source, init.bind_sources.get(index).unwrap_or(&BindSource::Path))
         }
         MountSource::Cgroup => cgroup_mount::mount(init, plan),
         MountSource::FileSystem { kind, source } => {
@@ -93,7 +93,26 @@ fn mounts_procfs(source: &MountSource) -> bool {
     }
 }
 
-fn bind(rootfs: &Rootfs, plan: &MountPlan, source: &Path, id_map: Option<&OwnedFd>) -> Result<()> {
+/// Where init has a tree of the host from.
+#[derive(Debug)]
+pub enum BindSource {
+    /// It clones the tree itself.
+    Path,
+    /// As `Path`, with ids mapped through this user namespace.
+    Mapped(OwnedFd),
+    /// Cloned by carob, attached nowhere yet.
+    Tree(OwnedFd),
+}
+
+/// Clones the tree at `source`, its ids mapped through `id_map`, attached nowhere yet.
+///
+/// # Errors
+/// [`Error::Os`]: `EPERM` without the rights to map ids, `EINVAL` if they cannot be mapped.
+pub fn clone_source(
+    plan: &MountPlan,
+    source: &Path,
+    id_map: Option<BorrowedFd>,
+) -> Result<OwnedFd> {
     let subtree = match plan.options.bind {
         Bind::Recursive => Subtree::Recursive,
         Bind::Single | Bind::No => Subtree::Alone,
@@ -102,14 +121,30 @@ fn bind(rootfs: &Rootfs, plan: &MountPlan, source: &Path, id_map: Option<&OwnedF
     if let Some(namespace) = id_map {
         let recursive = plan.options.idmap == IdMap::Recursive;
         let subtree = if recursive { Subtree::Recursive } else { Subtree::Alone };
-        mount::set_id_map(tree.as_fd(), namespace.as_fd(), subtree)
+        mount::set_id_map(tree.as_fd(), namespace, subtree)
             .os("map the ids of", || source.display())?;
     }
-    let kind = nix::sys::stat::fstat(&tree).os("fstat", || source.display())?.st_mode;
+    Ok(tree)
+}
+
+fn bind(rootfs: &Rootfs, plan: &MountPlan, source: &Path, from: &BindSource) -> Result<()> {
+    let own;
+    let tree = match from {
+        BindSource::Tree(tree) => tree,
+        BindSource::Path => {
+            own = clone_source(plan, source, None)?;
+            &own
+        }
+        BindSource::Mapped(namespace) => {
+            own = clone_source(plan, source, Some(namespace.as_fd()))?;
+            &own
+        }
+    };
+    let kind = nix::sys::stat::fstat(tree).os("fstat", || source.display())?.st_mode;
     let is_directory = kind & libc::S_IFMT == libc::S_IFDIR;
     let missing = if is_directory { Missing::Directory } else { Missing::File };
     let destination = open_destination(rootfs, plan, missing)?;
-    mount::attach(&tree, &destination)
+    mount::attach(tree, &destination)
         .os("attach", || format!("{} to {}", source.display(), plan.destination.display()))?;
     change(tree.as_fd(), plan)
 }
