@@ -194,11 +194,19 @@ fn file_system(
     if matches!(kind, "proc" | "sysfs") {
         refuse_symlink(rootfs, &plan.destination, kind)?;
     }
-    let destination = open_destination(rootfs, plan, Missing::Directory)?;
     let options = &plan.options;
+    let needs_mode = kind == "tmpfs" && !options.data.iter().any(|word| word.starts_with("mode="));
+    let was_there = needs_mode && rootfs.find(&plan.destination).is_ok();
+    let destination = open_destination(rootfs, plan, Missing::Directory)?;
+    let read_only = options.flags.contains(MsFlags::MS_RDONLY);
+    let late_read_only = options.tmpcopyup && read_only;
+    let writable_for_now = late_read_only || (read_only && is_dev(plan));
     let mut words: Vec<String> = options.superblock_flags().map(str::to_owned).collect();
+    if writable_for_now {
+        words.retain(|word| word != "ro");
+    }
     words.extend(options.data.iter().filter(|word| !word.is_empty()).cloned());
-    if kind == "tmpfs" && !words.iter().any(|word| word.starts_with("mode=")) {
+    if was_there {
         // A tmpfs takes the place of a directory with its permissions, not with 1777.
         let mode = nix::sys::stat::fstat(&destination).os("fstat", || "the mount point")?.st_mode;
         words.push(format!("mode={:o}", mode & 0o7777));
@@ -206,13 +214,16 @@ fn file_system(
     if let Some(label) = label.filter(|_| Path::new("/sys/fs/selinux/enforce").exists()) {
         words.push(format!("context={label}"));
     }
-    let late_read_only = options.tmpcopyup && options.flags.contains(MsFlags::MS_RDONLY);
     let attributes = options.attributes();
     let tree = mount::create(&NewFileSystem {
         kind,
         source: (!source.is_empty()).then_some(source),
         options: &words,
-        attributes: if late_read_only { attributes & !libc::MOUNT_ATTR_RDONLY } else { attributes },
+        attributes: if writable_for_now {
+            attributes & !libc::MOUNT_ATTR_RDONLY
+        } else {
+            attributes
+        },
     })
     .map_err(|refused| Error::Os {
         op: "make",
@@ -225,12 +236,31 @@ fn file_system(
     if options.tmpcopyup {
         copy_up::copy(rootfs, &plan.destination, tree.as_fd())?;
     }
-    if late_read_only {
+    if late_read_only && !is_dev(plan) {
         mount::set_attributes(tree.as_fd(), Attributes::read_only(), Subtree::Alone)
             .os("make read-only", || plan.destination.display())?;
     }
     mount::attach(&tree, &destination).os("attach", || plan.destination.display())?;
     propagate(tree.as_fd(), plan)
+}
+
+/// Devices, mount points and the console are made in `/dev` before it can become read-only.
+fn is_dev(plan: &MountPlan) -> bool {
+    plan.destination == Path::new("/dev")
+}
+
+/// Makes a `/dev` of its own read-only, if the configuration wants that, once it is complete.
+pub(super) fn make_dev_read_only(init: &Init) -> Result<()> {
+    let wanted = |plan: &&MountPlan| {
+        is_dev(plan)
+            && matches!(plan.source, MountSource::FileSystem { .. })
+            && plan.options.flags.contains(MsFlags::MS_RDONLY)
+    };
+    let Some(plan) = init.plan.mounts.iter().find(wanted) else { return Ok(()) };
+    let here = || plan.destination.display();
+    let dev = init.rootfs()?.find(&plan.destination).os("open", here)?;
+    mount::set_attributes(dev.as_fd(), Attributes::read_only(), Subtree::Alone)
+        .os("make read-only", here)
 }
 
 /// A rootfs whose `/proc` or `/sys` is a symlink wants the real one to be mounted elsewhere
