@@ -124,7 +124,7 @@ struct Step<T> {
 }
 
 /// A new container. Order is the security argument: read it top to bottom.
-fn steps<'a>() -> [Step<Init<'a>>; 24] {
+fn steps<'a>() -> [Step<Init<'a>>; 23] {
     [
         Step { name: "session", run: |_| namespaces::new_session() },
         Step { name: "time namespace", run: namespaces::time }, // while /proc/self is still ours
@@ -145,7 +145,6 @@ fn steps<'a>() -> [Step<Init<'a>>; 24] {
         Step { name: "read-only root", run: rootfs::make_read_only },
         Step { name: "pivot_root", run: rootfs::switch }, // host paths gone from here on
         Step { name: "scheduling", run: affinity::of_init }, // needs privileges
-        Step { name: "personality", run: namespaces::personality },
         Step { name: "rlimits", run: limits::of_init },
         Step { name: "descriptors", run: |i| execute::let_go(&i.task) }, // before any filter
         Step { name: "credentials", run: |i| credentials::apply(&mut i.task) },
