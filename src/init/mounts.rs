@@ -273,7 +273,9 @@ fn refuse_symlink(rootfs: &Rootfs, path: &Path, kind: &str) -> Result<()> {
                 return Ok(());
             }
             let path = path.display();
-            Err(Error::Invalid(format!("{kind} must be mounted on a directory; {path} is not one")))
+            Err(Error::Invalid(format!(
+                "{kind} must be mounted on ordinary directory, {path} is none"
+            )))
         }
         Err(_missing) => Ok(()),
     }
