@@ -30,7 +30,8 @@ fn one(plan: &Plan, mount: &MountPlan) -> Result<BindSource> {
     if !plan.namespaces.has(Kind::User) || is_in_rootfs || mount.options.remount {
         return Ok(id_map.map_or(BindSource::Path, BindSource::Mapped));
     }
-    clone_source(mount, source, id_map.as_ref().map(AsFd::as_fd)).map(BindSource::Tree)
+    let tree = clone_source(mount, source, id_map.as_ref().map(AsFd::as_fd))?;
+    Ok(if id_map.is_some() { BindSource::Tree(tree) } else { BindSource::Spare(tree) })
 }
 
 /// The user namespace through which a mount's ids are mapped; without maps of its own the

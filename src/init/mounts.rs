@@ -7,6 +7,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::mount::MsFlags;
 use nix::sys::statfs::{FsType, fstatfs};
@@ -100,8 +101,11 @@ pub enum BindSource {
     Path,
     /// As `Path`, with ids mapped through this user namespace.
     Mapped(OwnedFd),
-    /// Cloned by carob, attached nowhere yet.
+    /// Cloned by carob, its ids mapped, attached nowhere yet.
     Tree(OwnedFd),
+    /// Cloned by carob in case that init may not walk there. Its own clone is better: the flags of
+    /// the host's mount, such as read-only, are locked in it against root of the user namespace.
+    Spare(OwnedFd),
 }
 
 /// Clones the tree at `source`, its ids mapped through `id_map`, attached nowhere yet.
@@ -131,6 +135,13 @@ fn bind(rootfs: &Rootfs, plan: &MountPlan, source: &Path, from: &BindSource) -> 
     let own;
     let tree = match from {
         BindSource::Tree(tree) => tree,
+        BindSource::Spare(spare) => match clone_source(plan, source, None) {
+            Err(error) if error.errno() == Some(Errno::EACCES) => spare,
+            cloned => {
+                own = cloned?;
+                &own
+            }
+        },
         BindSource::Path => {
             own = clone_source(plan, source, None)?;
             &own
