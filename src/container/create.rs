@@ -11,7 +11,7 @@ use oci_spec::runtime::LinuxNamespaceType as Kind;
 use super::prepare::{Prepared, activation_fds};
 use super::state::{Container, State, Status};
 use super::store::{ContainerDir, Lock, START_SOCKET};
-use super::{CreateOptions, Runtime, hooks, notify, pid_file};
+use super::{CreateOptions, Runtime, hooks, mount_source, notify, pid_file};
 use crate::cgroup::Unified;
 use crate::error::{Error, OsContext, Result};
 use crate::init::sync::{self, End, FromChild, ToChild};
@@ -147,7 +147,7 @@ fn clone_init(
         }
     };
     let console = prepared.streams.console_socket.as_deref().map(connect_console).transpose()?;
-    let mount_id_maps = prepared.mount_id_maps()?;
+    let bind_sources = mount_source::open(plan)?;
     let cgroups = prepared.cgroup.join()?;
     let (ours, theirs) = sync::pair()?;
     let flags =
@@ -180,7 +180,7 @@ fn clone_init(
                 move_root: prepared.move_root,
                 keyring: prepared.keyring_name(),
                 cgroup: &prepared.cgroup,
-                mount_id_maps,
+                bind_sources,
                 rootfs: None,
             })
         }

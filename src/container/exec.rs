@@ -80,7 +80,7 @@ impl Runtime {
             ExecProcess::Args(args) => with_overrides(args, &spec)?,
         };
         validate::validate_process(&process)?.into_iter().for_each(log::warn);
-        let plan = ProcessPlan::new(&process)?;
+        let plan = ProcessPlan::new(&process, spec.linux().as_ref())?;
         check_console(options.attach, plan.terminal.is_some(), options.console_socket.is_some())?;
         let seccomp = spec
             .linux()

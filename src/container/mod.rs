@@ -12,6 +12,7 @@ mod hooks;
 mod id;
 mod id_map;
 mod kill;
+mod mount_source;
 mod notify;
 mod pid_file;
 mod prepare;

@@ -1,7 +1,6 @@
 //! What is read, checked and compiled before anything is made.
 
 use std::collections::BTreeMap;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use nix::sched::CloneFlags;
@@ -127,17 +126,6 @@ impl Prepared {
             shares_pids: !self.plan.namespaces.is_new(CloneFlags::CLONE_NEWPID),
             late_hooks: late.iter().any(|hook| !hook.of(&self.plan.hooks).is_empty()),
         }
-    }
-
-    /// The user namespaces through which mounts are id-mapped, by index of the mount.
-    pub(super) fn mount_id_maps(&self) -> Result<Vec<Option<OwnedFd>>> {
-        let maps = self.plan.mounts.iter().map(|mount| {
-            let mapped = !mount.uid_map.is_empty() || !mount.gid_map.is_empty();
-            mapped
-                .then(|| super::id_map::user_namespace(&mount.uid_map, &mount.gid_map))
-                .transpose()
-        });
-        maps.collect()
     }
 
     /// The name of the container's session keyring.

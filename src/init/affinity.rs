@@ -1,4 +1,7 @@
-//! Scheduling policy, I/O priority, CPUs and memory nodes, while the process may still set them.
+//! Scheduling policy, I/O priority, CPUs, memory nodes and execution domain, while the process may
+//! still set them.
+
+use nix::sys::personality::{Persona, set as set_personality};
 
 use super::{Exec, Init, Task};
 use crate::error::{OsContext, Result};
@@ -6,10 +9,6 @@ use crate::sys::sched;
 
 /// Applies what the container's first process asks for, and gives it all CPUs of its cpuset.
 pub(super) fn of_init(init: &mut Init) -> Result<()> {
-    if let Some((mode, nodes)) = &init.plan.memory_policy {
-        sched::set_memory_policy(*mode, nodes)
-            .os("set_mempolicy", || format!("mode {mode:#x}, nodes {nodes:#x?}"))?;
-    }
     apply(&init.task)?;
     use_all_cpus()
 }
@@ -39,6 +38,14 @@ fn apply(task: &Task) -> Result<()> {
     }
     if let Some(attr) = process.scheduler {
         sched::set_scheduler(attr).os("sched_setattr", || format!("{attr:?}"))?;
+    }
+    if let Some((mode, nodes)) = &process.platform.memory_policy {
+        sched::set_memory_policy(*mode, nodes)
+            .os("set_mempolicy", || format!("mode {mode:#x}, nodes {nodes:#x?}"))?;
+    }
+    if let Some(domain) = process.platform.personality {
+        let persona = Persona::from_bits_retain(i32::try_from(domain).unwrap_or_default());
+        set_personality(persona).os("personality", || format!("{domain:#x}"))?;
     }
     Ok(())
 }

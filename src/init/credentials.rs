@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::errno::Errno;
 
@@ -21,6 +22,13 @@ const DEFAULT_UMASK: u32 = 0o022;
 pub struct Labels {
     apparmor: Option<File>,
     selinux: Option<File>,
+}
+
+impl Labels {
+    /// What is open.
+    pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.apparmor.iter().chain(&self.selinux).map(AsFd::as_fd)
+    }
 }
 
 /// Opens the files for the labels that the process asks for.

@@ -85,6 +85,26 @@ pub(super) fn load_filter(task: &mut Task) -> Result<()> {
     }
 }
 
+/// Closes what was inherited from carob: while it waits, init holds nothing of the host that a
+/// process which joins the container could reach through `/proc/1/fd`.
+pub(super) fn let_go(task: &Task) -> Result<()> {
+    let mut kept = vec![task.parent.fd()];
+    kept.extend(task.gate.listener());
+    kept.extend(task.labels.fds());
+    fd::close_others(3 + task.kept_fds, &kept).os("close_range", || "carob's descriptors")
+}
+
+/// The last things that need rights which the filter may take: descriptors for the program, and
+/// the filter itself.
+pub(super) fn prepare(task: &mut Task) -> Result<()> {
+    for number in 3..3 + task.kept_fds {
+        let kept = i32::try_from(number).ok().and_then(|number| fd::inherited(number).ok());
+        kept.map_or(Ok(()), |kept| fd::set_cloexec(kept, false))
+            .os("keep", || format!("descriptor {number}"))?;
+    }
+    load_filter(task)
+}
+
 /// Becomes the program; returns why it could not.
 pub(super) fn execute(task: &mut Task) -> Error {
     let Some(program) = task.program.take() else {
@@ -96,15 +116,6 @@ pub(super) fn execute(task: &mut Task) -> Error {
         env.push(home);
         env
     });
-    for number in 3..3 + task.kept_fds {
-        let kept = i32::try_from(number).ok().and_then(|number| fd::inherited(number).ok());
-        if let Some(Err(errno)) = kept.map(|kept| fd::set_cloexec(kept, false)) {
-            return Error::Invalid(format!("keep descriptor {number}: {errno}"));
-        }
-    }
-    if let Err(error) = load_filter(task) {
-        return error;
-    }
     let env = with_home.as_deref().unwrap_or(&process.env);
     let errno = process::execve(&program, &process.args, env);
     let name = process.args[0].to_string_lossy();

@@ -23,16 +23,17 @@ mod terminal;
 use std::os::fd::OwnedFd;
 
 use crate::cgroup::{Join, Unified};
-use crate::error::{Error, OsContext, Result};
+use crate::error::{Error, Result};
 use crate::oci::plan::{Plan, ProcessPlan};
 use crate::seccomp::Filter;
 use crate::sys::path::Rootfs;
-use crate::sys::{fd, process};
+use crate::sys::process;
 use sync::{End, FromChild};
 
 pub use gate::Gate;
 pub use hooks::{Hook, Surroundings, run_hooks};
 pub use limits::set_rlimits;
+pub use mounts::{BindSource, clone_source};
 pub use namespaces::ExistingNamespaces;
 pub use stage1::{clone_flags as stage1_flags, needed as needs_stage1};
 
@@ -49,8 +50,8 @@ pub struct Init<'a> {
     pub keyring: Option<std::ffi::CString>,
     /// The cgroup paths for a mount of type `cgroup`.
     pub cgroup: &'a crate::cgroup::Cgroup,
-    /// For each mount of the Plan, the user namespace that its ids are mapped through.
-    pub mount_id_maps: Vec<Option<OwnedFd>>,
+    /// For each mount of the Plan, what carob has done for it.
+    pub bind_sources: Vec<BindSource>,
     /// The new root, once it is mounted.
     pub rootfs: Option<Rootfs>,
 }
@@ -147,15 +148,15 @@ fn steps<'a>() -> [Step<Init<'a>>; 23] {
         Step { name: "read-only root", run: rootfs::make_read_only },
         Step { name: "pivot_root", run: rootfs::switch }, // host paths gone from here on
         Step { name: "scheduling", run: affinity::of_init }, // needs privileges
-        Step { name: "personality", run: namespaces::personality },
         Step { name: "rlimits", run: limits::of_init },
+        Step { name: "descriptors", run: |i| execute::let_go(&i.task) }, // before any filter
         Step { name: "credentials", run: |i| credentials::apply(&mut i.task) },
         Step { name: "exec", run: |i| execute::look_up(&mut i.task) }, // as the final user
     ]
 }
 
 /// A process that joins a running container.
-fn exec_steps<'a>() -> [Step<Exec<'a>>; 9] {
+fn exec_steps<'a>() -> [Step<Exec<'a>>; 10] {
     [
         Step { name: "session", run: |_| namespaces::new_session() },
         Step { name: "cgroup", run: |e| namespaces::join_cgroups_of(&mut e.task) },
@@ -164,6 +165,7 @@ fn exec_steps<'a>() -> [Step<Exec<'a>>; 9] {
         Step { name: "terminal", run: |e| terminal::for_exec(&mut e.task) },
         Step { name: "scheduling", run: affinity::of_exec },
         Step { name: "rlimits", run: limits::of_exec },
+        Step { name: "descriptors", run: |e| execute::let_go(&e.task) },
         Step { name: "credentials", run: |e| credentials::apply(&mut e.task) },
         Step { name: "exec", run: |e| execute::look_up(&mut e.task) },
     ]
@@ -217,14 +219,6 @@ fn named(step: &str, error: &Error) -> Error {
     Error::Init { step: step.into(), cause }
 }
 
-/// Closes what was inherited from carob: while it waits, init holds nothing of the host that a
-/// process which joins the container could reach through `/proc/1/fd`.
-fn let_go(task: &Task) -> Result<()> {
-    let mut kept = vec![task.parent.fd()];
-    kept.extend(task.gate.listener());
-    fd::close_others(3 + task.kept_fds, &kept).os("close_range", || "carob's descriptors")
-}
-
 /// The last stretch: say that all is ready, wait for the start, execute. Failures go to whoever
 /// waits: the creator until the gate has opened, then the starter.
 fn finish(
@@ -233,15 +227,16 @@ fn finish(
     before_execute: impl FnOnce(&Task, &[u8]) -> Result<()>,
 ) -> ! {
     let opened = done
-        .and_then(|()| let_go(task))
         .and_then(|()| task.parent.tell_parent(&FromChild::Ready))
         .and_then(|()| gate::wait(task).map_err(|e| named("start", &e)));
     let error = match opened {
         Err(error) => error,
-        Ok(state) => match before_execute(task, &state).map_err(|e| named("hooks", &e)) {
-            Err(error) => error,
-            Ok(()) => execute::execute(task),
-        },
+        Ok(state) => {
+            // The filter holds for hooks in the container too.
+            let ready = execute::prepare(task)
+                .and_then(|()| before_execute(task, &state).map_err(|e| named("hooks", &e)));
+            ready.err().unwrap_or_else(|| execute::execute(task))
+        }
     };
     let (step, cause) = match error {
         Error::Init { step, cause } => (step, cause),

@@ -7,6 +7,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::mount::MsFlags;
 use nix::sys::statfs::{FsType, fstatfs};
@@ -53,7 +54,7 @@ fn one(init: &Init, plan: &MountPlan, index: usize) -> Result<()> {
     }
     match &plan.source {
         MountSource::Bind(source) => {
-            bind(rootfs, plan, source, init.mount_id_maps.get(index).and_then(Option::as_ref))
+            bind(rootfs, plan, source, init.bind_sources.get(index).unwrap_or(&BindSource::Path))
         }
         MountSource::Cgroup => cgroup_mount::mount(init, plan),
         MountSource::FileSystem { kind, source } => {
@@ -93,7 +94,29 @@ fn mounts_procfs(source: &MountSource) -> bool {
     }
 }
 
-fn bind(rootfs: &Rootfs, plan: &MountPlan, source: &Path, id_map: Option<&OwnedFd>) -> Result<()> {
+/// Where init has a tree of the host from.
+#[derive(Debug)]
+pub enum BindSource {
+    /// It clones the tree itself.
+    Path,
+    /// As `Path`, with ids mapped through this user namespace.
+    Mapped(OwnedFd),
+    /// Cloned by carob, its ids mapped, attached nowhere yet.
+    Tree(OwnedFd),
+    /// Cloned by carob in case that init may not walk there. Its own clone is better: the flags of
+    /// the host's mount, such as read-only, are locked in it against root of the user namespace.
+    Spare(OwnedFd),
+}
+
+/// Clones the tree at `source`, its ids mapped through `id_map`, attached nowhere yet.
+///
+/// # Errors
+/// [`Error::Os`]: `EPERM` without the rights to map ids, `EINVAL` if they cannot be mapped.
+pub fn clone_source(
+    plan: &MountPlan,
+    source: &Path,
+    id_map: Option<BorrowedFd>,
+) -> Result<OwnedFd> {
     let subtree = match plan.options.bind {
         Bind::Recursive => Subtree::Recursive,
         Bind::Single | Bind::No => Subtree::Alone,
@@ -102,14 +125,37 @@ fn bind(rootfs: &Rootfs, plan: &MountPlan, source: &Path, id_map: Option<&OwnedF
     if let Some(namespace) = id_map {
         let recursive = plan.options.idmap == IdMap::Recursive;
         let subtree = if recursive { Subtree::Recursive } else { Subtree::Alone };
-        mount::set_id_map(tree.as_fd(), namespace.as_fd(), subtree)
+        mount::set_id_map(tree.as_fd(), namespace, subtree)
             .os("map the ids of", || source.display())?;
     }
-    let kind = nix::sys::stat::fstat(&tree).os("fstat", || source.display())?.st_mode;
+    Ok(tree)
+}
+
+fn bind(rootfs: &Rootfs, plan: &MountPlan, source: &Path, from: &BindSource) -> Result<()> {
+    let own;
+    let tree = match from {
+        BindSource::Tree(tree) => tree,
+        BindSource::Spare(spare) => match clone_source(plan, source, None) {
+            Err(error) if error.errno() == Some(Errno::EACCES) => spare,
+            cloned => {
+                own = cloned?;
+                &own
+            }
+        },
+        BindSource::Path => {
+            own = clone_source(plan, source, None)?;
+            &own
+        }
+        BindSource::Mapped(namespace) => {
+            own = clone_source(plan, source, Some(namespace.as_fd()))?;
+            &own
+        }
+    };
+    let kind = nix::sys::stat::fstat(tree).os("fstat", || source.display())?.st_mode;
     let is_directory = kind & libc::S_IFMT == libc::S_IFDIR;
     let missing = if is_directory { Missing::Directory } else { Missing::File };
     let destination = open_destination(rootfs, plan, missing)?;
-    mount::attach(&tree, &destination)
+    mount::attach(tree, &destination)
         .os("attach", || format!("{} to {}", source.display(), plan.destination.display()))?;
     change(tree.as_fd(), plan)
 }
@@ -159,11 +205,19 @@ fn file_system(
     if matches!(kind, "proc" | "sysfs") {
         refuse_symlink(rootfs, &plan.destination, kind)?;
     }
-    let destination = open_destination(rootfs, plan, Missing::Directory)?;
     let options = &plan.options;
+    let needs_mode = kind == "tmpfs" && !options.data.iter().any(|word| word.starts_with("mode="));
+    let was_there = needs_mode && rootfs.find(&plan.destination).is_ok();
+    let destination = open_destination(rootfs, plan, Missing::Directory)?;
+    let read_only = options.flags.contains(MsFlags::MS_RDONLY);
+    let late_read_only = options.tmpcopyup && read_only;
+    let writable_for_now = late_read_only || (read_only && is_dev(plan));
     let mut words: Vec<String> = options.superblock_flags().map(str::to_owned).collect();
+    if writable_for_now {
+        words.retain(|word| word != "ro");
+    }
     words.extend(options.data.iter().filter(|word| !word.is_empty()).cloned());
-    if kind == "tmpfs" && !words.iter().any(|word| word.starts_with("mode=")) {
+    if was_there {
         // A tmpfs takes the place of a directory with its permissions, not with 1777.
         let mode = nix::sys::stat::fstat(&destination).os("fstat", || "the mount point")?.st_mode;
         words.push(format!("mode={:o}", mode & 0o7777));
@@ -171,13 +225,16 @@ fn file_system(
     if let Some(label) = label.filter(|_| Path::new("/sys/fs/selinux/enforce").exists()) {
         words.push(format!("context={label}"));
     }
-    let late_read_only = options.tmpcopyup && options.flags.contains(MsFlags::MS_RDONLY);
     let attributes = options.attributes();
     let tree = mount::create(&NewFileSystem {
         kind,
         source: (!source.is_empty()).then_some(source),
         options: &words,
-        attributes: if late_read_only { attributes & !libc::MOUNT_ATTR_RDONLY } else { attributes },
+        attributes: if writable_for_now {
+            attributes & !libc::MOUNT_ATTR_RDONLY
+        } else {
+            attributes
+        },
     })
     .map_err(|refused| Error::Os {
         op: "make",
@@ -190,12 +247,31 @@ fn file_system(
     if options.tmpcopyup {
         copy_up::copy(rootfs, &plan.destination, tree.as_fd())?;
     }
-    if late_read_only {
+    if late_read_only && !is_dev(plan) {
         mount::set_attributes(tree.as_fd(), Attributes::read_only(), Subtree::Alone)
             .os("make read-only", || plan.destination.display())?;
     }
     mount::attach(&tree, &destination).os("attach", || plan.destination.display())?;
     propagate(tree.as_fd(), plan)
+}
+
+/// Devices, mount points and the console are made in `/dev` before it can become read-only.
+fn is_dev(plan: &MountPlan) -> bool {
+    plan.destination == Path::new("/dev")
+}
+
+/// Makes a `/dev` of its own read-only, if the configuration wants that, once it is complete.
+pub(super) fn make_dev_read_only(init: &Init) -> Result<()> {
+    let wanted = |plan: &&MountPlan| {
+        is_dev(plan)
+            && matches!(plan.source, MountSource::FileSystem { .. })
+            && plan.options.flags.contains(MsFlags::MS_RDONLY)
+    };
+    let Some(plan) = init.plan.mounts.iter().find(wanted) else { return Ok(()) };
+    let here = || plan.destination.display();
+    let dev = init.rootfs()?.find(&plan.destination).os("open", here)?;
+    mount::set_attributes(dev.as_fd(), Attributes::read_only(), Subtree::Alone)
+        .os("make read-only", here)
 }
 
 /// A rootfs whose `/proc` or `/sys` is a symlink wants the real one to be mounted elsewhere
@@ -208,7 +284,9 @@ fn refuse_symlink(rootfs: &Rootfs, path: &Path, kind: &str) -> Result<()> {
                 return Ok(());
             }
             let path = path.display();
-            Err(Error::Invalid(format!("{kind} must be mounted on a directory; {path} is not one")))
+            Err(Error::Invalid(format!(
+                "{kind} must be mounted on ordinary directory, {path} is none"
+            )))
         }
         Err(_missing) => Ok(()),
     }

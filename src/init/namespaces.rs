@@ -138,14 +138,6 @@ pub(super) fn sysctls(init: &mut Init) -> Result<()> {
     Ok(())
 }
 
-/// Execution domain.
-pub(super) fn personality(init: &mut Init) -> Result<()> {
-    use nix::sys::personality::{Persona, set};
-    let Some(domain) = init.plan.personality else { return Ok(()) };
-    let persona = Persona::from_bits_retain(i32::try_from(domain).unwrap_or_default());
-    set(persona).os("personality", || format!("{domain:#x}")).map(drop)
-}
-
 /// The namespaces of a running container, as `exec` joins them.
 #[derive(Debug)]
 pub struct ExistingNamespaces {

@@ -64,8 +64,9 @@ pub(super) fn make_cwd(init: &mut Init) -> Result<()> {
     Ok(())
 }
 
-/// `root.readonly`: after everything that makes mount points in it.
+/// `root.readonly`, and a read-only `/dev`: after everything that makes mount points in it.
 pub(super) fn make_read_only(init: &mut Init) -> Result<()> {
+    super::mounts::make_dev_read_only(init)?;
     if init.plan.root.readonly {
         mount::set_attributes(init.rootfs()?.fd(), Attributes::read_only(), Subtree::Alone)
             .os("make read-only", || init.plan.root.path.display())?;

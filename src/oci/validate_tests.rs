@@ -753,7 +753,7 @@ fn seccomp() {
             pointer,
             rule(json!({"action": "SCMP_ACT_NOTIFY", "names": ["write"]})),
             "linux.seccomp.syscalls[0].names[0]",
-            "cannot be used for write",
+            "cannot be used for the write syscall",
         ),
         (
             pointer,

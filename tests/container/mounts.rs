@@ -383,3 +383,44 @@ fn an_id_mapped_bind_mount_shows_mapped_owners() {
     });
     assert_eq!(c.run().ok().text(), "1000");
 }
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn a_read_only_dev_is_complete_first() {
+    let host = Host::new();
+    let c = host.sh_with("echo x >/dev/null && ! touch /dev/new 2>/dev/null && echo ok", |s| {
+        let mounts = s["mounts"].as_array_mut().unwrap();
+        let dev = mounts.iter_mut().find(|m| m["destination"] == "/dev").unwrap();
+        dev["options"].as_array_mut().unwrap().push(json!("ro"));
+    });
+    assert_eq!(c.run().ok().stdout, "ok\n");
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn a_read_only_tmpfs_can_start_with_what_it_hides() {
+    let host = Host::new();
+    let c = host.sh_with("ls /etc/passwd && ! touch /etc/new 2>/dev/null", |s| {
+        let options = ["ro", "tmpcopyup"];
+        let mount = json!({"destination": "/etc", "type": "tmpfs", "source": "tmpfs",
+            "options": options});
+        push(s, "/mounts", mount);
+    });
+    c.run().ok();
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn a_tmpfs_on_a_directory_made_for_it_is_for_everybody() {
+    let Some(host) = Host::only_carob("runc 1.1 gives it the mode of the directory") else {
+        return;
+    };
+    let rootfs = host.own_rootfs();
+    let c = host.sh_with("stat -c %a /made/for/it", |s| {
+        s["root"]["path"] = json!(rootfs);
+        s["root"]["readonly"] = json!(false);
+        let mount = json!({"destination": "/made/for/it", "type": "tmpfs", "source": "tmpfs"});
+        push(s, "/mounts", mount);
+    });
+    assert_eq!(c.run().ok().stdout, "1777\n");
+}

@@ -3,6 +3,7 @@
 use crate::support::{Container, Host, Peer, peer, push};
 use serde_json::{Value, json};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 /// Type in config.json and name below /proc/self/ns, of those in the default bundle.
 const DEFAULT: [(&str, &str); 6] = [
@@ -297,4 +298,43 @@ fn time_offsets_hold_in_a_user_namespace() {
     });
     let out = c.run().ok();
     assert!(out.text().parse::<u64>().unwrap() >= 1_000_000, "{out:?}");
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn in_a_user_namespace_a_source_may_be_where_only_root_can_go() {
+    let host = Host::new();
+    let closed = host.dir().join("closed");
+    fs::create_dir_all(closed.join("data")).unwrap();
+    fs::write(closed.join("data/file"), "inside\n").unwrap();
+    fs::set_permissions(&closed, PermissionsExt::from_mode(0o700)).unwrap();
+    let c = host.sh_with("cat /data/file", |s| {
+        with_user_namespace(s);
+        let data = json!({"destination": "/data", "type": "bind", "source": closed.join("data"),
+            "options": ["bind", "ro"]});
+        push(s, "/mounts", data);
+    });
+    assert_eq!(c.run().ok().stdout, "inside\n");
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn in_a_user_namespace_ids_of_a_mount_can_be_mapped() {
+    let Some(host) = Host::only_carob("runc 1.1 maps no ids of mounts") else {
+        return;
+    };
+    let data = host.dir().join("data");
+    fs::create_dir(&data).unwrap();
+    for maps in [json!({}), json!([{"containerID": 0, "hostID": 100_000, "size": 65536}])] {
+        let c = host.sh_with("stat -c %u:%g /data", |s| {
+            with_user_namespace(s);
+            let mut mount = json!({"destination": "/data", "type": "bind", "source": data,
+                "options": ["bind", "idmap"]});
+            if maps.is_array() {
+                (mount["uidMappings"], mount["gidMappings"]) = (maps.clone(), maps.clone());
+            }
+            push(s, "/mounts", mount);
+        });
+        assert_eq!(c.run().ok().stdout, "0:0\n", "{maps}");
+    }
 }

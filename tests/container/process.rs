@@ -432,3 +432,31 @@ fn a_memory_policy_is_in_force() {
     let out = out.ok();
     assert!(out.stdout.contains("bind:0"), "{out:?}");
 }
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn a_memory_policy_holds_for_exec() {
+    let Some(host) = Host::only_carob("runc 1.1 knows no linux.memoryPolicy") else {
+        return;
+    };
+    let c = host.sleeper_with(|s| {
+        s["linux"]["memoryPolicy"] = json!({"mode": "MPOL_INTERLEAVE", "nodes": "0"});
+    });
+    let out = c.create_call(&[]).output();
+    if out.code != 0 && out.stderr.contains("Function not implemented") {
+        return skip("the kernel has no NUMA support");
+    }
+    host.adopt(c.pid());
+    c.start();
+    let out = c.exec(&["cat", "/proc/self/numa_maps"]).ok();
+    assert!(out.stdout.contains("interleave:0"), "{out:?}");
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn the_personality_holds_for_exec() {
+    let host = Host::new();
+    let c = host.sleeper_with(|s| s["linux"]["personality"] = json!({"domain": "LINUX32"}));
+    c.run_detached();
+    assert_eq!(c.exec(&["uname", "-m"]).ok().text(), "i686");
+}

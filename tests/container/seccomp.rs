@@ -195,3 +195,30 @@ fn notify_without_an_agent_is_an_error() {
     let out = c.run();
     assert!(out.code != 0 && out.stderr.contains("/nowhere/agent"), "{out:?}");
 }
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn the_filter_holds_for_start_container_hooks() {
+    let host = Host::new();
+    let c = host.container(|s| {
+        s["process"]["args"] = json!(["true"]);
+        s["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO"}]});
+        s["hooks"]["startContainer"] =
+            json!([{"path": "/bin/mkdir", "args": ["mkdir", "/dev/shm/made"]}]);
+    });
+    c.run().fails(1, &["startContainer hook", "not permitted"]);
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn a_filter_may_forbid_what_init_needs_before() {
+    let host = Host::new();
+    let c = host.sh_with("echo ok", |s| {
+        s["process"]["noNewPrivileges"] = json!(false);
+        s["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{"names": ["close_range", "sched_setaffinity", "unlinkat"],
+                "action": "SCMP_ACT_ERRNO"}]});
+    });
+    assert_eq!(c.run().ok().stdout, "ok\n");
+}

@@ -2,20 +2,20 @@
 
 mod memory;
 mod mounts;
+mod platform;
 mod process;
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use nix::sched::CloneFlags;
-use oci_spec::runtime::{Hooks, LinuxIdMapping, LinuxNamespaceType, LinuxPersonalityDomain, Spec};
+use oci_spec::runtime::{Hooks, LinuxIdMapping, LinuxNamespaceType, Spec};
 
 use crate::error::{Error, Result};
 use crate::oci::{namespaces as oci_namespaces, sysctl as oci_sysctl};
 pub use mounts::{DevicePlan, MountPlan, MountSource};
+pub use platform::Platform;
 pub use process::{Capabilities, ProcessPlan, RlimitPlan, TerminalPlan};
-
-/// 32-bit names in uname(2). Source: personality(2).
-const PER_LINUX32: u64 = 8;
 
 /// Everything about a container that its init acts on.
 #[derive(Debug)]
@@ -46,10 +46,6 @@ pub struct Plan {
     pub process: ProcessPlan,
     /// Hooks, as in the specification.
     pub hooks: Hooks,
-    /// Execution domain and its flags, as personality(2) takes them.
-    pub personality: Option<u64>,
-    /// NUMA mode with its flags, and the nodes as a bit mask, as set_mempolicy(2) takes them.
-    pub memory_policy: Option<(i32, Vec<u64>)>,
     /// SELinux label of mounts.
     pub mount_label: Option<String>,
 }
@@ -150,21 +146,23 @@ impl Plan {
             },
             mounts: mounts.iter().map(|mount| MountPlan::new(mount, bundle)).collect(),
             devices: linux.devices().iter().flatten().map(DevicePlan::new).collect(),
-            masked_paths: paths(linux.masked_paths().as_deref()),
+            masked_paths: once(paths(linux.masked_paths().as_deref())),
             readonly_paths: paths(linux.readonly_paths().as_deref()),
             hostname: spec.hostname().clone().filter(|name| !name.is_empty()),
             domainname: spec.domainname().clone().filter(|name| !name.is_empty()),
             sysctls: linux.sysctl().iter().flatten().map(sysctl).collect(),
-            process: ProcessPlan::new(process)?,
+            process: ProcessPlan::new(process, spec.linux().as_ref())?,
             hooks: spec.hooks().clone().unwrap_or_default(),
-            personality: linux.personality().as_ref().map(|p| match p.domain() {
-                LinuxPersonalityDomain::PerLinux => 0,
-                LinuxPersonalityDomain::PerLinux32 => PER_LINUX32,
-            }),
-            memory_policy: linux.memory_policy().as_ref().map(memory::policy),
             mount_label: linux.mount_label().clone().filter(|label| !label.is_empty()),
         })
     }
+}
+
+/// Without repetitions: one mask hides a path.
+fn once(mut paths: Vec<PathBuf>) -> Vec<PathBuf> {
+    let mut seen = HashSet::new();
+    paths.retain(|path| seen.insert(path.clone()));
+    paths
 }
 
 /// `Linux::default()` of oci-spec is a whole example container; an absent section is empty.

@@ -5,10 +5,11 @@ use std::ffi::CString;
 use std::path::PathBuf;
 
 use oci_spec::runtime::{
-    IOPriorityClass, LinuxCapabilities, LinuxSchedulerFlag, LinuxSchedulerPolicy, PosixRlimitType,
-    Process, Scheduler,
+    IOPriorityClass, Linux, LinuxCapabilities, LinuxSchedulerFlag, LinuxSchedulerPolicy,
+    PosixRlimitType, Process, Scheduler,
 };
 
+use super::platform::Platform;
 use crate::error::{Error, Result};
 use crate::oci::{capabilities, rlimits};
 use crate::sys::sched::SchedAttr;
@@ -23,6 +24,8 @@ pub struct ProcessPlan {
     pub env: Vec<CString>,
     /// Working directory in the container.
     pub cwd: PathBuf,
+    /// What it has from the container.
+    pub platform: Platform,
     /// User id.
     pub uid: u32,
     /// Primary group id.
@@ -102,7 +105,7 @@ impl ProcessPlan {
     ///
     /// # Errors
     /// [`Error::Config`] for a string with a NUL byte or without arguments.
-    pub fn new(process: &Process) -> Result<Self> {
+    pub fn new(process: &Process, linux: Option<&Linux>) -> Result<Self> {
         let strings = |field: &str, list: Option<&[String]>| -> Result<Vec<CString>> {
             let list = list.unwrap_or_default().iter().enumerate();
             list.map(|(i, text)| {
@@ -122,6 +125,7 @@ impl ProcessPlan {
             args,
             env: last_of_each(strings("env", process.env().as_deref())?),
             cwd: process.cwd().clone(),
+            platform: Platform::new(linux),
             uid: user.uid(),
             gid: user.gid(),
             groups: user.additional_gids().clone().unwrap_or_default(),

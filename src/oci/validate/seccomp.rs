@@ -57,7 +57,7 @@ fn rule(field: &str, syscall: &LinuxSyscall) -> Result<()> {
         no_nul(field, name)?;
         // It is what sends the listener's descriptor on.
         if name == "write" && syscall.action() == Action::ScmpActNotify {
-            return fail(field, "SCMP_ACT_NOTIFY cannot be used for write");
+            return fail(field, "SCMP_ACT_NOTIFY cannot be used for the write syscall");
         }
     }
     errno_of(syscall.action(), syscall.errno_ret(), &format!("{field}.errnoRet"))?;

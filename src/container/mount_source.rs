@@ -1,0 +1,50 @@
+//! What init needs from carob to mount a tree of the host.
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+
+use oci_spec::runtime::LinuxNamespaceType as Kind;
+
+use super::id_map::user_namespace;
+use crate::error::{Error, OsContext, Result};
+use crate::init::{BindSource, clone_source};
+use crate::oci::mount_opts::IdMap;
+use crate::oci::plan::{MountPlan, MountSource, Plan};
+
+/// For each mount of the Plan what carob has to do for it, in their order.
+///
+/// In a user namespace init has not the host's rights: to walk to a directory that only root may
+/// enter, to map ids. Then carob clones the tree, unless it is in the rootfs, where an earlier
+/// mount may provide it.
+pub(super) fn open(plan: &Plan) -> Result<Vec<BindSource>> {
+    let named = |mount: &MountPlan, error: Error| {
+        Error::Invalid(format!("mounts: {}: {error}", mount.destination.display()))
+    };
+    plan.mounts.iter().map(|mount| one(plan, mount).map_err(|e| named(mount, e))).collect()
+}
+
+fn one(plan: &Plan, mount: &MountPlan) -> Result<BindSource> {
+    let MountSource::Bind(source) = &mount.source else { return Ok(BindSource::Path) };
+    let id_map = id_map(plan, mount)?;
+    let is_in_rootfs = source.starts_with(&plan.root.path);
+    if !plan.namespaces.has(Kind::User) || is_in_rootfs || mount.options.remount {
+        return Ok(id_map.map_or(BindSource::Path, BindSource::Mapped));
+    }
+    let tree = clone_source(mount, source, id_map.as_ref().map(AsFd::as_fd))?;
+    Ok(if id_map.is_some() { BindSource::Tree(tree) } else { BindSource::Spare(tree) })
+}
+
+/// The user namespace through which a mount's ids are mapped; without maps of its own the
+/// container's.
+fn id_map(plan: &Plan, mount: &MountPlan) -> Result<Option<OwnedFd>> {
+    if !mount.uid_map.is_empty() || !mount.gid_map.is_empty() {
+        return user_namespace(&mount.uid_map, &mount.gid_map).map(Some);
+    }
+    if mount.options.idmap == IdMap::No {
+        return Ok(None);
+    }
+    match plan.namespaces.joined(Kind::User) {
+        Some(path) => Ok(Some(File::open(path).os("open", || path.display())?.into())),
+        None => user_namespace(&plan.id_maps.uids, &plan.id_maps.gids).map(Some),
+    }
+}
