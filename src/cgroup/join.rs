@@ -8,6 +8,7 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
 use nix::unistd::write;
 
+use super::controller::Controller;
 use super::dir::Dir;
 use super::layout::{Hierarchy, Tree};
 use crate::error::{OsContext, Result};
@@ -25,21 +26,28 @@ pub enum Unified {
 /// without the paths. All descriptors are close-on-exec.
 #[derive(Debug)]
 pub struct Join {
-    /// `tasks` of each v1 hierarchy.
+    /// `tasks` of each v1 hierarchy but that of the memory controller.
     v1: Vec<(OwnedFd, PathBuf)>,
+    /// `tasks` of that one.
+    memory: Option<(OwnedFd, PathBuf)>,
     unified: Option<Dir>,
 }
 
 impl Join {
     pub(super) fn open(hierarchies: &[Hierarchy]) -> Result<Self> {
-        let mut join = Self { v1: Vec::with_capacity(hierarchies.len()), unified: None };
+        let v1 = Vec::with_capacity(hierarchies.len());
+        let mut join = Self { v1, memory: None, unified: None };
         for hierarchy in hierarchies {
             match hierarchy.tree {
                 Tree::V1(_) => {
                     let path = hierarchy.dir().join("tasks");
                     let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
                     let fd = open(&path, flags, Mode::empty()).os("open", || path.display())?;
-                    join.v1.push((fd, path));
+                    if hierarchy.has_v1(Controller::Memory) {
+                        join.memory = Some((fd, path));
+                    } else {
+                        join.v1.push((fd, path));
+                    }
                 }
                 Tree::Unified => join.unified = Some(Dir::open(hierarchy.dir())?),
             }
@@ -53,7 +61,8 @@ impl Join {
         self.unified.as_ref().map(Dir::fd)
     }
 
-    /// Moves the calling thread into the cgroups; for the single-threaded child itself.
+    /// Moves the calling thread into the cgroups, but for [`Join::enter_memory`]; for the
+    /// single-threaded child itself.
     ///
     /// Writing `0` to `tasks` moves one thread and takes no lock that waits for others, unlike a
     /// pid written to `cgroup.procs` by the parent, which can take 10 ms.
@@ -71,6 +80,15 @@ impl Join {
             enter(procs.os("open", || path.display())?, &path)?;
         }
         Ok(())
+    }
+
+    /// Moves the calling thread into the v1 memory cgroup: late, for what it has touched until
+    /// then is not the container's bill. On v2 it is inside already.
+    ///
+    /// # Errors
+    /// As [`Join::enter`].
+    pub fn enter_memory(&self) -> Result<()> {
+        self.memory.as_ref().map_or(Ok(()), |(tasks, path)| enter(tasks, path))
     }
 }
 

@@ -60,7 +60,9 @@ impl Fixture {
 #[allow(unsafe_code, reason = "the standard library has no other way to run code in the child")]
 fn spawn_in(join: Join, mut command: Command) -> Child {
     use std::os::unix::process::CommandExt;
-    let enter = move || join.enter(Unified::Enter).map_err(std::io::Error::other);
+    let enter = move || {
+        join.enter(Unified::Enter).and_then(|()| join.enter_memory()).map_err(std::io::Error::other)
+    };
     // SAFETY: the closure makes system calls and allocates only to report a failure; the test
     // binary's other threads hold no lock that it needs.
     unsafe { command.pre_exec(enter) };

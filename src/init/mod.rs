@@ -127,7 +127,7 @@ struct Step<T> {
 }
 
 /// A new container. Order is the security argument: read it top to bottom.
-fn steps<'a>() -> [Step<Init<'a>>; 23] {
+fn steps<'a>() -> [Step<Init<'a>>; 24] {
     [
         Step { name: "session", run: |_| namespaces::new_session() },
         Step { name: "time namespace", run: namespaces::time }, // while /proc/self is still ours
@@ -148,6 +148,7 @@ fn steps<'a>() -> [Step<Init<'a>>; 23] {
         Step { name: "read-only root", run: rootfs::make_read_only },
         Step { name: "pivot_root", run: rootfs::switch }, // host paths gone from here on
         Step { name: "scheduling", run: affinity::of_init }, // needs privileges
+        Step { name: "memory cgroup", run: |i| namespaces::join_memory_cgroup(&mut i.task) },
         Step { name: "rlimits", run: limits::of_init },
         Step { name: "descriptors", run: |i| execute::let_go(&i.task) }, // before any filter
         Step { name: "credentials", run: |i| credentials::apply(&mut i.task) },
@@ -156,7 +157,7 @@ fn steps<'a>() -> [Step<Init<'a>>; 23] {
 }
 
 /// A process that joins a running container.
-fn exec_steps<'a>() -> [Step<Exec<'a>>; 10] {
+fn exec_steps<'a>() -> [Step<Exec<'a>>; 11] {
     [
         Step { name: "session", run: |_| namespaces::new_session() },
         Step { name: "cgroup", run: |e| namespaces::join_cgroups_of(&mut e.task) },
@@ -164,6 +165,7 @@ fn exec_steps<'a>() -> [Step<Exec<'a>>; 10] {
         Step { name: "namespaces", run: |e| e.namespaces.enter() },
         Step { name: "terminal", run: |e| terminal::for_exec(&mut e.task) },
         Step { name: "scheduling", run: affinity::of_exec },
+        Step { name: "memory cgroup", run: |e| namespaces::join_memory_cgroup(&mut e.task) },
         Step { name: "rlimits", run: limits::of_exec },
         Step { name: "descriptors", run: |e| execute::let_go(&e.task) },
         Step { name: "credentials", run: |e| credentials::apply(&mut e.task) },

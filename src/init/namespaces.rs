@@ -69,6 +69,8 @@ pub(super) fn open_namespace(path: &Path) -> Result<OwnedFd> {
 pub(super) fn join_cgroups(init: &mut Init) -> Result<()> {
     join_cgroups_of(&mut init.task)?;
     if init.plan.namespaces.is_new(CloneFlags::CLONE_NEWCGROUP) {
+        // The namespace shows as root what the process is in at this moment.
+        join_memory_cgroup(&mut init.task)?;
         unshare(CloneFlags::CLONE_NEWCGROUP).os("unshare", || "the cgroup namespace")?;
     }
     Ok(())
@@ -81,6 +83,11 @@ pub(super) fn join_cgroups_of(task: &mut Task) -> Result<()> {
         Some((cgroups, unified)) => cgroups.enter(*unified),
         None => Ok(()),
     }
+}
+
+/// Enters the memory cgroup, as late as the rights for it last.
+pub(super) fn join_memory_cgroup(task: &mut Task) -> Result<()> {
+    task.cgroups.as_ref().map_or(Ok(()), |(cgroups, _)| cgroups.enter_memory())
 }
 
 /// A new time namespace: its clocks can be set only before anybody is inside.
