@@ -3,7 +3,8 @@
 use crate::support::{Host, Peer, peer, push, runtime};
 use serde_json::json;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
 use std::path::Path;
 
 fn sum(path: &Path) -> Vec<u8> {
@@ -305,4 +306,48 @@ fn a_joined_namespace_that_is_the_hosts_takes_no_sysctl() {
     });
     c.create_call(&[]).output().fails(1, &["ip_local_port_range"]);
     assert_eq!(fs::read(file).unwrap(), before);
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn the_binary_is_protected_whatever_the_kernel_refuses() {
+    let Some(host) = Host::only_carob("the ways to do it are carob's own") else {
+        return;
+    };
+    for refused in [
+        "nothing",
+        "mremap:error=ENOMEM:when=1",
+        "mremap:error=ENOMEM:when=2",
+        "prctl:error=EPERM:when=1..2",
+        "mount_setattr:error=ENOSYS:when=1",
+        "open_tree:error=ENOSYS:when=1",
+    ] {
+        let c = host.sleeper();
+        // A copy, which no other test executes: an executed file cannot be written anyhow.
+        let copy = host.dir().join("copy");
+        fs::copy(runtime(), &copy).unwrap();
+        let copy = copy.display();
+        let strace = match refused {
+            "nothing" => format!("shift; set -- {copy} \"$@\""),
+            call => {
+                format!("shift; set -- strace -qq -o /dev/null -e inject={call} {copy} \"$@\"")
+            }
+        };
+        c.create_call(&[]).after(&strace).output().ok();
+        host.adopt(c.pid());
+        // As a process of the container would: take hold of the file, and write when it is idle.
+        let exe = fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_PATH)
+            .open(format!("/proc/{}/exe", c.pid()))
+            .unwrap();
+        c.delete_force().ok();
+        let written = fs::OpenOptions::new()
+            .write(true)
+            .open(format!("/proc/self/fd/{}", exe.as_raw_fd()))
+            .and_then(|mut file| std::io::Write::write_all(&mut file, b"x"));
+        let errno = written.expect_err("written").raw_os_error();
+        let refusals = [Some(libc::EROFS), Some(libc::EPERM)];
+        assert!(refusals.contains(&errno), "{refused}: {errno:?}");
+    }
 }
