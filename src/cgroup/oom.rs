@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
@@ -69,14 +70,17 @@ impl OomWatch {
         let context = || self.path.display();
         match &mut self.source {
             Source::V1(event) => {
-                match event.read() {
-                    Ok(_) => {}
+                let signals = match event.read() {
+                    Ok(signals) => signals,
                     Err(Errno::EAGAIN) => return Ok(OomEvent::Nothing),
                     Err(errno) => return Err(errno).os("read oom event of", context),
+                };
+                if self.path.join("memory.oom_control").exists() {
+                    return Ok(OomEvent::Oom);
                 }
-                // The removal of the cgroup is signalled in the same way.
-                let exists = self.path.join("memory.oom_control").exists();
-                Ok(if exists { OomEvent::Oom } else { OomEvent::Gone })
+                // The removal of the cgroup is signalled too, once and a little later.
+                let all = signals + later_signals(event).os("poll oom event of", context)?;
+                Ok(if all > 1 { OomEvent::Oom } else { OomEvent::Gone })
             }
             Source::V2(inotify, seen) => {
                 match inotify.read_events() {
@@ -99,6 +103,19 @@ impl AsFd for OomWatch {
             Source::V1(event) => event.as_fd(),
             Source::V2(inotify, _) => inotify.as_fd(),
         }
+    }
+}
+
+/// How long the kernel may take to signal that a cgroup has been removed.
+const REMOVAL_LIMIT_MS: u16 = 200;
+
+/// The signals that are still to come for a cgroup that has been removed.
+fn later_signals(event: &EventFd) -> nix::Result<u64> {
+    let mut fds = [PollFd::new(event.as_fd(), PollFlags::POLLIN)];
+    match poll(&mut fds, PollTimeout::from(REMOVAL_LIMIT_MS)) {
+        Ok(0) | Err(Errno::EINTR) => Ok(0),
+        Ok(_) => event.read().or(Ok(0)),
+        Err(errno) => Err(errno),
     }
 }
 

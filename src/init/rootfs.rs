@@ -25,8 +25,10 @@ pub(super) fn mount(init: &mut Init) -> Result<()> {
         propagation.insert(MsFlags::MS_PRIVATE);
     }
     classic_mount(NONE, "/", NONE, propagation, NONE).os("set propagation of", || "/")?;
-    if propagation.contains(MsFlags::MS_SHARED) {
-        // A new mount in a shared one would appear on the host.
+    let is_cut_off = propagation.contains(MsFlags::MS_REC)
+        && propagation.intersects(MsFlags::MS_SLAVE | MsFlags::MS_PRIVATE);
+    if !is_cut_off {
+        // What the rootfs lies in may still be shared: a mount in it would appear on the host.
         let parent = path::mount_point_above(&plan.path)?;
         classic_mount(NONE, &parent, NONE, MsFlags::MS_PRIVATE, NONE)
             .os("make private", || parent.display())?;

@@ -131,6 +131,26 @@ fn the_root_mount_has_the_given_propagation() {
     }
 }
 
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn no_propagation_lets_mounts_appear_on_the_host() {
+    let host = Host::new();
+    let rootfs = crate::support::rootfs().canonicalize().unwrap();
+    let dir = rootfs.parent().unwrap().display();
+    for word in ["private", "slave", "shared", "unbindable", "rprivate", "rslave", "rshared"] {
+        let c = host.sh_with("true", |s| s["linux"]["rootfsPropagation"] = json!(word));
+        // As on most hosts, where everything is shared; in a mount namespace of its own, and with
+        // the rootfs in another mount than the host's root.
+        let look = "\"$@\"; grep -cF /busybox/rootfs /proc/self/mountinfo";
+        let shell = format!("mount --bind {dir} {dir}; mount --make-rshared /; {look}");
+        let shared = format!("set -- unshare -m bash -c '{shell}' sh \"$@\"");
+        let out = c.create_call(&[]).after(&shared).output();
+        assert_eq!(fs::read_to_string(&out.stdout_file).unwrap().trim(), "0", "{word}: {out:?}");
+        host.adopt(c.pid());
+        c.delete_force().ok();
+    }
+}
+
 const DEFAULT_DEVICES: [(&str, u32, u32); 6] = [
     ("null", 1, 3),
     ("zero", 1, 5),
