@@ -240,6 +240,26 @@ fn events_of_a_stopped_container_is_an_error() {
 
 #[test]
 #[ignore = "needs root: run scripts/test"]
+fn events_end_with_the_container_even_in_the_middle_of_a_reading() {
+    let Some(host) = Host::only_carob("runc 1.1 goes on until it is told to end") else {
+        return;
+    };
+    for _ in 0..5 {
+        let c = host.sleeper();
+        c.run_detached();
+        let readers: Vec<_> =
+            (0..4).map(|_| c.verb("events", &["--interval", "1ms"]).spawn()).collect();
+        readers.iter().for_each(|events| events.wait_stdout("\"stats\""));
+        c.delete_force().ok();
+        for events in readers {
+            let out = events.wait().ok();
+            assert_eq!(out.stderr, "");
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
 fn events_tell_an_oom_kill() {
     let host = Host::new();
     let c =
