@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use nix::sched::CloneFlags;
+use nix::sys::stat::stat;
 use oci_spec::runtime::{LinuxResources, Spec};
 
 use super::state::State;
@@ -102,8 +103,8 @@ impl Prepared {
     /// The state of the container before there is a process.
     pub(super) fn first_state(&self) -> State {
         let namespaces =
-            self.plan.namespaces.join.iter().fold(self.plan.namespaces.new, |flags, (kind, _)| {
-                flags | crate::oci::plan::clone_flag(*kind)
+            self.plan.namespaces.join.iter().fold(self.plan.namespaces.new, |flags, joined| {
+                flags | crate::oci::plan::clone_flag(joined.kind)
             });
         let late = [Hook::Poststart, Hook::Poststop];
         State {
@@ -227,15 +228,14 @@ fn refuse_unbuilt(spec: &Spec) -> Result<()> {
 fn refuse_sysctls_of_the_host(plan: &Plan) -> Result<()> {
     for (key, _) in &plan.sysctls {
         let Some(kind) = sysctl::namespace(key) else { continue };
-        let Some(path) = plan.namespaces.joined(kind) else { continue };
+        let Some(joined) = plan.namespaces.joined(kind) else { continue };
+        let path = &joined.path;
         let own = format!("/proc/self/ns/{}", namespaces::of(kind).proc_name);
-        let inode = |path: &Path| {
-            nix::sys::stat::stat(path).os("stat", || path.display()).map(|stat| stat.st_ino)
-        };
-        if inode(path)? == inode(Path::new(&own))? {
+        let theirs = stat(path).property(|| (joined.field(), format!("stat {path:?}")))?;
+        if theirs.st_ino == stat(own.as_str()).os("stat", || own)?.st_ino {
             let reason =
                 format!("{} is carob's own namespace, the host would change", path.display());
-            return Err(Error::config(format!("linux.sysctl.{key}"), reason));
+            return Err(Error::config(format!("linux.sysctl.{}", sysctl::key(key)), reason));
         }
     }
     Ok(())

@@ -39,8 +39,13 @@ const PROC_ALLOWED: &[&str] = &[
 /// Mounts everything.
 pub(super) fn apply(init: &mut Init) -> Result<()> {
     for (index, mount) in init.plan.mounts.iter().enumerate() {
-        one(init, mount, index)
-            .map_err(|e| Error::Invalid(format!("{}: {e}", mount.destination.display())))?;
+        one(init, mount, index).map_err(|error| match error {
+            Error::Config { .. } => error,
+            other => {
+                let tried = format!("{}: {other}", mount.destination.display());
+                Error::config(format!("mounts[{index}]"), tried)
+            }
+        })?;
     }
     Ok(())
 }
@@ -53,7 +58,8 @@ fn one(init: &Init, plan: &MountPlan, index: usize) -> Result<()> {
     }
     match &plan.source {
         MountSource::Bind(source) => {
-            bind(rootfs, plan, source, init.mount_id_maps.get(index).and_then(Option::as_ref))
+            let tree = clone_source(source, plan, index)?;
+            bind(rootfs, plan, &tree, init.mount_id_maps.get(index).and_then(Option::as_ref))
         }
         MountSource::Cgroup => cgroup_mount::mount(init, plan),
         MountSource::FileSystem { kind, source } => {
@@ -93,24 +99,27 @@ fn mounts_procfs(source: &MountSource) -> bool {
     }
 }
 
-fn bind(rootfs: &Rootfs, plan: &MountPlan, source: &Path, id_map: Option<&OwnedFd>) -> Result<()> {
+fn clone_source(source: &Path, plan: &MountPlan, index: usize) -> Result<OwnedFd> {
     let subtree = match plan.options.bind {
         Bind::Recursive => Subtree::Recursive,
         Bind::Single | Bind::No => Subtree::Alone,
     };
-    let tree = mount::clone_tree(source, subtree).os("clone the mount of", || source.display())?;
+    mount::clone_tree(source, subtree)
+        .property(|| (format!("mounts[{index}].source"), format!("{source:?}: clone the mount")))
+}
+
+fn bind(rootfs: &Rootfs, plan: &MountPlan, tree: &OwnedFd, id_map: Option<&OwnedFd>) -> Result<()> {
     if let Some(namespace) = id_map {
         let recursive = plan.options.idmap == IdMap::Recursive;
         let subtree = if recursive { Subtree::Recursive } else { Subtree::Alone };
         mount::set_id_map(tree.as_fd(), namespace.as_fd(), subtree)
-            .os("map the ids of", || source.display())?;
+            .os("map the ids of", || "the mount")?;
     }
-    let kind = nix::sys::stat::fstat(&tree).os("fstat", || source.display())?.st_mode;
+    let kind = nix::sys::stat::fstat(tree).os("fstat", || "the source")?.st_mode;
     let is_directory = kind & libc::S_IFMT == libc::S_IFDIR;
     let missing = if is_directory { Missing::Directory } else { Missing::File };
     let destination = open_destination(rootfs, plan, missing)?;
-    mount::attach(&tree, &destination)
-        .os("attach", || format!("{} to {}", source.display(), plan.destination.display()))?;
+    mount::attach(tree, &destination).os("attach", || plan.destination.display())?;
     change(tree.as_fd(), plan)
 }
 
