@@ -409,3 +409,17 @@ fn limits_that_may_not_be_raised_are_named_by_their_json_path() {
     let out = c.create_call(&[]).after(prelude).output();
     out.fails(1, &["error: process.oomScoreAdj: -500: write"]);
 }
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn a_scheduler_that_is_refused_is_named_as_in_the_configuration() {
+    let Some(host) = Host::only_carob("runc 1.1 knows no process.scheduler") else {
+        return;
+    };
+    let c = host.sleeper_with(|s| {
+        s["process"]["scheduler"] = json!({"policy": "SCHED_FIFO", "priority": 10});
+    });
+    let prelude = "exec setpriv --inh-caps -sys_nice --bounding-set -sys_nice \"$@\"";
+    let words = ["error: process.scheduler: set SCHED_FIFO priority 10: Operation not permitted"];
+    c.create_call(&[]).after(prelude).output().fails(1, &words);
+}
