@@ -148,8 +148,7 @@ fn set_capabilities(caps: Capabilities) -> Result<()> {
 
 fn enter_cwd(task: &Task) -> Result<()> {
     let cwd = &task.process.cwd;
-    nix::unistd::chdir(cwd)
-        .os("chdir to cwd", || format!("{:?} set in config.json", cwd.display().to_string()))
+    nix::unistd::chdir(cwd).os("chdir to cwd", || format!("{cwd:?}"))
 }
 
 /// A working directory outside of the root, reached through a leaked descriptor, has no path in
