@@ -6,17 +6,17 @@ use std::path::{Path, PathBuf};
 
 use nix::sched::CloneFlags;
 use nix::sys::stat::stat;
-use oci_spec::runtime::{LinuxResources, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Spec};
 
 use super::state::State;
 use super::{ContainerId, CreateOptions, Keyring, RootSwitch, Runtime, notify};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, OsContext, Result};
 use crate::init::Hook;
-use crate::oci::plan::{MountPlan, Plan};
-use crate::oci::{load, namespaces, sysctl, validate};
+use crate::oci::plan::{MountPlan, Plan, ProcessPlan};
+use crate::oci::{capabilities, load, namespaces, sysctl, validate};
 use crate::seccomp::{self, Filter};
-use crate::sys::fd;
+use crate::sys::{credentials, fd};
 use crate::{init, log};
 
 /// A container that could be made: all that is known to be wrong has been refused.
@@ -59,6 +59,9 @@ impl Prepared {
         }
         refuse_unbuilt(&spec)?;
         let mut plan = Plan::new(&spec, &bundle)?;
+        if !plan.namespaces.has(LinuxNamespaceType::User) {
+            leave_out_ungrantable(&mut plan.process)?;
+        }
         refuse_sysctls_of_the_host(&plan)?;
         check_rootfs(&plan.root.path)?;
         pass_socket_activation(&mut plan, streams.kept_fds - options.preserve_fds)?;
@@ -222,6 +225,22 @@ fn refuse_unbuilt(spec: &Spec) -> Result<()> {
         Some((field, _)) => Err(Error::config(*field, "is not supported by carob yet")),
         None => Ok(()),
     }
+}
+
+/// Capabilities that carob does not have itself are a warning and not an error. In a user
+/// namespace of the container's own every one can be granted: do not call this then.
+///
+/// Source: runtime-spec, config.md, Linux Process, *capabilities*.
+pub(super) fn leave_out_ungrantable(process: &mut ProcessPlan) -> Result<()> {
+    let Some(wanted) = process.capabilities else { return Ok(()) };
+    let own = credentials::permitted().os("capget", || "carob itself")?;
+    let (sets, missing) = wanted.within(own);
+    if missing != 0 {
+        let names = capabilities::list(missing);
+        log::warn(format_args!("process.capabilities: left out, carob itself lacks them: {names}"));
+        process.capabilities = Some(sets);
+    }
+    Ok(())
 }
 
 /// A namespace that is joined may be the host's own; its parameters are the host's then.

@@ -7,6 +7,7 @@ use nix::errno::Errno;
 
 use super::Task;
 use crate::error::{Error, OsContext, Result};
+use crate::oci::capabilities::list;
 use crate::oci::plan::Capabilities;
 use crate::sys::credentials::{self, CapabilitySets};
 use crate::sys::process::{self, Prctl};
@@ -105,7 +106,7 @@ fn drop_bounding(keep: u64) -> Result<()> {
             Ok(()) => {}
             // Past the last one that this kernel knows.
             Err(Errno::EINVAL) => return Ok(()),
-            Err(errno) => return Err(errno).os("drop from the bounding set", || cap),
+            Err(errno) => return Err(errno).os("drop from the bounding set", || list(1 << cap)),
         }
     }
     Ok(())
@@ -129,7 +130,13 @@ fn set_capabilities(caps: Capabilities) -> Result<()> {
         permitted: caps.permitted,
         inheritable: caps.inheritable,
     };
-    credentials::capset(sets).os("capset", || format!("{caps:#x?}"))?;
+    credentials::capset(sets).os("capset", || {
+        let (permitted, inheritable) = (list(caps.permitted), list(caps.inheritable));
+        format!(
+            "effective {}, permitted {permitted}, inheritable {inheritable}",
+            list(caps.effective)
+        )
+    })?;
     process::prctl(Prctl::KeepCaps(false)).os("prctl", || "PR_SET_KEEPCAPS")?;
     if caps.ambient == 0 {
         return process::prctl(Prctl::ClearAmbient).os("prctl", || "PR_CAP_AMBIENT_CLEAR_ALL");
@@ -140,7 +147,7 @@ fn set_capabilities(caps: Capabilities) -> Result<()> {
             // Ambient needs permitted and inheritable; runc warns and goes on, and so do we:
             // validation has warned.
             Ok(()) | Err(Errno::EPERM) => {}
-            Err(errno) => return Err(errno).os("raise ambient capability", || cap),
+            Err(errno) => return Err(errno).os("raise ambient capability", || list(1 << cap)),
         }
     }
     Ok(())
