@@ -340,7 +340,8 @@ fn spec_overwrites_nothing_and_takes_a_bundle() {
     let c = host.sleeper();
     let before = fs::read(c.bundle().join("config.json")).unwrap();
     let out = host.call(&["spec", "--bundle", c.bundle().to_str().unwrap()]).output();
-    assert_eq!(out.code, 1, "{out:?}");
+    let out = out.fails(1, &["config.json exists"]);
+    assert!(out.stderr.to_lowercase().contains("remove it first"), "{out:?}");
     assert_eq!(fs::read(c.bundle().join("config.json")).unwrap(), before);
 }
 
