@@ -11,6 +11,7 @@ use oci_spec::runtime::{Hooks, LinuxIdMapping, LinuxNamespaceType, LinuxPersonal
 
 use crate::error::{Error, Result};
 use crate::oci::{namespaces as oci_namespaces, sysctl as oci_sysctl};
+pub use memory::{FLAGS as MEMORY_FLAGS, MODES as MEMORY_MODES};
 pub use mounts::{DevicePlan, MountPlan, MountSource};
 pub use process::{Capabilities, ProcessPlan, RlimitPlan, TerminalPlan};
 
