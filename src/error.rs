@@ -87,10 +87,32 @@ pub trait OsContext<T> {
     /// # Errors
     /// The failure it was called on, with its context.
     fn os<D: fmt::Display>(self, op: &'static str, target: impl FnOnce() -> D) -> Result<T>;
+
+    /// Turns an errno into [`Error::Config`], where the kernel refused what one property asks
+    /// for: its JSON path, and what was tried with which value.
+    ///
+    /// # Errors
+    /// The failure it was called on, with its context.
+    fn property<F, D>(self, context: impl FnOnce() -> (F, D)) -> Result<T>
+    where
+        F: Into<String>,
+        D: fmt::Display;
 }
 
 impl<T, E: Into<io::Error>> OsContext<T> for std::result::Result<T, E> {
     fn os<D: fmt::Display>(self, op: &'static str, target: impl FnOnce() -> D) -> Result<T> {
         self.map_err(|e| Error::Os { op, target: target().to_string(), source: e.into() })
+    }
+
+    fn property<F, D>(self, context: impl FnOnce() -> (F, D)) -> Result<T>
+    where
+        F: Into<String>,
+        D: fmt::Display,
+    {
+        self.map_err(|errno| {
+            let (field, tried) = context();
+            let errno: io::Error = errno.into();
+            Error::config(field, format!("{tried}: {errno}"))
+        })
     }
 }

@@ -7,6 +7,7 @@ use nix::fcntl::OFlag;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::write;
 
+use super::controller::Controller;
 use super::device_program::program;
 use super::device_rules::{Exceptions, Rule};
 use super::dir::Dir;
@@ -96,11 +97,27 @@ fn explain(dir: &Dir, setting: &Setting, file: &str, errno: Errno) -> Error {
             format!("cannot set {file} to {value} (current usage: {usage}, peak usage: {peak})"),
         );
     }
+    if setting.controller == Controller::Cpuset
+        && let Some(allowed) = cpuset_above(dir, file)
+    {
+        let cause = std::io::Error::from(errno);
+        let reason =
+            format!("{value:?}: allowed here are {allowed} (write {path}/{file}: {cause})");
+        return Error::config(&*setting.field, reason);
+    }
     Error::Os {
         op: "write",
         target: format!("{value:?} to {path}/{file} ({})", setting.field),
         source: errno.into(),
     }
+}
+
+/// The CPUs or memory nodes that the cgroup above may give away.
+fn cpuset_above(dir: &Dir, file: &str) -> Option<String> {
+    let above = Dir::open(dir.path().parent()?.to_owned()).ok()?;
+    // v2 has it in a file of its own; v1 in the one that is set, too.
+    let read = |name: &str| above.read_raw(name).ok().map(|list| list.trim().to_owned());
+    read(&format!("{file}.effective")).or_else(|| read(file)).filter(|list| !list.is_empty())
 }
 
 /// Puts the device rules in force.

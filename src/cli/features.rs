@@ -5,10 +5,15 @@
 
 use std::collections::BTreeMap;
 
+use oci_spec::runtime::{MemoryPolicyFlagType, MemoryPolicyModeType};
 use serde::Serialize;
 
 use super::{Context, Verb, output};
 use crate::error::Result;
+use crate::init::Hook;
+use crate::oci::plan::{MEMORY_FLAGS, MEMORY_MODES};
+use crate::oci::{capabilities, mount_opts, namespaces};
+use crate::seccomp;
 
 /// Print what this build of carob supports as JSON
 #[derive(Debug, clap::Args)]
@@ -31,7 +36,7 @@ impl Verb for Features {
 struct Document {
     oci_version_min: &'static str,
     oci_version_max: &'static str,
-    hooks: &'static [&'static str],
+    hooks: [&'static str; Hook::ALL.len()],
     mount_options: Vec<&'static str>,
     linux: Linux,
     annotations: BTreeMap<&'static str, String>,
@@ -41,13 +46,14 @@ struct Document {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Linux {
-    namespaces: &'static [&'static str],
+    namespaces: Vec<&'static str>,
     capabilities: Vec<String>,
     cgroup: Cgroup,
     seccomp: Seccomp,
     apparmor: Enabled,
     selinux: Enabled,
     intel_rdt: Enabled,
+    memory_policy: MemoryPolicy,
     mount_extensions: MountExtensions,
     net_devices: Enabled,
 }
@@ -71,11 +77,17 @@ struct Cgroup {
 #[serde(rename_all = "camelCase")]
 struct Seccomp {
     enabled: bool,
-    actions: &'static [&'static str],
-    operators: &'static [&'static str],
-    archs: &'static [&'static str],
-    known_flags: &'static [&'static str],
-    supported_flags: &'static [&'static str],
+    actions: Vec<String>,
+    operators: Vec<String>,
+    archs: Vec<String>,
+    known_flags: Vec<String>,
+    supported_flags: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct MemoryPolicy {
+    modes: &'static [MemoryPolicyModeType],
+    flags: &'static [MemoryPolicyFlagType],
 }
 
 #[derive(Serialize)]
@@ -87,23 +99,25 @@ fn document() -> Document {
     Document {
         oci_version_min: "1.0.0",
         oci_version_max: crate::oci::SPEC_VERSION,
-        hooks: HOOKS,
-        mount_options: mount_options(),
+        hooks: Hook::ALL.map(Hook::name),
+        mount_options: mount_opts::words().collect(),
         linux: Linux {
-            namespaces: NAMESPACES,
-            capabilities: capabilities(),
+            namespaces: namespaces::words().collect(),
+            capabilities: capabilities::names().collect(),
             cgroup: Cgroup { v1: true, v2: true, systemd: false, systemd_user: false, rdma: true },
             seccomp: Seccomp {
                 enabled: true,
-                actions: ACTIONS,
-                operators: OPERATORS,
-                archs: ARCHS,
-                known_flags: KNOWN_FLAGS,
-                supported_flags: SUPPORTED_FLAGS,
+                actions: seccomp::actions(),
+                operators: seccomp::operators(),
+                archs: seccomp::archs(),
+                known_flags: seccomp::known_flags(),
+                supported_flags: seccomp::supported_flags(),
             },
-            apparmor: Enabled { enabled: false },
-            selinux: Enabled { enabled: false },
+            // As with the rest of the document: what carob does where the host can.
+            apparmor: Enabled { enabled: true },
+            selinux: Enabled { enabled: true },
             intel_rdt: Enabled { enabled: false },
+            memory_policy: MemoryPolicy { modes: &MEMORY_MODES, flags: &MEMORY_FLAGS },
             mount_extensions: MountExtensions { idmap: Enabled { enabled: true } },
             net_devices: Enabled { enabled: false },
         },
@@ -121,102 +135,9 @@ fn annotations() -> BTreeMap<&'static str, String> {
     annotations
 }
 
-/// In the kernel's order.
-fn capabilities() -> Vec<String> {
-    let mut all: Vec<caps::Capability> = caps::all().into_iter().collect();
-    all.sort_by_key(caps::Capability::index);
-    all.iter().map(ToString::to_string).collect()
-}
-
-fn mount_options() -> Vec<&'static str> {
-    MOUNT_OPTIONS.split_whitespace().collect()
-}
-
-const HOOKS: &[&str] =
-    &["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
-
-const NAMESPACES: &[&str] = &["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"];
-
-const MOUNT_OPTIONS: &str = "\
-async atime bind defaults dev diratime dirsync exec idmap iversion lazytime loud mand noatime \
-nodev nodiratime noexec noiversion nolazytime nomand norelatime nostrictatime nosuid nosymfollow \
-private ratime rbind rdev rdiratime relatime remount rexec ridmap rnoatime rnodev rnodiratime \
-rnoexec rnorelatime rnostrictatime rnosuid rnosymfollow ro rprivate rrelatime rro rrw rshared \
-rslave rstrictatime rsuid rsymfollow runbindable rw shared silent slave strictatime suid \
-symfollow sync tmpcopyup unbindable";
-
-const ACTIONS: &[&str] = &[
-    "SCMP_ACT_ALLOW",
-    "SCMP_ACT_ERRNO",
-    "SCMP_ACT_KILL",
-    "SCMP_ACT_KILL_PROCESS",
-    "SCMP_ACT_KILL_THREAD",
-    "SCMP_ACT_LOG",
-    "SCMP_ACT_NOTIFY",
-    "SCMP_ACT_TRACE",
-    "SCMP_ACT_TRAP",
-];
-
-const OPERATORS: &[&str] = &[
-    "SCMP_CMP_EQ",
-    "SCMP_CMP_GE",
-    "SCMP_CMP_GT",
-    "SCMP_CMP_LE",
-    "SCMP_CMP_LT",
-    "SCMP_CMP_MASKED_EQ",
-    "SCMP_CMP_NE",
-];
-
-const ARCHS: &[&str] = &[
-    "SCMP_ARCH_AARCH64",
-    "SCMP_ARCH_ARM",
-    "SCMP_ARCH_MIPS",
-    "SCMP_ARCH_MIPS64",
-    "SCMP_ARCH_MIPS64N32",
-    "SCMP_ARCH_MIPSEL",
-    "SCMP_ARCH_MIPSEL64",
-    "SCMP_ARCH_MIPSEL64N32",
-    "SCMP_ARCH_PARISC",
-    "SCMP_ARCH_PARISC64",
-    "SCMP_ARCH_PPC",
-    "SCMP_ARCH_PPC64",
-    "SCMP_ARCH_PPC64LE",
-    "SCMP_ARCH_RISCV64",
-    "SCMP_ARCH_S390",
-    "SCMP_ARCH_S390X",
-    "SCMP_ARCH_X32",
-    "SCMP_ARCH_X86",
-    "SCMP_ARCH_X86_64",
-];
-
-const KNOWN_FLAGS: &[&str] = &[
-    "SECCOMP_FILTER_FLAG_LOG",
-    "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
-    "SECCOMP_FILTER_FLAG_TSYNC",
-    "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV",
-];
-
-const SUPPORTED_FLAGS: &[&str] =
-    &["SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC"];
-
 #[cfg(test)]
 mod tests {
-    use libseccomp::{ScmpAction, ScmpArch, ScmpCompareOp};
-
     use super::*;
-
-    #[test]
-    fn libseccomp_knows_every_word() {
-        for word in ACTIONS {
-            assert!(ScmpAction::from_str(word, Some(1)).is_ok(), "{word}");
-        }
-        for word in OPERATORS {
-            assert!(word.parse::<ScmpCompareOp>().is_ok(), "{word}");
-        }
-        for word in ARCHS {
-            assert!(word.parse::<ScmpArch>().is_ok(), "{word}");
-        }
-    }
 
     #[test]
     fn the_document_is_one_that_clients_decode() {
@@ -226,7 +147,16 @@ mod tests {
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value["ociVersionMin"], "1.0.0");
         assert!(value["mountOptions"].as_array().unwrap().contains(&"rro".into()));
+        assert_eq!(value["linux"]["namespaces"].as_array().unwrap().len(), 8);
         assert_eq!(value["linux"]["capabilities"][0], "CAP_CHOWN");
+        assert_eq!(value["linux"]["memoryPolicy"]["modes"][2], "MPOL_BIND");
+        assert_eq!(value["linux"]["memoryPolicy"]["flags"][2], "MPOL_F_STATIC_NODES");
+        assert_eq!(value["linux"]["seccomp"]["knownFlags"].as_array().unwrap().len(), 4);
+        for (feature, works) in
+            [("apparmor", true), ("selinux", true), ("intelRdt", false), ("netDevices", false)]
+        {
+            assert_eq!(value["linux"][feature]["enabled"], works, "{feature}");
+        }
         assert_eq!(value["linux"]["mountExtensions"]["idmap"]["enabled"], true);
     }
 }

@@ -1,11 +1,15 @@
 //! `spec`: a `config.json` to start from.
 
-use std::{fs::OpenOptions, io::Write, path::PathBuf};
+use std::{
+    fs::OpenOptions,
+    io::{ErrorKind, Write},
+    path::PathBuf,
+};
 
 use nix::unistd::{Gid, Uid, getegid, geteuid};
 
 use super::{Context, Verb};
-use crate::error::{OsContext, Result};
+use crate::error::{Error, OsContext, Result};
 
 /// Write a config.json to start from: it runs `sh` from DIR/rootfs, read-only, with a terminal
 #[derive(Debug, clap::Args)]
@@ -39,8 +43,13 @@ impl Verb for Spec {
         let text = if self.rootless { rootless(geteuid(), getegid()) } else { DEFAULT.to_owned() };
         let path = self.bundle.join("config.json");
         let mut options = OpenOptions::new();
-        let mut file =
-            options.write(true).create_new(true).open(&path).os("create", || path.display())?;
+        let mut file = match options.write(true).create_new(true).open(&path) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                let path = path.display();
+                return Err(Error::Invalid(format!("file {path} exists, remove it first")));
+            }
+            other => other.os("create", || path.display())?,
+        };
         file.write_all(text.as_bytes()).os("write", || path.display())?;
         Ok(0)
     }

@@ -348,7 +348,10 @@ fn update_lines() {
     for (line, expected) in table {
         let change = verb::<update::Update>(line, "update").change();
         if expected.is_empty() {
-            assert!(change.unwrap_err().to_string().starts_with("open /dev/null/x: "), "{line}");
+            assert!(
+                change.unwrap_err().to_string().starts_with("open resources file /dev/null/x: "),
+                "{line}"
+            );
             continue;
         }
         let expected: serde_json::Value = serde_json::from_str(expected).unwrap();

@@ -1,11 +1,15 @@
 //! `update`: options or a JSON document become the resources to change.
 
-use std::{fs::File, io::Read, path::PathBuf};
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+};
 
 use oci_spec::runtime::{LinuxBlockIo, LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
 
 use super::{Context, Verb};
 use crate::error::{Error, OsContext, Result};
+use crate::oci::load;
 
 /// Change resource limits of a container; what is not named stays as it is
 #[derive(Debug, clap::Args)]
@@ -99,11 +103,9 @@ impl Update {
             return Err(Error::Unsupported("Intel RDT is not supported yet".into()));
         }
         let mut resources = match &self.resources {
-            Some(file) => parse(&read(file)?)?,
+            Some(file) => load(file)?,
             None => self.flags()?,
         };
-        // The device rules of a running container are its creator's: CRI repeats "deny all" here.
-        resources.set_devices(None);
         drop_unset(&mut resources);
         Ok(resources)
     }
@@ -136,35 +138,12 @@ impl Update {
     }
 }
 
-/// Far beyond any resources document.
-const MAX_DOCUMENT_BYTES: u64 = 1 << 20;
-
-fn read(file: &PathBuf) -> Result<Vec<u8>> {
-    let mut text = Vec::new();
-    let mut limited: Box<dyn Read> = if file.as_os_str() == "-" {
-        Box::new(std::io::stdin().take(MAX_DOCUMENT_BYTES + 1))
-    } else {
-        let file = File::open(file).os("open", || file.display())?;
-        Box::new(file.take(MAX_DOCUMENT_BYTES + 1))
-    };
-    let length = limited.read_to_end(&mut text).os("read", || file.display())?;
-    if length as u64 > MAX_DOCUMENT_BYTES {
-        return Err(Error::Invalid(format!(
-            "{}: resources are longer than {MAX_DOCUMENT_BYTES} bytes",
-            file.display()
-        )));
+fn load(file: &Path) -> Result<LinuxResources> {
+    if file.as_os_str() == "-" {
+        return load::load_resources(std::io::stdin(), "resources on stdin");
     }
-    Ok(text)
-}
-
-fn parse(text: &[u8]) -> Result<LinuxResources> {
-    let mut document = serde_json::Deserializer::from_slice(text);
-    let resources = serde_path_to_error::deserialize(&mut document).map_err(|e| {
-        let path = e.path().to_string();
-        Error::config(if path == "." { "resources".into() } else { path }, e.into_inner())
-    })?;
-    document.end().map_err(|e| Error::config("resources", e))?;
-    Ok(resources)
+    let name = format!("resources file {}", file.display());
+    load::load_resources(File::open(file).os("open", || &name)?, &name)
 }
 
 /// Engines write all fields and mean zero as "leave it"; groups without content go too.
@@ -287,22 +266,11 @@ mod tests {
         let text = br#"{"devices":[{"allow":false,"access":"rwm"}],"cpu":{"shares":0,"quota":0,
             "period":0,"cpus":"","idle":0},"memory":{"limit":1048576,"reservation":0,"swap":0},
             "blockIO":{"weight":0},"pids":{"limit":0},"tomorrow":{"x":1}}"#;
-        let mut resources = parse(text).unwrap();
-        resources.set_devices(None);
+        let mut resources = load::load_resources(text.as_slice(), "resources").unwrap();
         drop_unset(&mut resources);
         assert_eq!(
             serde_json::to_value(&resources).unwrap(),
             serde_json::json!({"cpu": {"idle": 0}, "memory": {"limit": 1048576}})
         );
-    }
-
-    #[test]
-    fn a_mistake_is_named_by_its_path() {
-        let error = parse(br#"{"memory":{"limit":"lots"}}"#).unwrap_err().to_string();
-        assert!(error.starts_with("memory.limit: invalid type"), "{error}");
-        let error = parse(b"nonsense").unwrap_err().to_string();
-        assert!(error.starts_with("resources: expected"), "{error}");
-        let error = parse(b"{} {}").unwrap_err().to_string();
-        assert!(error.starts_with("resources: trailing"), "{error}");
     }
 }

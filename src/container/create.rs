@@ -16,7 +16,7 @@ use crate::cgroup::Unified;
 use crate::error::{Error, OsContext, Result};
 use crate::init::sync::{self, End, FromChild, ToChild};
 use crate::init::{self, Gate, Hook, Init, Task, stage1_flags};
-use crate::oci::plan::{ProcessPlan, id_map_text};
+use crate::oci::plan::{JoinPlan, ProcessPlan, id_map_text};
 use crate::sys::process::{self, Child, CloneTarget, Cloned, Prctl};
 use crate::sys::{fd, self_exe, socket};
 
@@ -195,11 +195,11 @@ pub(super) struct PidNamespace {
 
 impl PidNamespace {
     /// Joins by path; without one nothing changes.
-    pub(super) fn enter(path: Option<&Path>) -> Result<Self> {
-        let Some(path) = path else { return Ok(Self { own: None }) };
-        let open = |path: &Path| fs::File::open(path).os("open", || path.display());
-        let (own, theirs) = (open(Path::new("/proc/self/ns/pid"))?, open(path)?);
-        setns(&theirs, CloneFlags::CLONE_NEWPID).os("setns", || path.display())?;
+    pub(super) fn enter(joined: Option<&JoinPlan>) -> Result<Self> {
+        const OWN: &str = "/proc/self/ns/pid";
+        let Some(joined) = joined else { return Ok(Self { own: None }) };
+        let own = fs::File::open(OWN).os("open", || OWN)?;
+        init::join_namespace(joined)?;
         Ok(Self { own: Some(own.into()) })
     }
 
@@ -316,7 +316,8 @@ pub(super) fn limit(pid: Pid, process: &ProcessPlan, place: Place) -> Result<()>
         let path = format!("/proc/{pid}/oom_score_adj");
         let current = fs::read_to_string(&path).unwrap_or_default();
         if current.trim() != score.to_string() {
-            fd::write_file(&path, score.to_string())?;
+            fd::write_file(&path, score.to_string())
+                .map_err(|e| Error::config("process.oomScoreAdj", format!("{score}: {e}")))?;
         }
     }
     Ok(())

@@ -7,7 +7,7 @@ use oci_spec::runtime::{Process, Spec};
 
 use super::create::{Place, connect_console, limit, send_pidfd};
 use super::foreground::Foreground;
-use super::prepare::{Streams, activation_fds};
+use super::prepare::{Streams, activation_fds, leave_out_ungrantable};
 use super::run::check_console;
 use super::state::{Container, Status};
 use super::{Attach, ExecArgs, ExecOptions, ExecProcess, Runtime, pid_file, seccomp_agent};
@@ -80,7 +80,10 @@ impl Runtime {
             ExecProcess::Args(args) => with_overrides(args, &spec)?,
         };
         validate::validate_process(&process)?.into_iter().for_each(log::warn);
-        let plan = ProcessPlan::new(&process, spec.linux().as_ref())?;
+        let mut plan = ProcessPlan::new(&process, spec.linux().as_ref())?;
+        if container.state.namespaces & libc::CLONE_NEWUSER == 0 {
+            leave_out_ungrantable(&mut plan)?;
+        }
         check_console(options.attach, plan.terminal.is_some(), options.console_socket.is_some())?;
         let seccomp = spec
             .linux()

@@ -9,7 +9,7 @@ use super::id_map::user_namespace;
 use crate::error::{Error, OsContext, Result};
 use crate::init::{BindSource, clone_source};
 use crate::oci::mount_opts::IdMap;
-use crate::oci::plan::{MountPlan, MountSource, Plan};
+use crate::oci::plan::{JoinPlan, MountPlan, MountSource, Plan};
 
 /// For each mount of the Plan what carob has to do for it, in their order.
 ///
@@ -44,7 +44,9 @@ fn id_map(plan: &Plan, mount: &MountPlan) -> Result<Option<OwnedFd>> {
         return Ok(None);
     }
     match plan.namespaces.joined(Kind::User) {
-        Some(path) => Ok(Some(File::open(path).os("open", || path.display())?.into())),
+        Some(JoinPlan { path, .. }) => {
+            Ok(Some(File::open(path).os("open", || path.display())?.into()))
+        }
         None => user_namespace(&plan.id_maps.uids, &plan.id_maps.gids).map(Some),
     }
 }

@@ -4,17 +4,18 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use nix::sched::CloneFlags;
-use oci_spec::runtime::{LinuxResources, Spec};
+use nix::sys::stat::stat;
+use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Spec};
 
 use super::state::State;
 use super::{ContainerId, CreateOptions, Keyring, RootSwitch, Runtime, notify};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, OsContext, Result};
 use crate::init::Hook;
-use crate::oci::plan::{MountPlan, Plan};
-use crate::oci::{load, namespaces, sysctl, validate};
+use crate::oci::plan::{MountPlan, Plan, ProcessPlan};
+use crate::oci::{capabilities, load, namespaces, sysctl, validate};
 use crate::seccomp::{self, Filter};
-use crate::sys::fd;
+use crate::sys::{credentials, fd};
 use crate::{init, log};
 
 /// A container that could be made: all that is known to be wrong has been refused.
@@ -57,6 +58,9 @@ impl Prepared {
         }
         refuse_unbuilt(&spec)?;
         let mut plan = Plan::new(&spec, &bundle)?;
+        if !plan.namespaces.has(LinuxNamespaceType::User) {
+            leave_out_ungrantable(&mut plan.process)?;
+        }
         refuse_sysctls_of_the_host(&plan)?;
         check_rootfs(&plan.root.path)?;
         pass_socket_activation(&mut plan, streams.kept_fds - options.preserve_fds)?;
@@ -101,8 +105,8 @@ impl Prepared {
     /// The state of the container before there is a process.
     pub(super) fn first_state(&self) -> State {
         let namespaces =
-            self.plan.namespaces.join.iter().fold(self.plan.namespaces.new, |flags, (kind, _)| {
-                flags | crate::oci::plan::clone_flag(*kind)
+            self.plan.namespaces.join.iter().fold(self.plan.namespaces.new, |flags, joined| {
+                flags | crate::oci::plan::clone_flag(joined.kind)
             });
         let late = [Hook::Poststart, Hook::Poststop];
         State {
@@ -211,19 +215,34 @@ fn refuse_unbuilt(spec: &Spec) -> Result<()> {
     }
 }
 
+/// Capabilities that carob does not have itself are a warning and not an error. In a user
+/// namespace of the container's own every one can be granted: do not call this then.
+///
+/// Source: runtime-spec, config.md, Linux Process, *capabilities*.
+pub(super) fn leave_out_ungrantable(process: &mut ProcessPlan) -> Result<()> {
+    let Some(wanted) = process.capabilities else { return Ok(()) };
+    let own = credentials::permitted().os("capget", || "carob itself")?;
+    let (sets, missing) = wanted.within(own);
+    if missing != 0 {
+        let names = capabilities::list(missing);
+        log::warn(format_args!("process.capabilities: left out, carob itself lacks them: {names}"));
+        process.capabilities = Some(sets);
+    }
+    Ok(())
+}
+
 /// A namespace that is joined may be the host's own; its parameters are the host's then.
 fn refuse_sysctls_of_the_host(plan: &Plan) -> Result<()> {
     for (key, _) in &plan.sysctls {
         let Some(kind) = sysctl::namespace(key) else { continue };
-        let Some(path) = plan.namespaces.joined(kind) else { continue };
+        let Some(joined) = plan.namespaces.joined(kind) else { continue };
+        let path = &joined.path;
         let own = format!("/proc/self/ns/{}", namespaces::of(kind).proc_name);
-        let inode = |path: &Path| {
-            nix::sys::stat::stat(path).os("stat", || path.display()).map(|stat| stat.st_ino)
-        };
-        if inode(path)? == inode(Path::new(&own))? {
+        let theirs = stat(path).property(|| (joined.field(), format!("stat {path:?}")))?;
+        if theirs.st_ino == stat(own.as_str()).os("stat", || own)?.st_ino {
             let reason =
                 format!("{} is carob's own namespace, the host would change", path.display());
-            return Err(Error::config(format!("linux.sysctl.{key}"), reason));
+            return Err(Error::config(format!("linux.sysctl.{}", sysctl::key(key)), reason));
         }
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! `update`, `events`: limits of a container that exists, and what it uses.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -32,11 +32,8 @@ impl Runtime {
     /// [`Error::WrongState`] if it is stopped; [`Error::Os`] if its cgroup cannot be read.
     pub fn stats(&self, id: &str) -> Result<serde_json::Value> {
         let container = self.container(id)?;
-        if container.init()?.is_none() {
-            let reason = format!("container with id {id} is not running");
-            return Err(Error::WrongState { reason });
-        }
-        usage(&container)
+        let Some(init) = container.init()? else { return Err(not_running(id)) };
+        unless_gone(&init, usage(&container))?.ok_or_else(|| not_running(id))
     }
 
     /// Reports usage at every interval, and each time that memory has run out, until the
@@ -51,11 +48,10 @@ impl Runtime {
         each: &mut dyn FnMut(Event) -> Result<()>,
     ) -> Result<()> {
         let container = self.container(id)?;
-        let Some(init) = container.init()? else {
-            let reason = format!("container with id {id} is not running");
-            return Err(Error::WrongState { reason });
+        let Some(init) = container.init()? else { return Err(not_running(id)) };
+        let Some(mut memory) = unless_gone(&init, container.state.cgroup.oom_watch())? else {
+            return Ok(());
         };
-        let mut memory = container.state.cgroup.oom_watch()?;
         let mut next = Instant::now() + interval;
         loop {
             let left = next.saturating_duration_since(Instant::now());
@@ -69,17 +65,36 @@ impl Runtime {
                 other => other.os("poll", || "the container's events")?,
             };
             let [oom, exited] = fds.map(|fd| fd.any().unwrap_or(false));
-            if oom && memory.consume()? == OomEvent::Oom {
+            if oom && unless_gone(&init, memory.consume())? == Some(OomEvent::Oom) {
                 each(Event::Oom)?;
             }
             if exited {
                 return Ok(());
             }
             if Instant::now() >= next {
-                each(Event::Stats(usage(&container)?))?;
+                let Some(usage) = unless_gone(&init, usage(&container))? else { return Ok(()) };
+                each(Event::Stats(usage))?;
                 next = Instant::now() + interval;
             }
         }
+    }
+}
+
+fn not_running(id: &str) -> Error {
+    Error::WrongState { reason: format!("container with id {id} is not running") }
+}
+
+/// A reading of the container's cgroup; none if it failed because the container is gone, and
+/// its cgroup with it.
+fn unless_gone<T>(init: &OwnedFd, reading: Result<T>) -> Result<Option<T>> {
+    let has_exited = || {
+        let mut fds = [PollFd::new(init.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    };
+    match reading {
+        Ok(reading) => Ok(Some(reading)),
+        Err(_) if has_exited() => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -34,14 +34,14 @@ fn apply(task: &Task) -> Result<()> {
     let process = task.process;
     if let Some((class, level)) = process.io_priority {
         sched::set_io_priority(class, level)
-            .os("ioprio_set", || format!("class {class}, priority {level}"))?;
+            .property(|| ("process.ioPriority", format!("set class {class}, priority {level}")))?;
     }
     if let Some(attr) = process.scheduler {
-        sched::set_scheduler(attr).os("sched_setattr", || format!("{attr:?}"))?;
+        sched::set_scheduler(attr).property(|| ("process.scheduler", format!("set {attr}")))?;
     }
     if let Some((mode, nodes)) = &process.platform.memory_policy {
         sched::set_memory_policy(*mode, nodes)
-            .os("set_mempolicy", || format!("mode {mode:#x}, nodes {nodes:#x?}"))?;
+            .property(|| ("linux.memoryPolicy", format!("set mode {mode:#x}, nodes {nodes:x?}")))?;
     }
     if let Some(domain) = process.platform.personality {
         let persona = Persona::from_bits_retain(i32::try_from(domain).unwrap_or_default());

@@ -8,6 +8,7 @@ use nix::errno::Errno;
 
 use super::Task;
 use crate::error::{Error, OsContext, Result};
+use crate::oci::capabilities::list;
 use crate::oci::plan::Capabilities;
 use crate::sys::credentials::{self, CapabilitySets};
 use crate::sys::process::{self, Prctl};
@@ -113,7 +114,7 @@ fn drop_bounding(keep: u64) -> Result<()> {
             Ok(()) => {}
             // Past the last one that this kernel knows.
             Err(Errno::EINVAL) => return Ok(()),
-            Err(errno) => return Err(errno).os("drop from the bounding set", || cap),
+            Err(errno) => return Err(errno).os("drop from the bounding set", || list(1 << cap)),
         }
     }
     Ok(())
@@ -137,7 +138,13 @@ fn set_capabilities(caps: Capabilities) -> Result<()> {
         permitted: caps.permitted,
         inheritable: caps.inheritable,
     };
-    credentials::capset(sets).os("capset", || format!("{caps:#x?}"))?;
+    credentials::capset(sets).os("capset", || {
+        let (permitted, inheritable) = (list(caps.permitted), list(caps.inheritable));
+        format!(
+            "effective {}, permitted {permitted}, inheritable {inheritable}",
+            list(caps.effective)
+        )
+    })?;
     process::prctl(Prctl::KeepCaps(false)).os("prctl", || "PR_SET_KEEPCAPS")?;
     process::prctl(Prctl::ClearAmbient).os("prctl", || "PR_CAP_AMBIENT_CLEAR_ALL")?;
     // One that is not permitted and inheritable cannot be raised; runc's own example has such.
@@ -147,7 +154,7 @@ fn set_capabilities(caps: Capabilities) -> Result<()> {
             // Ambient needs permitted and inheritable; runc warns and goes on, and so do we:
             // validation has warned.
             Ok(()) | Err(Errno::EPERM) => {}
-            Err(errno) => return Err(errno).os("raise ambient capability", || cap),
+            Err(errno) => return Err(errno).os("raise ambient capability", || list(1 << cap)),
         }
     }
     Ok(())
@@ -155,8 +162,7 @@ fn set_capabilities(caps: Capabilities) -> Result<()> {
 
 fn enter_cwd(task: &Task) -> Result<()> {
     let cwd = &task.process.cwd;
-    nix::unistd::chdir(cwd)
-        .os("chdir to cwd", || format!("{:?} set in config.json", cwd.display().to_string()))
+    nix::unistd::chdir(cwd).os("chdir to cwd", || format!("{cwd:?}"))
 }
 
 /// A working directory outside of the root, reached through a leaked descriptor, has no path in

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -201,7 +201,11 @@ impl std::fmt::Display for Outcome {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Success => f.write_str("succeeded"),
-            Self::Failed(status) => write!(f, "ended with {status}"),
+            Self::Failed(status) => match (status.code(), status.signal()) {
+                (Some(code), _) => write!(f, "ended with exit status {code}"),
+                (None, Some(signal)) => write!(f, "was killed by signal {signal}"),
+                (None, None) => write!(f, "ended with {status}"),
+            },
             Self::TimedOut(limit) => write!(f, "did not end within {} s", limit.as_secs()),
         }
     }

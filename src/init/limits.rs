@@ -27,12 +27,13 @@ pub(super) fn of_exec(exec: &mut Exec) -> Result<()> {
 /// Sets the limits of a process; pid 0 is this one.
 ///
 /// # Errors
-/// [`crate::error::Error::Os`] naming the limit, e.g. `EPERM` to raise one without
+/// [`crate::error::Error::Config`] naming the limit, e.g. `EPERM` to raise one without
 /// CAP_SYS_RESOURCE.
 pub fn set_rlimits(pid: Pid, plan: &ProcessPlan) -> Result<()> {
     for limit in &plan.rlimits {
-        process::prlimit(pid, limit.resource, limit.soft, limit.hard).os("set", || {
-            format!("{} to soft {}, hard {}", limit.name(), limit.soft, limit.hard)
+        process::prlimit(pid, limit.resource, limit.soft, limit.hard).property(|| {
+            let tried = format!("set {} to soft {}, hard {}", limit.name(), limit.soft, limit.hard);
+            ("process.rlimits", tried)
         })?;
     }
     Ok(())

@@ -34,7 +34,7 @@ pub use gate::Gate;
 pub use hooks::{Hook, Surroundings, run_hooks};
 pub use limits::set_rlimits;
 pub use mounts::{BindSource, clone_source};
-pub use namespaces::ExistingNamespaces;
+pub use namespaces::{ExistingNamespaces, join as join_namespace};
 pub use stage1::{clone_flags as stage1_flags, needed as needs_stage1};
 
 /// What a new container's init starts with.
@@ -211,8 +211,12 @@ fn drive<T, const N: usize>(steps: [Step<T>; N], subject: &mut T) -> Result<()> 
     Ok(())
 }
 
-/// Names the step that failed, unless the error begins with its name.
+/// Names the step that failed, unless the error begins with its name, or with the JSON path of
+/// what was refused: that tells more.
 fn named(step: &str, error: &Error) -> Error {
+    if let Error::Config { field, reason } = error {
+        return Error::Init { step: field.clone(), cause: reason.clone() };
+    }
     let text = error.to_string();
     let cause = match text.strip_prefix(step).and_then(|rest| rest.strip_prefix(": ")) {
         Some(rest) => rest.to_owned(),

@@ -40,8 +40,13 @@ const PROC_ALLOWED: &[&str] = &[
 /// Mounts everything.
 pub(super) fn apply(init: &mut Init) -> Result<()> {
     for (index, mount) in init.plan.mounts.iter().enumerate() {
-        one(init, mount, index)
-            .map_err(|e| Error::Invalid(format!("{}: {e}", mount.destination.display())))?;
+        one(init, mount, index).map_err(|error| match error {
+            Error::Config { .. } => error,
+            other => {
+                let tried = format!("{}: {other}", mount.destination.display());
+                Error::config(format!("mounts[{index}]"), tried)
+            }
+        })?;
     }
     Ok(())
 }
@@ -54,7 +59,8 @@ fn one(init: &Init, plan: &MountPlan, index: usize) -> Result<()> {
     }
     match &plan.source {
         MountSource::Bind(source) => {
-            bind(rootfs, plan, source, init.bind_sources.get(index).unwrap_or(&BindSource::Path))
+            let from = init.bind_sources.get(index).unwrap_or(&BindSource::Path);
+            bind(rootfs, plan, source, from, index)
         }
         MountSource::Cgroup => cgroup_mount::mount(init, plan),
         MountSource::FileSystem { kind, source } => {
@@ -121,41 +127,43 @@ pub fn clone_source(
         Bind::Recursive => Subtree::Recursive,
         Bind::Single | Bind::No => Subtree::Alone,
     };
-    let tree = mount::clone_tree(source, subtree).os("clone the mount of", || source.display())?;
+    let tree = mount::clone_tree(source, subtree).os("clone", || "the mount")?;
     if let Some(namespace) = id_map {
         let recursive = plan.options.idmap == IdMap::Recursive;
         let subtree = if recursive { Subtree::Recursive } else { Subtree::Alone };
-        mount::set_id_map(tree.as_fd(), namespace, subtree)
-            .os("map the ids of", || source.display())?;
+        mount::set_id_map(tree.as_fd(), namespace, subtree).os("map", || "the ids of the mount")?;
     }
     Ok(tree)
 }
 
-fn bind(rootfs: &Rootfs, plan: &MountPlan, source: &Path, from: &BindSource) -> Result<()> {
-    let own;
-    let tree = match from {
-        BindSource::Tree(tree) => tree,
+fn tree_of(plan: &MountPlan, source: &Path, from: &BindSource) -> Result<OwnedFd> {
+    let given = |tree: &OwnedFd| tree.try_clone().os("duplicate", || "the mount");
+    match from {
+        BindSource::Tree(tree) => given(tree),
         BindSource::Spare(spare) => match clone_source(plan, source, None) {
-            Err(error) if error.errno() == Some(Errno::EACCES) => spare,
-            cloned => {
-                own = cloned?;
-                &own
-            }
+            Err(error) if error.errno() == Some(Errno::EACCES) => given(spare),
+            cloned => cloned,
         },
-        BindSource::Path => {
-            own = clone_source(plan, source, None)?;
-            &own
-        }
-        BindSource::Mapped(namespace) => {
-            own = clone_source(plan, source, Some(namespace.as_fd()))?;
-            &own
-        }
-    };
-    let kind = nix::sys::stat::fstat(tree).os("fstat", || source.display())?.st_mode;
+        BindSource::Path => clone_source(plan, source, None),
+        BindSource::Mapped(namespace) => clone_source(plan, source, Some(namespace.as_fd())),
+    }
+}
+
+fn bind(
+    rootfs: &Rootfs,
+    plan: &MountPlan,
+    source: &Path,
+    from: &BindSource,
+    index: usize,
+) -> Result<()> {
+    let tree = tree_of(plan, source, from).map_err(|error| {
+        Error::config(format!("mounts[{index}].source"), format!("{source:?}: {error}"))
+    })?;
+    let kind = nix::sys::stat::fstat(&tree).os("fstat", || source.display())?.st_mode;
     let is_directory = kind & libc::S_IFMT == libc::S_IFDIR;
     let missing = if is_directory { Missing::Directory } else { Missing::File };
     let destination = open_destination(rootfs, plan, missing)?;
-    mount::attach(tree, &destination)
+    mount::attach(&tree, &destination)
         .os("attach", || format!("{} to {}", source.display(), plan.destination.display()))?;
     change(tree.as_fd(), plan)
 }

@@ -3,7 +3,6 @@
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 
 use nix::sched::{CloneFlags, setns, unshare};
 use oci_spec::runtime::LinuxNamespaceType as Kind;
@@ -11,7 +10,8 @@ use oci_spec::runtime::LinuxNamespaceType as Kind;
 use super::sync::ToChild;
 use super::{Init, Task};
 use crate::error::{Error, OsContext, Result};
-use crate::oci::plan::clone_flag;
+use crate::oci::plan::{JoinPlan, clone_flag};
+use crate::oci::sysctl;
 use crate::sys::process::{self, CLONE_NEWTIME, Prctl};
 use crate::sys::{credentials, fd, net};
 
@@ -53,16 +53,18 @@ fn unexpected(message: &ToChild) -> Error {
 
 /// Joins the namespaces given by path whose kind is `wanted`.
 pub(super) fn join_by_path(init: &Init, wanted: impl Fn(Kind) -> bool) -> Result<()> {
-    for (kind, path) in init.plan.namespaces.join.iter().filter(|(kind, _)| wanted(*kind)) {
-        let file = open_namespace(path)?;
-        setns(&file, clone_flag(*kind)).os("setns", || path.display())?;
-    }
-    Ok(())
+    init.plan.namespaces.join.iter().filter(|joined| wanted(joined.kind)).try_for_each(join)
 }
 
-/// Opens a namespace by its path. Read-only is all that joining needs.
-pub(super) fn open_namespace(path: &Path) -> Result<OwnedFd> {
-    Ok(File::open(path).os("open", || path.display())?.into())
+/// Joins one namespace. A file opened read-only is all that this needs.
+///
+/// # Errors
+/// [`Error::Config`] with the JSON path of the namespace.
+pub fn join(joined: &JoinPlan) -> Result<()> {
+    let JoinPlan { kind, path, .. } = joined;
+    let file = File::open(path).property(|| (joined.field(), format!("open {path:?}")))?;
+    setns(&file, clone_flag(*kind))
+        .property(|| (joined.field(), format!("join {path:?} as {kind} namespace")))
 }
 
 /// Enters the container's cgroups, then the namespace that makes them its root.
@@ -139,8 +141,13 @@ pub(super) fn names(init: &mut Init) -> Result<()> {
 pub(super) fn sysctls(init: &mut Init) -> Result<()> {
     for (key, value) in &init.plan.sysctls {
         let path = format!("/proc/sys/{key}");
-        let mut file = File::options().write(true).open(&path).os("open", || &path)?;
-        file.write_all(value.as_bytes()).os("write", || format!("{value:?} to {path}"))?;
+        let field = || format!("linux.sysctl.{}", sysctl::key(key));
+        let mut file = File::options()
+            .write(true)
+            .open(&path)
+            .property(|| (field(), format!("open {path}")))?;
+        file.write_all(value.as_bytes())
+            .property(|| (field(), format!("write {value:?} to {path}")))?;
     }
     Ok(())
 }

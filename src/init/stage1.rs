@@ -4,11 +4,11 @@
 //! must belong to the joined user namespace. So this process joins in the right order and clones
 //! init as its own sibling: init's parent is carob, with no process left in between.
 
-use nix::sched::{CloneFlags, setns};
+use nix::sched::CloneFlags;
 use oci_spec::runtime::LinuxNamespaceType as Kind;
 
 use super::Init;
-use super::namespaces::{join_by_path, open_namespace};
+use super::namespaces::{join, join_by_path};
 use super::sync::FromChild;
 use crate::error::{OsContext, Result};
 use crate::oci::plan::Namespaces;
@@ -32,10 +32,7 @@ pub(super) fn run(init: &mut Init) -> Result<()> {
     process::set_name(c"carob:[1:STAGE]");
     let namespaces = &init.plan.namespaces;
     join_by_path(init, |kind| kind != Kind::User)?;
-    if let Some(path) = namespaces.joined(Kind::User) {
-        let file = open_namespace(path)?;
-        setns(&file, CloneFlags::CLONE_NEWUSER).os("setns", || path.display())?;
-    }
+    namespaces.joined(Kind::User).map_or(Ok(()), join)?;
     let target = CloneTarget { sibling: true, cgroup: None };
     match process::clone3(clone_flags(namespaces), &target).os("clone3", || "init")? {
         Cloned::Child => Ok(()),

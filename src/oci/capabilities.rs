@@ -61,6 +61,14 @@ pub fn in_mask(mask: u64) -> impl Iterator<Item = String> {
     all.into_iter().filter(move |cap| mask & cap.bitmask() != 0).map(|cap| cap.to_string())
 }
 
+/// The names in a kernel's mask for a text: in one line, in the order of their numbers.
+pub fn list(mask: u64) -> String {
+    let known = caps::all().iter().fold(0, |known, cap| known | cap.bitmask());
+    let unknown = (0..64).filter(|number| mask & !known & (1 << number) != 0);
+    let unknown = unknown.map(|number| format!("capability {number}"));
+    in_mask(mask).chain(unknown).collect::<Vec<_>>().join(" ")
+}
+
 /// oci-spec's capability as the crate `caps` calls it.
 pub fn from_oci(capability: Capability) -> Cap {
     match capability {
@@ -225,6 +233,8 @@ mod tests {
         let set = [Capability::Chown, Capability::Kill, Capability::CheckpointRestore];
         assert_eq!(mask(&set.into_iter().collect()), 1 | 1 << 5 | 1 << 40);
         assert_eq!(mask(&Capabilities::new()), 0);
+        assert_eq!(list(1 | 1 << 5 | 1 << 63), "CAP_CHOWN CAP_KILL capability 63");
+        assert_eq!(list(0), "");
     }
 
     #[test]

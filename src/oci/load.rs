@@ -7,6 +7,7 @@
 //! Source: runtime-spec 1.3 `config.md`, *Specification version*, *Extensibility*.
 
 use std::{
+    fmt,
     fs::{File, OpenOptions},
     io::Read,
     os::unix::fs::OpenOptionsExt,
@@ -15,7 +16,7 @@ use std::{
 
 use oci_spec::runtime::{LinuxResources, Process, Spec};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, error::Category};
 
 use super::{
     Warning, capabilities, mend,
@@ -124,7 +125,8 @@ pub fn load_spec(path: &Path) -> Result<LoadedSpec> {
 /// As [`load_spec`], for the content.
 pub fn parse_spec(raw: Vec<u8>) -> Result<LoadedSpec> {
     let mut warnings = Vec::new();
-    let mut spec = Spec::from(decode::<SpecText>(&raw, Document::Spec, &mut warnings)?);
+    let mut spec =
+        Spec::from(decode::<SpecText>(&raw, Document::Spec, "config.json", &mut warnings)?);
     check_version(spec.version())?;
     if let Some(resources) = spec.linux_mut().as_mut().and_then(|l| l.resources_mut().as_mut()) {
         drop_unset_pids(resources, &raw, Document::Spec);
@@ -138,26 +140,28 @@ pub fn parse_spec(raw: Vec<u8>) -> Result<LoadedSpec> {
 /// # Errors
 /// As [`load_spec`]; a missing file is [`Error::Os`].
 pub fn load_process(path: &Path) -> Result<LoadedProcess> {
-    let file = File::open(path).os("open", || path.display())?;
-    let metadata = file.metadata().os("fstat", || path.display())?;
+    let name = format!("process file {}", path.display());
+    let file = File::open(path).os("open", || &name)?;
+    let metadata = file.metadata().os("fstat", || &name)?;
     let raw = match metadata.is_file() {
-        true => read_sized(file, path, metadata.len())?,
-        false => read_stream(file, path.display())?,
+        true => read_sized(file, &name, metadata.len())?,
+        false => read_stream(file, &name)?,
     };
     let mut warnings = Vec::new();
-    let process = decode::<ProcessText>(&raw, Document::Process, &mut warnings)?;
+    let process = decode::<ProcessText>(&raw, Document::Process, &name, &mut warnings)?;
     Ok(LoadedProcess { process: process.into(), warnings })
 }
 
 /// Parses a bare `LinuxResources`, as `update --resources` takes it; `devices` is dropped,
-/// because an update never changes the device rules.
+/// because the device rules of a running container are its creator's: CRI repeats "deny all"
+/// here. `name` is what errors call the document.
 ///
 /// # Errors
 /// [`Error::Invalid`] if there is nothing or more than [`MAX_SIZE`]; [`Error::Config`] with the
 /// JSON path if it cannot be parsed; [`Error::Os`] if it cannot be read.
-pub fn load_resources(reader: impl Read) -> Result<LinuxResources> {
-    let raw = read_stream(reader, "resources")?;
-    let mut resources: LinuxResources = decode(&raw, Document::Resources, &mut Vec::new())?;
+pub fn load_resources(reader: impl Read, name: &str) -> Result<LinuxResources> {
+    let raw = read_stream(reader, name)?;
+    let mut resources: LinuxResources = decode(&raw, Document::Resources, name, &mut Vec::new())?;
     resources.set_devices(None);
     drop_unset_pids(&mut resources, &raw, Document::Resources);
     Ok(resources)
@@ -173,25 +177,25 @@ fn read_file(path: &Path) -> Result<Vec<u8>> {
     if !metadata.is_file() {
         return Err(Error::Invalid(format!("{}: must be a regular file", path.display())));
     }
-    read_sized(file, path, metadata.len())
+    read_sized(file, path.display(), metadata.len())
 }
 
-fn read_sized(file: File, path: &Path, size: u64) -> Result<Vec<u8>> {
-    check_size(path.display(), size)?;
+fn read_sized(file: File, what: impl fmt::Display, size: u64) -> Result<Vec<u8>> {
+    check_size(&what, size)?;
     let mut raw = Vec::with_capacity(usize::try_from(size).unwrap_or(0));
     // Exactly `size`, so that no further read is needed to see the end.
-    file.take(size).read_to_end(&mut raw).os("read", || path.display())?;
+    file.take(size).read_to_end(&mut raw).os("read", || what)?;
     Ok(raw)
 }
 
-fn read_stream(reader: impl Read, what: impl std::fmt::Display) -> Result<Vec<u8>> {
+fn read_stream(reader: impl Read, what: impl fmt::Display) -> Result<Vec<u8>> {
     let mut raw = Vec::new();
     reader.take(MAX_SIZE + 1).read_to_end(&mut raw).os("read", || &what)?;
     check_size(what, raw.len() as u64)?;
     Ok(raw)
 }
 
-fn check_size(what: impl std::fmt::Display, size: u64) -> Result<()> {
+fn check_size(what: impl fmt::Display, size: u64) -> Result<()> {
     match size {
         0 => Err(Error::Invalid(format!("{what}: is empty, must be a JSON object"))),
         1..=MAX_SIZE => Ok(()),
@@ -204,6 +208,7 @@ fn check_size(what: impl std::fmt::Display, size: u64) -> Result<()> {
 fn decode<T: DeserializeOwned>(
     raw: &[u8],
     document: Document,
+    name: &str,
     warnings: &mut Vec<Warning>,
 ) -> Result<T> {
     // serde would take an array for an object without keys.
@@ -212,7 +217,7 @@ fn decode<T: DeserializeOwned>(
     }
     match serde_json::from_slice(raw) {
         Ok(decoded) if capabilities::all_known(raw, document) => Ok(decoded),
-        _ => decode_slowly(raw, document, warnings),
+        _ => decode_slowly(raw, document, name, warnings),
     }
 }
 
@@ -221,17 +226,13 @@ fn decode<T: DeserializeOwned>(
 fn decode_slowly<T: DeserializeOwned>(
     raw: &[u8],
     document: Document,
+    name: &str,
     warnings: &mut Vec<Warning>,
 ) -> Result<T> {
-    let decoded = decode_with_path::<T>(raw);
-    let mut value = match (serde_json::from_slice::<Value>(raw), &decoded) {
-        (Ok(value), _) => value,
-        // Only what follows the document can be wrong then.
-        (Err(error), Ok(_)) => return Err(Error::config(document.name(), reason(&error))),
-        (Err(_), Err(error)) => return Err(explain(error, document, reason)),
-    };
+    let mut value: Value =
+        serde_json::from_slice(raw).map_err(|e| Error::config(name, reason(&e)))?;
     let mended = mend::mend(&mut value, document, warnings)?;
-    match decoded {
+    match decode_with_path::<T>(raw) {
         Ok(decoded) if !mended => Ok(decoded),
         Err(error) if !mended => Err(explain(&error, document, reason)),
         // As text again: reading `value` itself would take one more parser of everything.
@@ -251,8 +252,25 @@ fn explain(
     document: Document,
     reason: fn(&serde_json::Error) -> String,
 ) -> Error {
-    Error::config(document.field(&error.path().to_string()), reason(error.inner()))
+    let field = document.field(&error.path().to_string());
+    let mut reason = reason(error.inner());
+    // oci-spec has one enumeration for both.
+    if field.ends_with("].type") {
+        for (list, allowed) in
+            [("linux.devices[", NODE_TYPES), ("linux.resources.devices[", RULE_TYPES)]
+        {
+            if field.starts_with(list) {
+                reason = reason.replace(DEVICE_TYPES, allowed);
+            }
+        }
+    }
+    Error::config(field, reason)
 }
+
+/// serde's list of oci-spec's device types, and the ones that can be meant.
+const DEVICE_TYPES: &str = "`a`, `b`, `c`, `u`, `p`";
+const NODE_TYPES: &str = "`b`, `c`, `u`, `p`";
+const RULE_TYPES: &str = "`a`, `b`, `c`, `u`";
 
 /// serde's words, and the ones that somebody who wrote JSON knows.
 const PLAIN_WORDS: &[(&str, &str)] = &[
@@ -296,9 +314,10 @@ fn reason_without_position(error: &serde_json::Error) -> String {
         let rest = after.trim_start_matches(|c: char| c.is_ascii_alphanumeric());
         text = format!("{before}expected an object{rest}");
     }
-    match error.is_syntax() || error.is_eof() {
-        true => format!("not JSON: {text}"),
-        false => text,
+    match error.classify() {
+        Category::Eof => format!("not JSON: it ends too early, {text}"),
+        Category::Syntax => format!("not JSON: {text}"),
+        Category::Data | Category::Io => text,
     }
 }
 

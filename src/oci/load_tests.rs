@@ -83,12 +83,28 @@ fn wrong_types_are_named_by_path_and_value() {
 }
 
 #[test]
+fn only_device_types_that_can_be_meant_are_offered() {
+    let device = json!([{"type": "x", "path": "/d", "allow": true}]);
+    for (linux, path, types) in [
+        (json!({"devices": device}), "linux.devices[0].type", NODE_TYPES),
+        (json!({"resources": {"devices": device}}), "linux.resources.devices[0].type", RULE_TYPES),
+    ] {
+        let text = load(&with("/linux", linux)).unwrap_err().to_string();
+        let words = format!("{path}: unknown value `x`, expected one of {types} at");
+        assert!(text.starts_with(&words), "{text}");
+    }
+}
+
+#[test]
 fn what_is_not_a_json_object() {
     for (raw, words) in [
-        ("{", "not JSON: EOF while parsing an object at line 1 column 1"),
+        ("{", "not JSON: it ends too early, EOF while parsing an object at line 1 column 1"),
         ("[]", "is an array, must be a JSON object"),
         ("null", "expected an object"),
         ("\"x\"", "expected an object"),
+        (" \n", "not JSON: it ends too early, EOF while parsing a value at line 2 column 0"),
+        ("{\"root\": {\"path\": \"r", "not JSON: it ends too early, EOF while parsing a string"),
+        ("{\"process\": {\"args\": [\"a\",]}}", "not JSON: trailing comma at line 1 column"),
         ("plain text", "not JSON: "),
         ("{\"ociVersion\": \"1.0.0\",}", "not JSON: trailing comma at line 1 column"),
         ("{\"ociVersion\": \"1.0.0\"} {}", "not JSON: trailing characters at line 1 column 25"),
@@ -190,19 +206,22 @@ fn no_pids_limit_is_not_a_limit_of_zero() {
 #[test]
 fn resources_without_device_rules() {
     let text = r#"{"memory": {"limit": 5}, "pids": {}, "devices": [{"allow": true}], "x": 1}"#;
-    let resources = load_resources(text.as_bytes()).unwrap();
+    let resources = load_resources(text.as_bytes(), "resources").unwrap();
     assert_eq!(resources.memory().unwrap().limit(), Some(5));
     assert_eq!((resources.devices(), resources.pids()), (&None, &None));
 
     for (text, words) in [
-        ("", "resources: is empty"),
+        ("", "resources on stdin: is empty"),
+        ("nonsense", "resources on stdin: not JSON: expected ident"),
+        ("{} {}", "resources on stdin: not JSON: trailing characters"),
+        ("{\"cpu\": {", "resources on stdin: not JSON: it ends too early"),
         (" []", "linux.resources: is an array"),
         (r#"{"cpu": {"quota": "1"}}"#, "linux.resources.cpu.quota: invalid type: string \"1\""),
     ] {
-        let error = load_resources(text.as_bytes()).unwrap_err().to_string();
+        let error = load_resources(text.as_bytes(), "resources on stdin").unwrap_err().to_string();
         assert!(error.starts_with(words), "{error}");
     }
-    let error = load_resources(std::io::repeat(b' ')).unwrap_err().to_string();
+    let error = load_resources(std::io::repeat(b' '), "resources").unwrap_err().to_string();
     assert!(error.contains("at most 16777216"), "{error}");
 }
 
@@ -247,6 +266,11 @@ fn files() {
     std::fs::write(&file, r#"{"args": ["sh"], "cwd": 1}"#).unwrap();
     let text = load_process(&file).unwrap_err().to_string();
     assert!(text.starts_with("process.cwd: invalid type: integer `1`"), "{text}");
+    for (text, words) in [("", "is empty"), ("{\"args\": [", "not JSON: it ends too early")] {
+        std::fs::write(&file, text).unwrap();
+        let text = load_process(&file).unwrap_err().to_string();
+        assert!(text.starts_with(&format!("process file {}: {words}", file.display())), "{text}");
+    }
     std::fs::write(&file, r#"{"cwd": "/", "capabilities": {"bounding": ["CAP_NO"]}}"#).unwrap();
     let loaded = load_process(&file).unwrap();
     assert_eq!(loaded.warnings[0].field, "process.capabilities.bounding[0]");

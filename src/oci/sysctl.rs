@@ -19,6 +19,11 @@ pub fn path(key: &str) -> Option<Cow<'_, str>> {
     (clean && path.split('/').all(is_name)).then_some(path)
 }
 
+/// The key, with dots, of the parameter at this path.
+pub fn key(path: &str) -> String {
+    path.chars().map(swap_separators).collect()
+}
+
 fn swap_separators(c: char) -> char {
     match c {
         '.' => '/',
@@ -71,6 +76,7 @@ mod tests {
         ] {
             assert_eq!(path(key).as_deref(), expected, "{key:?}");
         }
+        assert_eq!(key("net/ipv4/conf/eth0.100/forwarding"), "net.ipv4.conf.eth0/100.forwarding");
     }
 
     #[test]

@@ -13,21 +13,42 @@ pub struct CapabilitySets {
     pub inheritable: u64,
 }
 
+/// `struct __user_cap_header_struct`.
+#[repr(C)]
+struct Header {
+    version: u32,
+    pid: i32,
+}
+
+impl Header {
+    /// Version 3 of the interface: two triples of words, one bit per capability.
+    const OF_THIS_PROCESS: Self = Self { version: 0x2008_0522, pid: 0 };
+}
+
+/// The permitted capabilities of this process, one bit per capability number.
+///
+/// # Errors
+/// None that the kernel documents for the own process. Source: capget(2).
+pub fn permitted() -> nix::Result<u64> {
+    let mut data = [0_u32; 6];
+    let mut header = Header::OF_THIS_PROCESS;
+    // SAFETY: `header` and `data` have the layout of version 3 of the interface (two triples of
+    // 32-bit words) and are writable during the call.
+    let ret = unsafe { libc::syscall(libc::SYS_capget, &raw mut header, data.as_mut_ptr()) };
+    Errno::result(ret)?;
+    let [_, low, _, _, high, _] = data;
+    Ok(u64::from(high) << 32 | u64::from(low))
+}
+
 /// Sets all three capability sets of this process with one call.
 ///
 /// # Errors
 /// `EPERM` when a permitted bit is set that the process does not have. Source: capset(2).
 pub fn capset(sets: CapabilitySets) -> nix::Result<()> {
-    #[repr(C)]
-    struct Header {
-        version: u32,
-        pid: i32,
-    }
-    const VERSION_3: u32 = 0x2008_0522;
     let halves = |set: u64| [(set & 0xffff_ffff) as u32, (set >> 32) as u32];
     let (e, p, i) = (halves(sets.effective), halves(sets.permitted), halves(sets.inheritable));
     let data: [u32; 6] = [e[0], p[0], i[0], e[1], p[1], i[1]];
-    let mut header = Header { version: VERSION_3, pid: 0 };
+    let mut header = Header::OF_THIS_PROCESS;
     // SAFETY: `header` and `data` have the layout of version 3 of the interface (two triples of
     // 32-bit words) and outlive the call.
     let ret = unsafe { libc::syscall(libc::SYS_capset, &raw mut header, data.as_ptr()) };

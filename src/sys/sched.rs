@@ -1,5 +1,7 @@
 //! Scheduling policy, I/O priority, CPU affinity, NUMA memory policy.
 
+use std::fmt;
+
 use nix::errno::Errno;
 
 /// What `sched_setattr(2)` takes; times in nanoseconds.
@@ -22,6 +24,44 @@ pub struct SchedAttr {
     pub deadline: u64,
     /// For SCHED_DEADLINE.
     pub period: u64,
+}
+
+/// The policies, by their numbers. Source: sched(7).
+const POLICIES: [&str; 7] = [
+    "SCHED_OTHER",
+    "SCHED_FIFO",
+    "SCHED_RR",
+    "SCHED_BATCH",
+    "SCHED_ISO",
+    "SCHED_IDLE",
+    "SCHED_DEADLINE",
+];
+
+/// The policy and what is set of its parameters: `SCHED_FIFO priority 10`.
+impl fmt::Display for SchedAttr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match usize::try_from(self.policy).ok().and_then(|policy| POLICIES.get(policy)) {
+            Some(name) => f.write_str(name)?,
+            None => write!(f, "policy {}", self.policy)?,
+        }
+        if self.nice != 0 {
+            write!(f, " nice {}", self.nice)?;
+        }
+        if self.flags != 0 {
+            write!(f, " flags {:#x}", self.flags)?;
+        }
+        for (name, value) in [
+            ("priority", self.priority.into()),
+            ("runtime", self.runtime),
+            ("deadline", self.deadline),
+            ("period", self.period),
+        ] {
+            if value != 0 {
+                write!(f, " {name} {value}")?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Sets policy and parameters of this process.
@@ -88,4 +128,26 @@ pub fn set_memory_policy(mode: i32, nodes: &[u64]) -> nix::Result<()> {
     // SAFETY: the mask is null or a live slice of the number of bits given.
     let ret = unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, mask, bits) };
     Errno::result(ret).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policies_read_as_in_the_configuration() {
+        let none = SchedAttr::default();
+        for (attr, text) in [
+            (none, "SCHED_OTHER"),
+            (SchedAttr { policy: 1, priority: 10, ..none }, "SCHED_FIFO priority 10"),
+            (SchedAttr { policy: 3, nice: -5, flags: 1, ..none }, "SCHED_BATCH nice -5 flags 0x1"),
+            (
+                SchedAttr { policy: 6, runtime: 1, deadline: 2, period: 3, ..none },
+                "SCHED_DEADLINE runtime 1 deadline 2 period 3",
+            ),
+            (SchedAttr { policy: 7, ..none }, "policy 7"),
+        ] {
+            assert_eq!(attr.to_string(), text);
+        }
+    }
 }

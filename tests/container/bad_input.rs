@@ -349,3 +349,77 @@ fn what_is_not_built_yet_is_refused_by_its_name() {
         c.create_call(&[]).output().fails(1, &[&format!("linux.{path}"), "not supported"]);
     }
 }
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn what_the_kernel_refuses_is_named_by_its_json_path() {
+    let host = Host::new();
+    let join = |kind: &str, path: &str| {
+        let namespace = json!({"type": kind, "path": path});
+        move |s: &mut Value| {
+            let all = s["linux"]["namespaces"].as_array_mut().unwrap();
+            let own = all.iter_mut().find(|own| own["type"] == namespace["type"]).unwrap();
+            *own = namespace;
+        }
+    };
+    for kind in ["ipc", "pid"] {
+        refused(
+            &host,
+            join(kind, "/nosuch"),
+            &["error: linux.namespaces[", "].path: open", "such"],
+        );
+        let words = ["error: linux.namespaces[", "].path: join", "/proc/self/ns/uts", kind];
+        refused(&host, join(kind, "/proc/self/ns/uts"), &words);
+    }
+    refused(
+        &host,
+        |s| {
+            let mount = json!({"destination": "/mnt", "source": "/nosuch", "options": ["bind"]});
+            s["mounts"].as_array_mut().unwrap().insert(3, mount);
+        },
+        &["error: mounts[3].source: \"/nosuch\""],
+    );
+    refused(
+        &host,
+        |s| {
+            let mount = json!({"destination": "/mnt", "type": "nosuchfs", "source": "none"});
+            s["mounts"].as_array_mut().unwrap().insert(2, mount);
+        },
+        &["error: mounts[2]: /mnt: make file system nosuchfs"],
+    );
+    for (key, value) in [("net.ipv4.nosuch", "1"), ("kernel.msgmax", "many")] {
+        let field = format!("error: linux.sysctl.{key}: ");
+        refused(&host, |s| s["linux"]["sysctl"] = json!({ key: value }), &[&field]);
+    }
+}
+
+/// Without the capability to, even root may not go beyond what it has.
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn limits_that_may_not_be_raised_are_named_by_their_json_path() {
+    let Some(host) = Host::only_carob("runc 1.1 has other words") else {
+        return;
+    };
+    let limit = json!([{"type": "RLIMIT_NOFILE", "soft": 900_000_000, "hard": 900_000_000}]);
+    let c = host.sleeper_with(|s| s["process"]["rlimits"] = limit.clone());
+    let words = ["error: process.rlimits: set RLIMIT_NOFILE to soft 900000000"];
+    c.create_call(&[]).output().fails(1, &words);
+    let c = host.sleeper_with(|s| s["process"]["oomScoreAdj"] = json!(-500));
+    let prelude = "exec setpriv --inh-caps -sys_resource --bounding-set -sys_resource \"$@\"";
+    let out = c.create_call(&[]).after(prelude).output();
+    out.fails(1, &["error: process.oomScoreAdj: -500: write"]);
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn a_scheduler_that_is_refused_is_named_as_in_the_configuration() {
+    let Some(host) = Host::only_carob("runc 1.1 knows no process.scheduler") else {
+        return;
+    };
+    let c = host.sleeper_with(|s| {
+        s["process"]["scheduler"] = json!({"policy": "SCHED_FIFO", "priority": 10});
+    });
+    let prelude = "exec setpriv --inh-caps -sys_nice --bounding-set -sys_nice \"$@\"";
+    let words = ["error: process.scheduler: set SCHED_FIFO priority 10: Operation not permitted"];
+    c.create_call(&[]).after(prelude).output().fails(1, &words);
+}

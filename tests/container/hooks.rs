@@ -247,3 +247,16 @@ fn hooks_of_the_runtime_run_in_the_bundle_and_of_the_container_in_its_root() {
     let rootfs = crate::support::rootfs().canonicalize().unwrap();
     assert_eq!(seen("container").trim(), rootfs.to_str().unwrap());
 }
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn a_failed_hook_without_output_is_told_by_its_status() {
+    let Some(host) = Host::only_carob("runc 1.1 has other words") else {
+        return;
+    };
+    for (script, end) in [("exit 3", "ended with exit status 3\n"), ("kill $$", "by signal 15\n")] {
+        let c = hooked(&host, &["createRuntime"], script);
+        let out = c.create_call(&[]).output();
+        assert!(out.code == 1 && out.stderr.ends_with(end), "{out:?}");
+    }
+}

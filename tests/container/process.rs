@@ -460,3 +460,30 @@ fn the_personality_holds_for_exec() {
     c.run_detached();
     assert_eq!(c.exec(&["uname", "-m"]).ok().text(), "i686");
 }
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn a_capability_that_carob_lacks_is_left_out_with_a_warning() {
+    let Some(host) = Host::only_carob("runc 1.1 fails") else {
+        return;
+    };
+    let prelude = "exec setpriv --inh-caps -syslog --bounding-set -syslog \"$@\"";
+    let asks = |s: &mut Value| {
+        for set in ["bounding", "effective", "permitted", "inheritable", "ambient"] {
+            s["process"]["capabilities"][set] = json!(["CAP_KILL", "CAP_SYSLOG"]);
+        }
+    };
+    let own = "grep ^Cap /proc/self/status";
+    let c = host.sh_with(own, asks);
+    let out = c.bundle_verb("run", &[]).after(prelude).output().ok();
+    let sets: Vec<&str> = out.stdout.split_whitespace().filter(|word| word.len() == 16).collect();
+    assert_eq!(sets, ["0000000000000020"; 5], "{out:?}");
+    assert!(out.stderr.starts_with("warning: process.capabilities: "), "{out:?}");
+    assert!(out.stderr.ends_with(": CAP_SYSLOG\n"), "{out:?}");
+
+    let c = host.sleeper_with(asks);
+    c.run_detached();
+    let out = c.exec_call(&[], &["sh", "-c", own]).after(prelude).output().ok();
+    assert!(out.stdout.contains("CapPrm:\t0000000000000020"), "{out:?}");
+    assert!(out.stderr.ends_with(": CAP_SYSLOG\n"), "{out:?}");
+}

@@ -1,6 +1,6 @@
 //! linux.resources: limits, proven by what they do.
 
-use crate::support::{Container, Host, cgroup, skip, wait_until};
+use crate::support::{Container, Host, Peer, cgroup, peer, skip, wait_until};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
@@ -77,7 +77,12 @@ fn a_cpuset_confines_the_processes() {
 fn a_cpu_that_does_not_exist_is_an_error() {
     let host = Host::new();
     let c = host.sleeper_with(|s| limit(s, "cpu", json!({"cpus": "4000"})));
-    assert_eq!(c.create_call(&[]).output().code, 1);
+    let out = c.create_call(&[]).output();
+    assert_eq!(out.code, 1, "{out:?}");
+    if peer() == Peer::Carob {
+        let words = "error: linux.resources.cpu.cpus: \"4000\": allowed here are 0";
+        assert!(out.stderr.starts_with(words), "{out:?}");
+    }
 }
 
 #[test]

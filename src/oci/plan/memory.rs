@@ -4,6 +4,24 @@ use oci_spec::runtime::{LinuxMemoryPolicy, MemoryPolicyFlagType, MemoryPolicyMod
 
 use super::process::number_list;
 
+/// Every mode.
+pub const MODES: [MemoryPolicyModeType; 7] = [
+    MemoryPolicyModeType::MpolDefault,
+    MemoryPolicyModeType::MpolPreferred,
+    MemoryPolicyModeType::MpolBind,
+    MemoryPolicyModeType::MpolInterleave,
+    MemoryPolicyModeType::MpolLocal,
+    MemoryPolicyModeType::MpolPreferredMany,
+    MemoryPolicyModeType::MpolWeightedInterleave,
+];
+
+/// Every flag.
+pub const FLAGS: [MemoryPolicyFlagType; 3] = [
+    MemoryPolicyFlagType::MpolFNumaBalancing,
+    MemoryPolicyFlagType::MpolFRelativeNodes,
+    MemoryPolicyFlagType::MpolFStaticNodes,
+];
+
 /// Mode with its flags, and the nodes as a bit mask. Source: set_mempolicy(2).
 pub(super) fn policy(policy: &LinuxMemoryPolicy) -> (i32, Vec<u64>) {
     use MemoryPolicyModeType as Mode;

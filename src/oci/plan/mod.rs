@@ -13,6 +13,7 @@ use oci_spec::runtime::{Hooks, LinuxIdMapping, LinuxNamespaceType, Spec};
 
 use crate::error::{Error, Result};
 use crate::oci::{namespaces as oci_namespaces, sysctl as oci_sysctl};
+pub use memory::{FLAGS as MEMORY_FLAGS, MODES as MEMORY_MODES};
 pub use mounts::{DevicePlan, MountPlan, MountSource};
 pub use platform::Platform;
 pub use process::{Capabilities, ProcessPlan, RlimitPlan, TerminalPlan};
@@ -55,8 +56,27 @@ pub struct Plan {
 pub struct Namespaces {
     /// CLONE_NEW* of all namespaces that are new.
     pub new: CloneFlags,
-    /// Kinds and paths of those to join.
-    pub join: Vec<(LinuxNamespaceType, PathBuf)>,
+    /// Those to join.
+    pub join: Vec<JoinPlan>,
+}
+
+/// A namespace that exists.
+#[derive(Debug)]
+pub struct JoinPlan {
+    /// Its place in `linux.namespaces`, for errors.
+    pub index: usize,
+    /// Its kind.
+    pub kind: LinuxNamespaceType,
+    /// The file that stands for it.
+    pub path: PathBuf,
+}
+
+impl JoinPlan {
+    /// The JSON path of `path`.
+    #[must_use]
+    pub fn field(&self) -> String {
+        format!("linux.namespaces[{}].path", self.index)
+    }
 }
 
 impl Namespaces {
@@ -69,13 +89,13 @@ impl Namespaces {
     /// Whether the container has its own of this kind, new or joined.
     #[must_use]
     pub fn has(&self, kind: LinuxNamespaceType) -> bool {
-        self.is_new(clone_flag(kind)) || self.join.iter().any(|(joined, _)| *joined == kind)
+        self.is_new(clone_flag(kind)) || self.joined(kind).is_some()
     }
 
-    /// The path by which a kind is joined.
+    /// The namespace of a kind that is joined.
     #[must_use]
-    pub fn joined(&self, kind: LinuxNamespaceType) -> Option<&Path> {
-        self.join.iter().find(|(joined, _)| *joined == kind).map(|(_, path)| path.as_path())
+    pub fn joined(&self, kind: LinuxNamespaceType) -> Option<&JoinPlan> {
+        self.join.iter().find(|joined| joined.kind == kind)
     }
 }
 
@@ -178,12 +198,13 @@ impl EmptyLinux for Option<oci_spec::runtime::Linux> {
 
 fn namespaces(list: &[oci_spec::runtime::LinuxNamespace]) -> Namespaces {
     let mut namespaces = Namespaces { new: CloneFlags::empty(), join: Vec::new() };
-    for namespace in list {
-        match namespace.path() {
-            Some(path) if !path.as_os_str().is_empty() => {
-                namespaces.join.push((namespace.typ(), path.clone()));
+    for (index, namespace) in list.iter().enumerate() {
+        let kind = namespace.typ();
+        match oci_namespaces::path(namespace) {
+            Some(path) => {
+                namespaces.join.push(JoinPlan { index, kind, path: path.to_owned() });
             }
-            _ => namespaces.new |= clone_flag(namespace.typ()),
+            None => namespaces.new |= clone_flag(kind),
         }
     }
     namespaces

@@ -174,6 +174,21 @@ fn last_of_each(env: Vec<CString>) -> Vec<CString> {
 }
 
 impl Capabilities {
+    /// What remains of the sets when only these capabilities can be granted, and what does not.
+    #[must_use]
+    pub fn within(self, grantable: u64) -> (Self, u64) {
+        let Self { bounding, effective, permitted, inheritable, ambient } = self;
+        let all = bounding | effective | permitted | inheritable | ambient;
+        let sets = Self {
+            bounding: bounding & grantable,
+            effective: effective & grantable,
+            permitted: permitted & grantable,
+            inheritable: inheritable & grantable,
+            ambient: ambient & grantable,
+        };
+        (sets, all & !grantable)
+    }
+
     fn new(caps: &LinuxCapabilities) -> Self {
         let mask = |set: &Option<oci_spec::runtime::Capabilities>| {
             set.as_ref().map_or(0, capabilities::mask)
@@ -258,4 +273,25 @@ pub(super) fn number_list(list: &str) -> Vec<usize> {
         }
     }
     cpus
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_grantable_capabilities_remain_in_any_set() {
+        let sets = Capabilities {
+            bounding: 0b1111,
+            effective: 0b0011,
+            permitted: 0b0110,
+            inheritable: 0b1000,
+            ambient: 0b1_0000,
+        };
+        assert_eq!(sets.within(u64::MAX), (sets, 0));
+        assert_eq!(sets.within(0), (Capabilities::default(), 0b1_1111));
+        let left =
+            Capabilities { bounding: 0b10, effective: 0b10, permitted: 0b10, ..sets.within(0).0 };
+        assert_eq!(sets.within(0b10_0010), (left, 0b1_1101));
+    }
 }
