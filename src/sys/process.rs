@@ -100,7 +100,11 @@ pub fn clone3(flags: CloneFlags, target: &CloneTarget) -> nix::Result<Cloned> {
 /// `ESRCH` if the process is gone and reaped; `ENOSYS` before Linux 5.3. Source: pidfd_open(2).
 pub fn pidfd_open(pid: Pid) -> nix::Result<OwnedFd> {
     // SAFETY: two integers passed by value; the kernel touches no memory of ours.
-    owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) })
+    match owned(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) }) {
+        // The process is gone, but its number lives on as that of a session or group of others.
+        Err(Errno::EINVAL) => Err(Errno::ESRCH),
+        other => other,
+    }
 }
 
 /// Sends a signal through a pidfd; 0 only checks that the process exists.
