@@ -1,6 +1,6 @@
 //! linux.namespaces: new, joined by path, or the caller's.
 
-use crate::support::{Container, Host, Peer, peer, push};
+use crate::support::{Container, Host, Peer, peer, push, skip};
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -335,6 +335,10 @@ fn in_a_user_namespace_ids_of_a_mount_can_be_mapped() {
             }
             push(s, "/mounts", mount);
         });
-        assert_eq!(c.run().ok().stdout, "0:0\n", "{maps}");
+        let out = c.run();
+        if out.stderr.ends_with("map the ids of the mount: Invalid argument (os error 22)\n") {
+            return skip("the file system of the temporary directory has no id maps");
+        }
+        assert_eq!(out.ok().stdout, "0:0\n", "{maps}");
     }
 }
