@@ -23,7 +23,7 @@ pub enum RootSwitch {
 }
 
 /// Whether the container gets a session keyring of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Keyring {
     /// A new one.
     New,

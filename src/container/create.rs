@@ -8,7 +8,7 @@ use nix::sched::{CloneFlags, setns};
 use nix::unistd::Pid;
 use oci_spec::runtime::LinuxNamespaceType as Kind;
 
-use super::prepare::{Prepared, activation_fds};
+use super::prepare::{Prepared, activation_fds, keyring_name};
 use super::state::{Container, State, Status};
 use super::store::{ContainerDir, Lock, START_SOCKET};
 use super::{CreateOptions, Runtime, hooks, mount_source, notify, pid_file};
@@ -82,7 +82,7 @@ impl Runtime {
             return Err(error);
         }
         let mut child = None;
-        let built = assemble(prepared, starter, &mut container, &mut child);
+        let built = assemble(prepared, (starter, &lock), &mut container, &mut child);
         match (built, child) {
             (Ok((end, console)), Some(child)) => {
                 Ok(Created { container, child, end, console, lock: Some(lock) })
@@ -109,11 +109,11 @@ fn occupy(prepared: &Prepared, container: &Container) -> Result<()> {
 /// The steps of [`Runtime::build`]. `child` is set as soon as there is one.
 fn assemble(
     prepared: &Prepared,
-    starter: Starter,
+    (starter, lock): (Starter, &Lock),
     container: &mut Container,
     child: &mut Option<Child>,
 ) -> Result<(End, Option<OwnedFd>)> {
-    let end = clone_init(prepared, starter, &container.dir, child)?;
+    let end = clone_init(prepared, (starter, lock), &container.dir, child)?;
     let console = converse(prepared, &end, child, &container.state)?;
     let Some(child) = child else { return Err(Error::Invalid("no init was made".into())) };
     let state = &mut container.state;
@@ -134,7 +134,7 @@ fn assemble(
 /// Clones the process that becomes init, or the stage that clones it.
 fn clone_init(
     prepared: &Prepared,
-    starter: Starter,
+    (starter, lock): (Starter, &Lock),
     dir: &ContainerDir,
     child: &mut Option<Child>,
 ) -> Result<End> {
@@ -172,13 +172,15 @@ fn clone_init(
         }
         Cloned::Child => {
             drop(ours);
+            // Else it would outlive a creator that is killed, and keep `delete` waiting.
+            lock.forget_in_child(dir);
             init::run(Init {
                 plan,
                 task: Task::new(&plan.process, prepared.seccomp.as_ref(), theirs, gate)
                     .with_cgroups(cgroups, unified)
+                    .with_keyring(keyring_name(&prepared.id, prepared.keyring))
                     .with_streams(console, prepared.streams.kept_fds),
                 move_root: prepared.move_root,
-                keyring: prepared.keyring_name(),
                 cgroup: &prepared.cgroup,
                 bind_sources,
                 rootfs: None,

@@ -8,7 +8,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::hooks::run_late;
 use super::state::{Container, Status};
-use super::store::ContainerDir;
+use super::store::{ContainerDir, Lock};
 use super::{Force, Runtime};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, OsContext, Result};
@@ -31,7 +31,10 @@ impl Runtime {
             Err(Error::NotFound { .. }) if force == Force::Yes => return Ok(()),
             other => other?,
         };
-        let _lock = dir.lock()?;
+        let _lock = match lock(&dir, force) {
+            Err(Error::NotFound { .. }) if force == Force::Yes => return Ok(()),
+            other => other?,
+        };
         let state = match dir.read_state() {
             Err(error @ Error::Invalid(_)) if force == Force::Yes => {
                 log::warn(error);
@@ -78,12 +81,33 @@ impl Runtime {
     }
 }
 
+/// Waits for others; with `force` not for a hook or a start that hangs: its processes are ended.
+fn lock(dir: &ContainerDir, force: Force) -> Result<Lock> {
+    if force == Force::No {
+        return dir.lock();
+    }
+    match dir.lock_within(Duration::ZERO) {
+        Err(error) if error.errno() == Some(Errno::EWOULDBLOCK) => {}
+        other => return other,
+    }
+    if let Ok(Some(state)) = dir.read_state() {
+        // What cannot be ended keeps the lock, and the wait below tells.
+        let _ended = state.cgroup.kill_all(libc::SIGKILL);
+    }
+    dir.lock_within(EXIT_LIMIT)
+}
+
 impl Container {
     /// The end of `run`, by what is still known; somebody else may have deleted the container and
     /// even made one of the same name.
     pub(super) fn delete_after_run(&self) -> Result<()> {
-        let _lock = self.dir.lock()?;
-        if self.dir.is_removed()? { Ok(()) } else { clear(self, Force::No) }
+        match self.dir.lock() {
+            Err(Error::NotFound { .. }) => Ok(()),
+            lock => {
+                let _lock = lock?;
+                clear(self, Force::No)
+            }
+        }
     }
 }
 
@@ -95,7 +119,8 @@ fn clear(container: &Container, force: Force) -> Result<()> {
         results.push(end(container, init));
     }
     // Left-overs: of a shared pid namespace, of a create that died, of exec.
-    if force == Force::Yes || init.is_some() || container.state.shares_pids {
+    let died_early = container.state.pid == 0;
+    if force == Force::Yes || init.is_some() || container.state.shares_pids || died_early {
         results.push(cgroup.kill_all(libc::SIGKILL));
     }
     results.push(cgroup.delete());

@@ -7,7 +7,7 @@ use oci_spec::runtime::{Process, Spec};
 
 use super::create::{Place, connect_console, limit, send_pidfd};
 use super::foreground::Foreground;
-use super::prepare::{Streams, activation_fds, leave_out_ungrantable};
+use super::prepare::{Streams, activation_fds, keyring_name, leave_out_ungrantable};
 use super::run::check_console;
 use super::state::{Container, Status};
 use super::{Attach, ExecArgs, ExecOptions, ExecProcess, Runtime, pid_file, seccomp_agent};
@@ -165,6 +165,7 @@ fn clone(prepared: &Prepared) -> Result<(Child, End)> {
                 namespaces,
                 task: Task::new(&prepared.plan, prepared.seccomp.as_ref(), theirs, Gate::Parent)
                     .with_cgroups(cgroups, unified)
+                    .with_keyring(keyring_name(&state.id, state.keyring))
                     .with_streams(console, prepared.streams.kept_fds),
             })
         }

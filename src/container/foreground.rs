@@ -74,7 +74,8 @@ impl Foreground {
             let mut wanted = PollFlags::empty();
             wanted.set(PollFlags::POLLIN, relay.is_open);
             wanted.set(PollFlags::POLLOUT, !relay.typed.is_empty());
-            fds[MASTER] = Some(PollFd::new(relay.master.as_fd(), wanted));
+            // Closed at the other end it would report that for ever.
+            fds[MASTER] = relay.is_open.then(|| PollFd::new(relay.master.as_fd(), wanted));
             fds[INPUT] = relay.reads_input().then(|| PollFd::new(STDIN, input));
         }
         fds[NOTIFY] = notify.map(|notify| PollFd::new(notify.fd(), input));

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
+use nix::mount::MsFlags;
 use oci_spec::runtime::LinuxNamespaceType as Kind;
 
 use super::id_map::user_namespace;
@@ -10,6 +11,7 @@ use crate::error::{Error, OsContext, Result};
 use crate::init::{BindSource, clone_source};
 use crate::oci::mount_opts::IdMap;
 use crate::oci::plan::{JoinPlan, MountPlan, MountSource, Plan};
+use crate::sys::mount::{self, Attributes, Subtree};
 
 /// For each mount of the Plan what carob has to do for it, in their order.
 ///
@@ -31,6 +33,11 @@ fn one(plan: &Plan, mount: &MountPlan) -> Result<BindSource> {
         return Ok(id_map.map_or(BindSource::Path, BindSource::Mapped));
     }
     let tree = clone_source(mount, source, id_map.as_ref().map(AsFd::as_fd))?;
+    // A clone made among the host's mounts belongs to their peer groups: what the container mounts
+    // in it would appear on the host.
+    let slave = Attributes { propagation: MsFlags::MS_SLAVE.bits(), ..Attributes::default() };
+    mount::set_attributes(tree.as_fd(), slave, Subtree::Recursive)
+        .os("make slave", || source.display())?;
     Ok(if id_map.is_some() { BindSource::Tree(tree) } else { BindSource::Spare(tree) })
 }
 

@@ -17,6 +17,8 @@ pub(super) fn write(path: &Path, pid: Pid) -> Result<()> {
     let mut hidden = std::ffi::OsString::from(".");
     hidden.push(name);
     let new = path.with_file_name(hidden);
+    // Of a carob that was killed in the middle of this.
+    let _stale = fs::remove_file(&new);
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)

@@ -128,21 +128,23 @@ impl Prepared {
             cgroup: self.cgroup.clone(),
             namespaces: namespaces.bits(),
             shares_pids: !self.plan.namespaces.is_new(CloneFlags::CLONE_NEWPID),
+            keyring: self.keyring,
+            start_hooks: !Hook::StartContainer.of(&self.plan.hooks).is_empty(),
             late_hooks: late.iter().any(|hook| !hook.of(&self.plan.hooks).is_empty()),
-        }
-    }
-
-    /// The name of the container's session keyring.
-    pub(super) fn keyring_name(&self) -> Option<std::ffi::CString> {
-        match self.keyring {
-            Keyring::Inherit => None,
-            Keyring::New => std::ffi::CString::new(format!("_ses.{}", self.id)).ok(),
         }
     }
 
     /// Whether init is cloned directly, in one step.
     pub(super) fn is_direct(&self) -> bool {
         !init::needs_stage1(&self.plan.namespaces)
+    }
+}
+
+/// The name of the container's session keyring.
+pub(super) fn keyring_name(id: &ContainerId, keyring: Keyring) -> Option<std::ffi::CString> {
+    match keyring {
+        Keyring::Inherit => None,
+        Keyring::New => std::ffi::CString::new(format!("_ses.{id}")).ok(),
     }
 }
 
@@ -162,7 +164,7 @@ impl Streams {
         for number in 3..3 + self.kept_fds {
             i32::try_from(number)
                 .map_err(|_range| nix::errno::Errno::EBADF)
-                .and_then(fd::inherited)
+                .and_then(fd::from_caller)
                 .os("keep for the container", || format!("descriptor {number}"))?;
         }
         Ok(self)

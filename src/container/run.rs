@@ -52,16 +52,17 @@ fn start_and_wait(
     let Created { container, child, end, console, lock } = created;
     let (console, lock) = (console.take(), lock.take());
     let notify = Notify::open(&container.dir)?;
-    let started =
-        release(container, end, &child.pidfd).and_then(|()| finish(container, &child.pidfd));
+    let started = release(container, end, &child.pidfd).and_then(|()| {
+        // Others may pause or delete it from here on, hooks among them.
+        drop(lock);
+        finish(container, &child.pidfd)
+    });
     if let Err(error) = started {
         // Our child: nobody else may be there to reap it.
         let _gone = process::pidfd_send_signal(&child.pidfd, libc::SIGKILL);
         let _reaped = process::wait(&child.pidfd);
         return Err(error);
     }
-    // Others may pause or delete it from here on.
-    drop(lock);
     drop(protected);
     match foreground {
         None => {

@@ -23,8 +23,7 @@ impl Runtime {
     /// [`Error::WrongState`] unless it is created; [`Error::Init`] if the program cannot be
     /// executed; a poststart hook's failure, after which the container is killed.
     pub fn start(&self, id: &str) -> Result<()> {
-        let container = self.container(id)?;
-        let lock = container.dir.lock()?;
+        let (container, lock) = self.locked(id)?;
         let refuse = |reason: &str| Err(Error::WrongState { reason: reason.into() });
         match container.status()? {
             Status::Created => {}
@@ -36,6 +35,7 @@ impl Runtime {
         let Some(init) = container.init()? else {
             return refuse("cannot start a container that has stopped");
         };
+        let notify = Notify::open(&container.dir)?;
         let connection = match socket::connect_in(container.dir.fd(), START_SOCKET) {
             Err(Errno::ECONNREFUSED) => {
                 return refuse("cannot start a container whose init has died");
@@ -43,11 +43,12 @@ impl Runtime {
             other => other.os("connect to", || format!("init of {id}"))?,
         };
         let end = End::from_connection(connection);
-        let notify = Notify::open(&container.dir)?;
-        release(&container, &end, &init)?;
+        // From here on it is started: if we die, init sees it and ends.
         container.dir.remove_start_socket()?;
-        finish(&container, &init)?;
+        release(&container, &end, &init)?;
+        // Hooks may call carob.
         drop(lock);
+        finish(&container, &init)?;
         match notify {
             Some(notify) => notify.wait(&init, Pid::from_raw(container.state.pid)),
             None => Ok(()),
@@ -57,7 +58,9 @@ impl Runtime {
 
 /// Tells init to go and waits until it has executed the program.
 pub(super) fn release(container: &Container, end: &End, init: &OwnedFd) -> Result<()> {
-    end.tell_child(&ToChild::Start(container.oci_state(Status::Created)))?;
+    let wanted = container.state.start_hooks;
+    let state = if wanted { container.oci_state(Status::Created) } else { Vec::new() };
+    end.tell_child(&ToChild::Start(state))?;
     loop {
         match end.hear_child()? {
             FromChild::Gone => return Ok(()),

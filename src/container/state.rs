@@ -9,8 +9,8 @@ use nix::errno::Errno;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-use super::store::ContainerDir;
-use super::{ContainerId, Runtime};
+use super::store::{ContainerDir, Lock};
+use super::{ContainerId, Keyring, Runtime};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, OsContext, Result};
 use crate::sys::process;
@@ -34,6 +34,10 @@ pub(super) struct State {
     pub(super) namespaces: i32,
     /// Whether its processes may outlive init: the pid namespace is the host's, or joined.
     pub(super) shares_pids: bool,
+    /// Whether processes have the container's session keyring.
+    pub(super) keyring: Keyring,
+    /// Whether the configuration has startContainer hooks, which want the state.
+    pub(super) start_hooks: bool,
     /// Whether the configuration has poststart or poststop hooks worth reading it for.
     pub(super) late_hooks: bool,
 }
@@ -78,6 +82,18 @@ impl Runtime {
         let dir = self.find(id)?;
         match dir.read_state()? {
             Some(state) => Ok(Container { dir, state }),
+            None => Err(Error::NotFound { id: id.to_owned() }),
+        }
+    }
+}
+
+impl Runtime {
+    /// Finds a container and takes the right to change it; what is known of it is read after that.
+    pub(super) fn locked(&self, id: &str) -> Result<(Container, Lock)> {
+        let dir = self.find(id)?;
+        let lock = dir.lock()?;
+        match dir.read_state()? {
+            Some(state) => Ok((Container { dir, state }, lock)),
             None => Err(Error::NotFound { id: id.to_owned() }),
         }
     }

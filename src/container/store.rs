@@ -13,6 +13,7 @@ use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
@@ -39,7 +40,15 @@ pub(super) struct ContainerDir {
 /// The exclusive right to change a container; released when dropped.
 #[derive(Debug)]
 pub(super) struct Lock {
-    _held: Flock<File>,
+    held: Flock<File>,
+}
+
+impl Lock {
+    /// For a cloned child, which has the lock too: lets go of it, while the parent keeps it.
+    pub(super) fn forget_in_child(&self, dir: &ContainerDir) {
+        fd::close_in_child(self.held.as_fd());
+        fd::close_in_child(dir.fd());
+    }
 }
 
 impl Runtime {
@@ -67,8 +76,11 @@ impl Runtime {
             other => other.os("mkdir", || path.display())?,
         }
         let dir = ContainerDir::open(path)?;
-        let lock = dir.lock()?;
-        Ok((dir, lock))
+        match dir.lock() {
+            // A `delete --force` has come between: the id is free, and we are as good as anybody.
+            Err(Error::NotFound { .. }) => self.claim(id),
+            locked => Ok((dir, locked?)),
+        }
     }
 
     /// Opens the directory of a container.
@@ -112,18 +124,41 @@ impl ContainerDir {
         self.handle.as_fd()
     }
 
-    /// Waits for whoever changes the container at the moment.
+    /// Waits for whoever changes the container at the moment; it may be gone then, and another
+    /// one of its name be there.
     pub(super) fn lock(&self) -> Result<Lock> {
+        self.flock(FlockArg::LockExclusive)
+    }
+
+    /// As [`ContainerDir::lock`]; gives up when `limit` has passed.
+    pub(super) fn lock_within(&self, limit: Duration) -> Result<Lock> {
+        let end = Instant::now() + limit;
+        loop {
+            match self.flock(FlockArg::LockExclusiveNonblock) {
+                Err(error) if error.errno() == Some(Errno::EWOULDBLOCK) && Instant::now() < end => {
+                    std::thread::sleep(Duration::from_millis(10));
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn flock(&self, how: FlockArg) -> Result<Lock> {
         // A descriptor of its own, which releases the lock when it is closed.
         let file = self.handle.try_clone().os("duplicate", || self.path.display())?;
-        let held = Flock::lock(file, FlockArg::LockExclusive)
+        let held = Flock::lock(file, how)
             .map_err(|(_file, errno)| errno)
             .os("lock", || self.path.display())?;
-        Ok(Lock { _held: held })
+        let lock = Lock { held };
+        if self.is_removed()? {
+            let id = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            return Err(Error::NotFound { id });
+        }
+        Ok(lock)
     }
 
     /// Whether the directory is no longer in the state root.
-    pub(super) fn is_removed(&self) -> Result<bool> {
+    fn is_removed(&self) -> Result<bool> {
         let stat = nix::sys::stat::fstat(&self.handle).os("fstat", || self.path.display())?;
         Ok(stat.st_nlink == 0)
     }

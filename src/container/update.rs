@@ -20,8 +20,7 @@ impl Runtime {
     /// [`Error::WrongState`] if the container is stopped; what the kernel refuses.
     pub fn update(&self, id: &str, resources: &LinuxResources) -> Result<()> {
         validate::validate_resources(resources)?;
-        let container = self.container(id)?;
-        let _lock = container.dir.lock()?;
+        let (container, _lock) = self.locked(id)?;
         running(&container)?;
         container.state.cgroup.update(resources)
     }

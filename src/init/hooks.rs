@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Pid, fchdir};
 use oci_spec::runtime::{Hook as HookSpec, Hooks};
 
@@ -99,7 +100,10 @@ pub(super) fn before_pivot(init: &mut Init) -> Result<()> {
     if !Hook::CreateContainer.of(hooks).is_empty() {
         fchdir(init.rootfs()?.fd()).os("fchdir", || "the rootfs")?;
     }
-    run_hooks(Hook::CreateContainer, hooks, &state, Surroundings::default())
+    let ours = umask(Mode::from_bits_truncate(0o022));
+    let done = run_hooks(Hook::CreateContainer, hooks, &state, Surroundings::default());
+    umask(ours);
+    done
 }
 
 /// The point before the program, inside. A hook that brings no environment has the program's.

@@ -46,8 +46,6 @@ pub struct Init<'a> {
     pub task: Task<'a>,
     /// `--no-pivot`.
     pub move_root: bool,
-    /// Unless `--no-new-keyring`: the name of the session keyring.
-    pub keyring: Option<std::ffi::CString>,
     /// The cgroup paths for a mount of type `cgroup`.
     pub cgroup: &'a crate::cgroup::Cgroup,
     /// For each mount of the Plan, what carob has done for it.
@@ -73,6 +71,8 @@ pub struct Task<'a> {
     pub console: Option<OwnedFd>,
     /// How many descriptors from 3 on belong to the container.
     pub kept_fds: u32,
+    /// The name of the container's session keyring; `None` leaves the caller's.
+    pub keyring: Option<std::ffi::CString>,
     /// Whether hooks inside need the container's state.
     pub wants_state: bool,
     /// Program found by the lookup step.
@@ -100,6 +100,7 @@ impl<'a> Task<'a> {
             gate,
             console: None,
             kept_fds: 0,
+            keyring: None,
             wants_state: false,
             program: None,
             home: None,
@@ -111,6 +112,12 @@ impl<'a> Task<'a> {
     #[must_use]
     pub fn with_cgroups(self, cgroups: Join, unified: Unified) -> Self {
         Self { cgroups: Some((cgroups, unified)), ..self }
+    }
+
+    /// The session keyring to join.
+    #[must_use]
+    pub fn with_keyring(self, keyring: Option<std::ffi::CString>) -> Self {
+        Self { keyring, ..self }
     }
 
     /// The connected console socket and the descriptors to keep.
@@ -133,7 +140,7 @@ fn steps<'a>() -> [Step<Init<'a>>; 24] {
         Step { name: "time namespace", run: namespaces::time }, // while /proc/self is still ours
         Step { name: "namespaces", run: namespaces::enter },
         Step { name: "cgroup", run: namespaces::join_cgroups }, // before the cgroup namespace
-        Step { name: "keyring", run: namespaces::keyring },
+        Step { name: "keyring", run: |i| namespaces::keyring(&mut i.task) },
         Step { name: "rootfs", run: rootfs::mount }, // from here on a mount tree of our own
         Step { name: "mounts", run: mounts::apply }, // host paths still visible
         Step { name: "devices", run: devices::apply },
@@ -157,12 +164,13 @@ fn steps<'a>() -> [Step<Init<'a>>; 24] {
 }
 
 /// A process that joins a running container.
-fn exec_steps<'a>() -> [Step<Exec<'a>>; 11] {
+fn exec_steps<'a>() -> [Step<Exec<'a>>; 12] {
     [
         Step { name: "session", run: |_| namespaces::new_session() },
         Step { name: "cgroup", run: |e| namespaces::join_cgroups_of(&mut e.task) },
         Step { name: "labels", run: |e| credentials::open_labels(&mut e.task) },
         Step { name: "namespaces", run: |e| e.namespaces.enter() },
+        Step { name: "keyring", run: |e| namespaces::keyring(&mut e.task) },
         Step { name: "terminal", run: |e| terminal::for_exec(&mut e.task) },
         Step { name: "scheduling", run: affinity::of_exec },
         Step { name: "memory cgroup", run: |e| namespaces::join_memory_cgroup(&mut e.task) },

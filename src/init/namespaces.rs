@@ -116,9 +116,9 @@ pub(super) fn time(init: &mut Init) -> Result<()> {
 }
 
 /// A session keyring of the container's own, so that it cannot read the caller's keys.
-pub(super) fn keyring(init: &mut Init) -> Result<()> {
+pub(super) fn keyring(task: &mut Task) -> Result<()> {
     use nix::errno::Errno;
-    let Some(name) = &init.keyring else { return Ok(()) };
+    let Some(name) = &task.keyring else { return Ok(()) };
     match process::new_session_keyring(name) {
         // A kernel without keyrings has nothing to protect.
         Err(Errno::ENOSYS) => Ok(()),

@@ -66,6 +66,16 @@ pub fn inherited(fd: RawFd) -> nix::Result<BorrowedFd<'static>> {
     Ok(unsafe { BorrowedFd::borrow_raw(fd) })
 }
 
+/// As [`inherited`], but only what an execve has let through: our own are all close-on-exec.
+///
+/// # Errors
+/// `EBADF` also for one of our own that has taken the number.
+pub fn from_caller(fd: RawFd) -> nix::Result<BorrowedFd<'static>> {
+    let fd = inherited(fd)?;
+    let flags = nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_GETFD)?;
+    if flags & libc::FD_CLOEXEC == 0 { Ok(fd) } else { Err(Errno::EBADF) }
+}
+
 /// Clears or sets close-on-exec on one descriptor.
 ///
 /// # Errors
@@ -73,6 +83,13 @@ pub fn inherited(fd: RawFd) -> nix::Result<BorrowedFd<'static>> {
 pub fn set_cloexec(fd: impl AsFd, on: bool) -> nix::Result<()> {
     let flags = if on { nix::fcntl::FdFlag::FD_CLOEXEC } else { nix::fcntl::FdFlag::empty() };
     nix::fcntl::fcntl(fd, nix::fcntl::FcntlArg::F_SETFD(flags)).map(drop)
+}
+
+/// Closes a descriptor in a cloned child that ends by execve or `exit_now`, so that its owner's
+/// drop never runs there. What a drop would do besides, as unlock a file, does not happen.
+pub fn close_in_child(fd: BorrowedFd) {
+    // SAFETY: the owner exists only in memory that this process will not run the drops of.
+    unsafe { libc::close(fd.as_raw_fd()) };
 }
 
 /// Wraps a descriptor number that a system call has just returned.

@@ -156,3 +156,37 @@ fn errors_are_one_line_on_stderr_in_the_log_file_or_both() {
     assert_eq!(out.stderr.trim().lines().count(), 1, "{out:?}");
     assert_eq!(fs::read_to_string(log).unwrap().lines().count(), 1);
 }
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn exec_has_the_containers_keyring_and_not_the_callers() {
+    let host = Host::new();
+    let c = host.sleeper_with(|s| s["linux"]["maskedPaths"] = json!([]));
+    c.run_detached();
+    let out = c.exec(&["cat", "/proc/keys"]).ok();
+    assert!(out.stdout.contains(&format!("_ses.{}", c.id())), "{out:?}");
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn annotations_as_long_as_kubernetes_allows_do_not_hinder_the_start() {
+    let host = Host::new();
+    let c = host.sleeper_with(|s| s["annotations"] = json!({"long": "x".repeat(230_000)}));
+    c.create();
+    c.start();
+    assert_eq!(c.status(), "running");
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn the_runtimes_own_descriptors_are_not_taken_for_preserved_ones() {
+    let Some(host) = Host::only_carob("runc passes its log file on") else {
+        return;
+    };
+    let c = host.sh("true");
+    let log = host.dir().join("log");
+    let call = host.bare_call(&["--log", log.to_str().unwrap(), "--root"]);
+    let call = call.args(&[host.state_root().as_os_str()]);
+    let call = call.args(&["run", "--preserve-fds", "1", "--bundle"]).args(&[c.bundle()]);
+    call.args(&[c.id()]).after("exec 3>&-").output().fails(1, &["descriptor 3"]);
+}

@@ -260,3 +260,28 @@ fn a_failed_hook_without_output_is_told_by_its_status() {
         assert!(out.code == 1 && out.stderr.ends_with(end), "{out:?}");
     }
 }
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn files_that_a_create_container_hook_makes_are_not_for_everybody_to_write() {
+    let host = Host::new();
+    let c = hooked(&host, &["createContainer"], "umask > $OUT/umask");
+    c.create();
+    assert_eq!(read(&host, "umask").trim(), "0022");
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn a_hook_that_hangs_does_not_keep_delete_force_waiting() {
+    let Some(host) = Host::only_carob("runc has no state of a container that is being made") else {
+        return;
+    };
+    let c = hooked(&host, &["createContainer"], "touch $OUT/in-hook; exec sleep 1000");
+    let create = c.create_call(&[]).spawn();
+    let mark = host.dir().join("out/in-hook");
+    crate::support::wait_until("the hook", || {
+        if mark.exists() { Ok(()) } else { Err("not run".to_owned()) }
+    });
+    c.delete_force().ok();
+    assert_ne!(create.wait().code, 0);
+}

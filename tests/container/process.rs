@@ -487,3 +487,15 @@ fn a_capability_that_carob_lacks_is_left_out_with_a_warning() {
     assert!(out.stdout.contains("CapPrm:\t0000000000000020"), "{out:?}");
     assert!(out.stderr.ends_with(": CAP_SYSLOG\n"), "{out:?}");
 }
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn no_capabilities_in_the_configuration_are_none_in_the_process() {
+    let host = Host::new();
+    let c = host.sh_with("grep ^Cap /proc/self/status", |s| {
+        s["process"].as_object_mut().unwrap().remove("capabilities");
+    });
+    let out = c.run().ok();
+    let sets: Vec<&str> = out.stdout.split_whitespace().filter(|word| word.len() == 16).collect();
+    assert_eq!(sets, ["0000000000000000"; 5], "{out:?}");
+}

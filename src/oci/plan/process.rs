@@ -130,7 +130,10 @@ impl ProcessPlan {
             gid: user.gid(),
             groups: user.additional_gids().clone().unwrap_or_default(),
             umask: user.umask(),
-            capabilities: process.capabilities().as_ref().map(Capabilities::new),
+            // Without any it has none: all of root's would be a surprise.
+            capabilities: Some(
+                process.capabilities().as_ref().map(Capabilities::new).unwrap_or_default(),
+            ),
             no_new_privileges: process.no_new_privileges().unwrap_or(false),
             rlimits: process.rlimits().iter().flatten().map(rlimit).collect(),
             oom_score_adj: process.oom_score_adj(),
