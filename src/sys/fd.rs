@@ -22,14 +22,30 @@ pub fn proc_path(fd: impl AsFd) -> String {
 /// Marks every descriptor from `first` on close-on-exec, open or not.
 ///
 /// # Errors
-/// `ENOSYS` before Linux 5.9, `EINVAL` before 5.11. Source: close_range(2).
+/// Where the kernel has no such call (before 5.11): `ENOENT` without `/proc`.
+/// Source: close_range(2).
 pub fn cloexec_from(first: u32) -> nix::Result<()> {
     // SAFETY: three integers by value; with CLOSE_RANGE_CLOEXEC no descriptor is closed, so none
     // that somebody owns becomes invalid.
     let ret = unsafe {
         libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC)
     };
-    Errno::result(ret).map(drop)
+    match Errno::result(ret) {
+        Err(Errno::EINVAL | Errno::ENOSYS) => cloexec_one_by_one(first),
+        other => other.map(drop),
+    }
+}
+
+fn cloexec_one_by_one(first: u32) -> nix::Result<()> {
+    let listing = std::fs::read_dir("/proc/self/fd").or(Err(Errno::ENOENT))?;
+    let numbers = listing.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    for number in numbers.filter(|number: &u32| *number >= first) {
+        let open = i32::try_from(number).ok().and_then(|number| inherited(number).ok());
+        if let Some(open) = open {
+            set_cloexec(open, true)?;
+        }
+    }
+    Ok(())
 }
 
 /// Closes every descriptor from `first` on but those in `kept`, whoever owns them.
