@@ -413,7 +413,9 @@ fn without_pid_namespace(host: &Host) -> Container<'_> {
 #[test]
 #[ignore = "needs root: run scripts/test"]
 fn processes_that_outlive_init_are_killed_by_kill() {
-    let host = Host::new();
+    let Some(host) = Host::only_carob("runc 1.1 finds nothing to kill once init has exited") else {
+        return;
+    };
     let c = without_pid_namespace(&host);
     if peer() == Peer::Carob {
         c.kill("TERM").fails(1, &["container not running"]);

@@ -199,7 +199,9 @@ fn notify_without_an_agent_is_an_error() {
 #[test]
 #[ignore = "needs root: run scripts/test"]
 fn the_filter_holds_for_start_container_hooks() {
-    let host = Host::new();
+    let Some(host) = Host::only_carob("runc 1.1 does not name the kind of hook") else {
+        return;
+    };
     let c = host.container(|s| {
         s["process"]["args"] = json!(["true"]);
         s["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW",
