@@ -118,8 +118,7 @@ def measure_run(bench: Bench) -> None:
             bundle = bench.bundle(runtime.name, "run", bench.variants[variant], bundles.TRUE)
             commands[runtime.name] = runtime.argv("run", "--bundle", str(bundle), "run")
             if caches == "no cache":
-                root = runtime.root
-                prepare[runtime.name] = f"rm -rf {root}/cache:seccomp {root}/.cache"
+                prepare[runtime.name] = f"rm -rf /run/carob.cache {runtime.root}/.cache"
         if variant == "run":
             floor = bench.floor_argv("run", str(bench.rootfs), "carob-bench-floor", bundles.TRUE)
             commands[FLOOR] = floor
