@@ -115,7 +115,8 @@ pub(super) fn time(init: &mut Init) -> Result<()> {
     setns(&namespace, CLONE_NEWTIME).os("setns", || CHILDREN)
 }
 
-/// A session keyring of the container's own, so that it cannot read the caller's keys.
+/// A session keyring that is not the caller's, so that its keys cannot be read. A later process of
+/// the container gets one more: one that can be joined by its name could be by other containers.
 pub(super) fn keyring(task: &mut Task) -> Result<()> {
     use nix::errno::Errno;
     let Some(name) = &task.keyring else { return Ok(()) };

@@ -48,7 +48,12 @@ fn sd_notify_messages_are_forwarded_and_start_waits_for_ready() {
 fn the_session_keyring_is_new_unless_told_otherwise() {
     let host = Host::new();
     for (flags, inherited) in [(&[][..], false), (&["--no-new-keyring"][..], true)] {
-        let c = host.sh_with("cat /proc/keys", |s| s["linux"]["maskedPaths"] = json!([]));
+        // All keyrings of the user are listed, those of other containers too.
+        let id = format!("{}{}", host.marker(), flags.len());
+        let c = host.container_named(&id, |s| {
+            s["process"]["args"] = json!(["cat", "/proc/keys"]);
+            s["linux"]["maskedPaths"] = json!([]);
+        });
         let out = c.bundle_verb("run", flags).output().ok();
         let own = out.stdout.contains(&format!("_ses.{}", c.id()));
         assert_eq!(own, !inherited, "{flags:?}: {out:?}");
@@ -159,12 +164,19 @@ fn errors_are_one_line_on_stderr_in_the_log_file_or_both() {
 
 #[test]
 #[ignore = "needs root: run scripts/test"]
-fn exec_has_the_containers_keyring_and_not_the_callers() {
-    let host = Host::new();
-    let c = host.sleeper_with(|s| s["linux"]["maskedPaths"] = json!([]));
+fn exec_has_not_the_callers_keyring() {
+    let Some(host) = Host::only_carob("runc joins the container's by its name") else {
+        return;
+    };
+    let c = host.container_named(host.marker(), |s| {
+        s["process"]["args"] = json!(["sleep", "1000"]);
+        s["linux"]["maskedPaths"] = json!([]);
+    });
     c.run_detached();
+    let rings = |text: &str| text.matches(&format!("_ses.{}", c.id())).count();
+    let before = rings(&fs::read_to_string("/proc/keys").unwrap());
     let out = c.exec(&["cat", "/proc/keys"]).ok();
-    assert!(out.stdout.contains(&format!("_ses.{}", c.id())), "{out:?}");
+    assert!(rings(&out.stdout) > before, "{out:?}");
 }
 
 #[test]
