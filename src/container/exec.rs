@@ -2,7 +2,9 @@
 
 use std::os::fd::OwnedFd;
 
+use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns};
+use nix::sys::stat::Mode;
 use oci_spec::runtime::{Process, Spec};
 
 use super::create::{Place, connect_console, limit, send_pidfd};
@@ -44,13 +46,7 @@ impl Runtime {
         let prepared = self.prepare_exec(options)?;
         let foreground = match options.attach {
             Attach::Detach => None,
-            Attach::Foreground => {
-                if !options.no_subreaper {
-                    process::prctl(Prctl::ChildSubreaper(true))
-                        .os("prctl", || "PR_SET_CHILD_SUBREAPER")?;
-                }
-                Some(Foreground::new()?)
-            }
+            Attach::Foreground => Some(Foreground::new(!options.no_subreaper)?),
         };
         let (child, console) = start(&prepared)?;
         drop(protected);
@@ -186,7 +182,13 @@ fn namespaces(prepared: &Prepared) -> Result<ExistingNamespaces> {
         flags.set(CloneFlags::CLONE_NEWUSER, theirs != inode("/proc/self/ns/user".to_owned())?);
     }
     let pidfd = prepared.init.try_clone().os("duplicate", || "the pidfd of init")?;
-    Ok(ExistingNamespaces { pidfd, flags, user: flags.contains(CloneFlags::CLONE_NEWUSER) })
+    let root = state.joins_mounts.then(|| {
+        let path = format!("/proc/{}/root", state.pid);
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        nix::fcntl::open(path.as_str(), flags, Mode::empty()).os("open", || path)
+    });
+    let user = flags.contains(CloneFlags::CLONE_NEWUSER);
+    Ok(ExistingNamespaces { pidfd, flags, user, root: root.transpose()? })
 }
 
 /// The parent's half of the diagram in `init::sync`.

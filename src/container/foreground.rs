@@ -11,7 +11,7 @@ use nix::unistd::{read, write};
 
 use super::notify::Notify;
 use crate::error::{OsContext, Result};
-use crate::sys::process::{self, Child, Exit};
+use crate::sys::process::{self, Child, Exit, Prctl};
 use crate::sys::tty::{self, RawMode};
 
 /// What has to be in place before the process is cloned: no signal may be lost.
@@ -22,7 +22,11 @@ pub(super) struct Foreground {
 
 impl Foreground {
     /// Blocks all signals; from here on they are read. The child unblocks them for itself.
-    pub(super) fn new() -> Result<Self> {
+    /// A subreaper gets the orphans of the container as its children.
+    pub(super) fn new(is_subreaper: bool) -> Result<Self> {
+        if is_subreaper {
+            process::prctl(Prctl::ChildSubreaper(true)).os("prctl", || "PR_SET_CHILD_SUBREAPER")?;
+        }
         let all = SigSet::all();
         all.thread_block().os("block", || "signals")?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;

@@ -128,6 +128,7 @@ impl Prepared {
             cgroup: self.cgroup.clone(),
             namespaces: namespaces.bits(),
             shares_pids: !self.plan.namespaces.is_new(CloneFlags::CLONE_NEWPID),
+            joins_mounts: self.plan.namespaces.joined(LinuxNamespaceType::Mount).is_some(),
             keyring: self.keyring,
             start_hooks: !Hook::StartContainer.of(&self.plan.hooks).is_empty(),
             late_hooks: late.iter().any(|hook| !hook.of(&self.plan.hooks).is_empty()),

@@ -6,8 +6,8 @@ use super::notify::Notify;
 use super::prepare::{Prepared, activation_fds};
 use super::start::{finish, release};
 use super::{Attach, RunOptions, Runtime};
-use crate::error::{Error, OsContext, Result};
-use crate::sys::process::{self, Prctl};
+use crate::error::{Error, Result};
+use crate::sys::process;
 use crate::sys::self_exe::{self, Protected};
 
 impl Runtime {
@@ -23,13 +23,7 @@ impl Runtime {
         check_console(options.attach, terminal, options.create.console_socket.is_some())?;
         let foreground = match options.attach {
             Attach::Detach => None,
-            Attach::Foreground => {
-                if !options.no_subreaper {
-                    process::prctl(Prctl::ChildSubreaper(true))
-                        .os("prctl", || "PR_SET_CHILD_SUBREAPER")?;
-                }
-                Some(Foreground::new()?)
-            }
+            Attach::Foreground => Some(Foreground::new(!options.no_subreaper)?),
         };
         let mut created = self.build(&prepared, Starter::Now)?;
         let outcome = start_and_wait(&mut created, foreground.as_ref(), protected);

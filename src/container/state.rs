@@ -34,6 +34,8 @@ pub(super) struct State {
     pub(super) namespaces: i32,
     /// Whether its processes may outlive init: the pid namespace is the host's, or joined.
     pub(super) shares_pids: bool,
+    /// Whether the mount namespace is joined: its root is not the container's then.
+    pub(super) joins_mounts: bool,
     /// Whether processes have the container's session keyring.
     pub(super) keyring: Keyring,
     /// Whether the configuration has startContainer hooks, which want the state.

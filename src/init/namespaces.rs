@@ -162,6 +162,8 @@ pub struct ExistingNamespaces {
     pub flags: CloneFlags,
     /// Whether a user namespace is among them.
     pub user: bool,
+    /// The container's root, where the mount namespace has another.
+    pub root: Option<OwnedFd>,
 }
 
 impl ExistingNamespaces {
@@ -169,6 +171,10 @@ impl ExistingNamespaces {
     pub(super) fn enter(&self) -> Result<()> {
         if !self.flags.is_empty() {
             setns(self.pidfd.as_fd(), self.flags).os("setns", || "the container's namespaces")?;
+        }
+        if let Some(root) = &self.root {
+            nix::unistd::fchdir(root).os("fchdir", || "the container's root")?;
+            nix::unistd::chroot(".").os("chroot", || "the container's root")?;
         }
         if self.user {
             credentials::set_ids(0, 0).os("setresuid", || "0 in the user namespace")?;

@@ -24,7 +24,10 @@ pub(super) fn mount(init: &mut Init) -> Result<()> {
         propagation.remove(MsFlags::MS_UNBINDABLE);
         propagation.insert(MsFlags::MS_PRIVATE);
     }
-    classic_mount(NONE, "/", NONE, propagation, NONE).os("set propagation of", || "/")?;
+    // A namespace that is joined is not ours to change.
+    if init.plan.namespaces.is_new(nix::sched::CloneFlags::CLONE_NEWNS) {
+        classic_mount(NONE, "/", NONE, propagation, NONE).os("set propagation of", || "/")?;
+    }
     let is_cut_off = propagation.contains(MsFlags::MS_REC)
         && propagation.intersects(MsFlags::MS_SLAVE | MsFlags::MS_PRIVATE);
     if !is_cut_off {

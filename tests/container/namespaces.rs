@@ -342,3 +342,29 @@ fn in_a_user_namespace_ids_of_a_mount_can_be_mapped() {
         assert_eq!(out.ok().stdout, "0:0\n", "{maps}");
     }
 }
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn a_mount_namespace_is_joined_by_path_and_exec_stays_in_the_rootfs() {
+    let host = Host::new();
+    // A namespace that has the host's tree.
+    let holder = std::process::Command::new("unshare").args(["-m", "sleep", "1000"]).spawn();
+    let mut holder = holder.unwrap();
+    let path = format!("/proc/{}/ns/mnt", holder.id());
+    let own_ns = fs::read_link("/proc/self/ns/mnt").unwrap();
+    crate::support::wait_until("the namespace", || match fs::read_link(&path) {
+        Ok(theirs) if theirs != own_ns => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    let c = host.sleeper_with(|s| set_path(s, "mount", &path));
+    c.run_detached();
+    let theirs = fs::read_link(&path).unwrap();
+    assert_eq!(fs::read_link(format!("/proc/{}/ns/mnt", c.pid())).unwrap(), theirs);
+    if peer() == Peer::Carob {
+        let marker = c.exec_sh("ls /; test -e /bin/busybox && test ! -e /usr/bin/apt-get").ok();
+        assert!(marker.stdout.contains("proc"), "{marker:?}");
+    }
+    c.delete_force().ok();
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+}
