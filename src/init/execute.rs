@@ -4,7 +4,7 @@ use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, AtFlags};
@@ -134,7 +134,7 @@ pub(super) fn home(process: &ProcessPlan) -> Option<CString> {
         let flags = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
         let file = File::options().read(true).custom_flags(flags).open("/etc/passwd").ok()?;
         let kind = file.metadata().ok()?.file_type();
-        (!kind.is_fifo() && kind.is_file()).then_some(file)
+        kind.is_file().then_some(file)
     };
     let uid = process.uid.to_string();
     let home = open().and_then(|file| {

@@ -15,8 +15,6 @@ pub enum Gate {
     Socket(Option<OwnedFd>),
     /// `run` and `exec`: the parent is still there and says it.
     Parent,
-    /// `exec`: nothing to wait for.
-    Open,
 }
 
 impl Gate {
@@ -24,7 +22,7 @@ impl Gate {
     pub(super) fn listener(&self) -> Option<BorrowedFd<'_>> {
         match self {
             Self::Socket(listener) => listener.as_ref().map(AsFd::as_fd),
-            Self::Parent | Self::Open => None,
+            Self::Parent => None,
         }
     }
 }
@@ -33,7 +31,6 @@ impl Gate {
 /// wants it.
 pub(super) fn wait(task: &mut Task) -> Result<Vec<u8>> {
     match &mut task.gate {
-        Gate::Open => return Ok(Vec::new()),
         Gate::Parent => {}
         Gate::Socket(listener) => {
             let Some(listener) = listener.take() else { return Ok(Vec::new()) };

@@ -70,7 +70,7 @@ pub fn close_others(first: u32, kept: &[BorrowedFd]) -> nix::Result<()> {
     Ok(())
 }
 
-/// Takes ownership of a descriptor that the caller of carob opened, e.g. with `--preserve-fds`.
+/// Borrows a descriptor by its number: a standard stream, or one that `--preserve-fds` names.
 ///
 /// # Errors
 /// `EBADF` if it is not open.

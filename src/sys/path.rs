@@ -7,7 +7,7 @@
 
 use std::cell::OnceCell;
 use std::ffi::OsString;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
 use nix::errno::Errno;
@@ -239,7 +239,6 @@ pub fn is_null_device(fd: impl AsFd) -> nix::Result<bool> {
 /// # Errors
 /// Errors of readlink(2).
 pub fn kernel_path(fd: impl AsFd) -> nix::Result<PathBuf> {
-    debug_assert!(fd.as_fd().as_raw_fd() >= 0);
     nix::fcntl::readlink(proc_path(fd).as_str()).map(PathBuf::from)
 }
 
