@@ -1,8 +1,8 @@
 //! carob: an OCI container runtime that knows pods.
 //!
 //! ```text
-//! cli → container → init → cgroup → oci      downward only
-//!                       └─→ seccomp ─┘
+//! cli → pod → container → init → cgroup → oci      downward only
+//!                             └─→ seccomp ─┘
 //! sys: below all of them, the only place that talks to the kernel with `unsafe`
 //! ```
 
@@ -13,5 +13,6 @@ pub mod error;
 pub mod init;
 pub mod log;
 pub mod oci;
+pub mod pod;
 pub mod seccomp;
 pub mod sys;

@@ -15,6 +15,7 @@ mod global;
 mod lifecycle;
 mod list;
 mod output;
+mod pod;
 mod ps;
 mod spec;
 mod update;
@@ -87,6 +88,7 @@ const VERBS: &[Row] = &[
     row::<update::Update>("update", "Change the limits of a container"),
     row::<events::Events>("events", "Print usage and out-of-memory kills of a container"),
     row::<spec::Spec>("spec", "Write a config.json to start from"),
+    Row { name: "pod", about: "Run Kubernetes pods", ..pod::ROW },
     row::<features::Features>("features", "Print what this build supports"),
     row::<checkpoint::Unsupported>("checkpoint", "Not supported yet"),
     row::<checkpoint::Unsupported>("restore", "Not supported yet"),

@@ -1,0 +1,1 @@
+//! A container of the manifest, as an OCI configuration that joins the sandbox.

@@ -1,0 +1,35 @@
+//! Pods: containers that share namespaces, kept running the way a kubelet keeps them.
+//!
+//! ```text
+//! manifest/    YAML → checked, defaulted Kubernetes objects; the table of supported fields
+//! rules.rs     the part of a manifest that decides over life and death      ┐
+//! record.rs    what is known of a pod: status.json                          │ pure: no fd, no clock,
+//! decide.rs    rules + record + now → what to do next; restart.rs: back-off │ no /proc
+//! phase.rs     record → phase, conditions, status of a Kubernetes Pod       │
+//! member/      manifest container + sandbox → OCI configuration             ┘
+//! sandbox/     the pause container that holds the shared namespaces; the pod's cgroup
+//! volume/      volumes and the files every pod gets (hosts, resolv.conf)
+//! logs/        CRI log lines: write, rotate, read
+//! probe/       probe workers (pure) and the four kinds of probes; HTTP hooks
+//! event.rs     what has happened to a pod: events.jsonl
+//! store.rs     the directories of a pod
+//! supervisor/  one process per pod, one thread: waits, decides, acts, writes down
+//! control.rs   what the command line and the supervisor say to each other
+//! ```
+
+pub mod clock;
+pub mod control;
+pub mod decide;
+pub mod event;
+pub mod logs;
+pub mod manifest;
+pub mod member;
+pub mod phase;
+pub mod probe;
+pub mod record;
+pub mod restart;
+pub mod rules;
+pub mod sandbox;
+pub mod store;
+pub mod supervisor;
+pub mod volume;

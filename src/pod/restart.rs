@@ -1,0 +1,1 @@
+//! Restart policy and back-off. Pure.

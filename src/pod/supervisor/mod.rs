@@ -1,0 +1,1 @@
+//! One process per pod: waits, decides, acts, writes down.

@@ -1,0 +1,1 @@
+//! Volumes, and the files that every pod gets.
