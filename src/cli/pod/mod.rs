@@ -1,5 +1,7 @@
 //! `carob pod`: the table of its verbs.
 
+mod sandbox;
+
 use clap::{ArgMatches, Command};
 
 use super::{Context, Failure, Row};
@@ -10,7 +12,8 @@ pub(super) const ROW: Row =
     Row { name: "pod", about: "", arguments, run, failure: Failure { code: 1, prefix: "" } };
 
 /// Every verb of `carob pod`, in the order of its help.
-const VERBS: &[Row] = &[];
+const VERBS: &[Row] =
+    &[Row { name: "sandbox", about: "Make the namespaces of a pod alone", ..sandbox::ROW }];
 
 fn arguments(pod: Command) -> Command {
     let verbs =
