@@ -134,6 +134,7 @@ pub fn bases_in_use(root: &Path) -> Result<Vec<u32>> {
 pub fn create(runtime: &Runtime, name: &str, options: Options) -> Result<Report> {
     let root = &runtime.root;
     let name = ContainerId::new(name)?.to_string();
+    check_hostname(options.hostname.as_deref().unwrap_or(&name))?;
     let _lock = lock(root)?;
     let base = match options.user_namespace {
         true => Some(lowest_free_base(bases_in_use(root)?)?),
@@ -152,12 +153,13 @@ pub fn create(runtime: &Runtime, name: &str, options: Options) -> Result<Report>
         let cgroup = dirs.cgroup.display();
         return Err(Error::Invalid(format!("cgroup {cgroup} is in use: processes {inside:?}")));
     }
-    match DirBuilder::new().mode(0o700).create(&dirs.state) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-            return Err(Error::Invalid(format!("sandbox {name:?} already exists")));
-        }
-        other => other.os("mkdir", || dirs.state.display())?,
+    if dirs.state.join(FILE).exists() {
+        return Err(Error::Invalid(format!("sandbox {name:?} already exists")));
     }
+    // Of somebody who was killed before he had done anything else.
+    remove_directory(&dirs.state)?;
+    let made = DirBuilder::new().mode(0o700).create(&dirs.state);
+    made.os("mkdir", || dirs.state.display())?;
     let mut stored =
         Stored { name, options, dirs, attempt: 0, user_namespace_base: base, record: None };
     let made = write_etc(&stored).and_then(|()| up(runtime, &mut stored));
@@ -306,10 +308,26 @@ fn up(runtime: &Runtime, stored: &mut Stored) -> Result<()> {
 
 fn clear(runtime: &Runtime, stored: &Stored) -> Result<()> {
     super::stop(runtime, &stored.id(), &stored.dirs)?;
-    match fs::remove_dir_all(&stored.dirs.state) {
+    remove_directory(&stored.dirs.state)
+}
+
+fn remove_directory(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        other => other.os("remove", || stored.dirs.state.display()),
+        other => other.os("remove", || path.display()),
     }
+}
+
+/// It becomes a line of a file, too.
+fn check_hostname(name: &str) -> Result<()> {
+    const MAX_BYTES: usize = 64;
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    if name.is_empty() || name.len() > MAX_BYTES || !name.bytes().all(allowed) {
+        return Err(Error::Invalid(format!(
+            "host name {name:?}: allowed are 1 to {MAX_BYTES} letters, digits and the characters - . _"
+        )));
+    }
+    Ok(())
 }
 
 fn is_running(runtime: &Runtime, stored: &Stored) -> Result<bool> {
