@@ -22,6 +22,7 @@ type Check = (&'static str, fn(&Scene));
 pub const ALL: &[Check] = &[
     ("the_caller_is_afterwards_as_it_was_before", unchanged),
     ("a_launched_container_has_none_of_the_callers_signal_state", signals),
+    ("a_hook_has_none_of_it_either", hooks),
     ("a_launch_that_fails_leaves_nothing", failures),
     ("one_that_is_not_started_goes_again", dropped),
     ("streams_belong_to_the_containers_user", streams_of_a_user),
@@ -112,6 +113,20 @@ fn signals(scene: &Scene) {
     drop(stdio);
     assert_eq!(text(out), clean);
     scene.delete("c", &child);
+}
+
+fn hooks(scene: &Scene) {
+    block_signals();
+    let seen = scene.dir.join("mask");
+    let script = format!("grep SigBlk /proc/self/status >> {}", seen.display());
+    let options = scene.bundle("c", "true", |spec| {
+        let hook = json!([{"path": "/bin/sh", "args": ["sh", "-c", script]}]);
+        spec["hooks"] = json!({"createRuntime": hook, "poststart": hook, "poststop": hook});
+    });
+    let (child, _read) = scene.run(&options);
+    wait(&child);
+    scene.runtime.delete("c", Force::No).unwrap();
+    assert_eq!(fs::read_to_string(seen).unwrap(), "SigBlk:\t0000000000000000\n".repeat(3));
 }
 
 fn failures(scene: &Scene) {
