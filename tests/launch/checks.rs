@@ -210,12 +210,11 @@ fn given_rootfs(scene: &Scene) {
     }
     let open = |path: &Path| File::open(path).unwrap();
     let (lower, upper_dir, work) = (open(&lower), open(&upper), open(&work));
-    let tree = overlay::create(&Overlay {
-        lower: &[lower.as_fd()],
-        upper: Some((upper_dir.as_fd(), work.as_fd())),
-        options: &[],
-        attributes: 0,
-    });
+    let tree = || {
+        let layers = [lower.as_fd()];
+        let upper = Some((upper_dir.as_fd(), work.as_fd()));
+        overlay::create(&Overlay { lower: &layers, upper, options: &[], attributes: 0 }).unwrap()
+    };
     let script = "echo kept > /file; cat /proc/self/mountinfo; ls /";
     for (id, propagation) in [("c", None), ("d", Some("rshared"))] {
         let options = scene.bundle(id, script, |spec| {
@@ -224,19 +223,14 @@ fn given_rootfs(scene: &Scene) {
                 spec["linux"]["rootfsPropagation"] = json!(propagation);
             }
         });
-        let tree = tree.as_ref().unwrap().try_clone().unwrap();
-        if id == "d" {
-            drop(tree);
-            continue;
-        }
-        let (launched, read) = scene.launch(&options, Some(tree));
+        let (launched, read) = scene.launch(&options, Some(tree()));
         let child = launched.unwrap().start().unwrap().0;
         assert_eq!(wait(&child), Exit::Status(0));
         let seen = text(read);
         let root = seen.lines().find(|line| line.split(' ').nth(4) == Some("/")).unwrap();
         assert!(root.contains(" - overlay "), "{root}");
         assert!(!seen.contains(&scene.marker), "{seen}");
-        assert!(seen.ends_with("file\nhome\n") || seen.contains("\nfile\n"), "{seen}");
+        assert!(seen.contains("\nfile\n"), "{seen}");
         scene.runtime.delete(id, Force::No).unwrap();
     }
     assert_eq!(fs::read_to_string(upper.join("file")).unwrap(), "kept\n");
@@ -245,7 +239,7 @@ fn given_rootfs(scene: &Scene) {
         let namespaces = spec["linux"]["namespaces"].as_array_mut().unwrap();
         namespaces.retain(|namespace| namespace["type"] != "mount");
     });
-    let error = scene.launch(&host, Some(tree.unwrap())).0.unwrap_err().to_string();
+    let error = scene.launch(&host, Some(tree())).0.unwrap_err().to_string();
     assert!(error.contains("mount"), "{error}");
 }
 
