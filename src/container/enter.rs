@@ -1,7 +1,8 @@
 //! One more process in a running container: cloned, joined, and heard to have executed.
 
+use std::cell::{Cell, RefCell};
 use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns};
@@ -43,16 +44,19 @@ impl Entry<'_> {
     /// Returns when the program has been executed, with the master of its terminal if nobody else
     /// has taken it. On failure no process is left.
     pub(super) fn enter(self) -> Result<(Child, Option<OwnedFd>)> {
-        let (state, plan, seccomp) = (self.state, self.plan, self.seccomp);
-        let waits = !matches!(self.gate, Gate::Open);
+        let facts = Facts { state: self.state, plan: self.plan, seccomp: self.seccomp };
+        let (child, talk) = self.begin()?;
+        while !talk.hear(facts, &child)? {}
+        Ok((child, talk.console.take()))
+    }
+
+    /// Returns when the process is there; what it has to say is for [`Talk::hear`].
+    pub(super) fn begin(self) -> Result<(Child, Talk)> {
+        // One that does not wait says nothing more: it may as well have been killed before it
+        // could execute, which its exit will tell.
+        let is_ready = Cell::new(matches!(self.gate, Gate::Open));
         let (child, end) = self.clone_process()?;
-        match converse((state, plan, seccomp), (&child, &end), waits) {
-            Ok(console) => Ok((child, console)),
-            Err(error) => {
-                end_process(&child);
-                Err(error)
-            }
-        }
+        Ok((child, Talk { end, is_ready, console: RefCell::new(None) }))
     }
 
     fn clone_process(self) -> Result<(Child, End)> {
@@ -163,24 +167,43 @@ fn namespaces<'a>(state: &State, init: &'a OwnedFd) -> Result<ExistingNamespaces
     Ok(ExistingNamespaces { pidfd: init.as_fd(), flags, user, root: root.transpose()? })
 }
 
-/// The parent's half of the diagram in `init::sync`.
-fn converse(
-    (state, plan, seccomp): (&State, &ProcessPlan, Option<&Filter>),
-    (child, end): (&Child, &End),
-    waits: bool,
-) -> Result<Option<OwnedFd>> {
-    let mut console = None;
-    // One that does not wait says nothing more: it may as well have been killed before it could
-    // execute, which its exit will tell.
-    let mut is_ready = !waits;
-    loop {
-        match end.hear_child()? {
-            FromChild::Console(master) => console = Some(master),
+/// What is known of a process that enters.
+#[derive(Clone, Copy)]
+pub(super) struct Facts<'a> {
+    pub(super) state: &'a State,
+    pub(super) plan: &'a ProcessPlan,
+    pub(super) seccomp: Option<&'a Filter>,
+}
+
+/// The parent's half of the diagram in `init::sync`, one message at a time.
+#[derive(Debug)]
+pub(super) struct Talk {
+    end: End,
+    is_ready: Cell<bool>,
+    /// Master of its terminal, if nobody else has taken it.
+    console: RefCell<Option<OwnedFd>>,
+}
+
+impl Talk {
+    /// Polls readable when there is something to hear.
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.end.fd()
+    }
+
+    /// Waits for one message and answers it; true when the program has been executed. On failure
+    /// no process is left.
+    pub(super) fn hear(&self, facts: Facts, child: &Child) -> Result<bool> {
+        self.hear_one(facts, child).inspect_err(|_| end_process(child))
+    }
+
+    fn hear_one(&self, Facts { state, plan, seccomp }: Facts, child: &Child) -> Result<bool> {
+        match self.end.hear_child()? {
+            FromChild::Console(master) => drop(self.console.replace(Some(master))),
             FromChild::Ready => {
-                is_ready = true;
+                self.is_ready.set(true);
                 let place = Place::of(CloneFlags::from_bits_retain(state.namespaces));
                 limit(child.pid, plan, place)?;
-                end.tell_child(&ToChild::Start(Vec::new()))?;
+                self.end.tell_child(&ToChild::Start(Vec::new()))?;
             }
             FromChild::Listener(number) => {
                 let listener = seccomp.and_then(|filter| filter.listener.as_ref());
@@ -188,10 +211,10 @@ fn converse(
                     let status = Status::Running;
                     seccomp_agent::hand_over(listener, state, status, &child.pidfd, number)?;
                 }
-                end.tell_child(&ToChild::ListenerTaken)?;
+                self.end.tell_child(&ToChild::ListenerTaken)?;
             }
             FromChild::Failed { step, cause } => return Err(Error::Init { step, cause }),
-            FromChild::Gone if is_ready => return Ok(console),
+            FromChild::Gone if self.is_ready.get() => return Ok(true),
             FromChild::Gone => {
                 let cause = "the process died before it could execute the program".to_owned();
                 return Err(Error::Init { step: "exec".into(), cause });
@@ -201,5 +224,6 @@ fn converse(
                 return Err(Error::Init { step: "exec".into(), cause });
             }
         }
+        Ok(false)
     }
 }

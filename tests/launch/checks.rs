@@ -31,6 +31,7 @@ pub const ALL: &[Check] = &[
     ("a_given_rootfs_serves_a_user_namespace_that_may_not_walk_to_it", user_namespace),
     ("an_exec_is_as_the_containers_own_process", exec_is_alike),
     ("an_exec_says_why_it_could_not", exec_failures),
+    ("an_exec_into_a_paused_container_does_not_stop_the_caller", paused),
     ("a_group_ends_with_all_that_it_started", groups),
     ("a_container_is_taken_back", taken_back),
 ];
@@ -332,6 +333,24 @@ fn exec_failures(scene: &Scene) {
     let late = ExecLaunch { args: &args, stdio, group: None };
     template.exec(&late).unwrap_err();
     assert!(matches!(scene.runtime.exec_template("c"), Err(Error::NotFound { .. })));
+}
+
+fn paused(scene: &Scene) {
+    let child = scene.sleeper(|_| {});
+    let template = scene.runtime.exec_template("c").unwrap();
+    scene.runtime.pause("c").unwrap();
+    let (read, stdio) = streams();
+    let args = ["echo", "late"].map(str::to_owned);
+    let fds = stdio.each_ref().map(OwnedFd::as_fd);
+    let executing = template.begin(&ExecLaunch { args: &args, stdio: fds, group: None }).unwrap();
+    let mut poll = [nix::poll::PollFd::new(executing.fd(), nix::poll::PollFlags::POLLIN)];
+    assert_eq!(nix::poll::poll(&mut poll, 100_u8).unwrap(), 0);
+    scene.runtime.resume("c").unwrap();
+    assert!(template.advance(&executing).unwrap());
+    assert_eq!(wait(&executing.child), Exit::Status(0));
+    drop(stdio);
+    assert_eq!(text(read), "late\n");
+    scene.delete("c", &child);
 }
 
 fn groups(scene: &Scene) {
