@@ -21,6 +21,7 @@ pub mod clock;
 pub mod control;
 pub mod decide;
 pub mod event;
+pub mod lifecycle;
 pub mod logs;
 pub mod manifest;
 pub mod member;
