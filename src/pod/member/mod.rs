@@ -1,1 +1,93 @@
 //! A container of the manifest, as an OCI configuration that joins the sandbox.
+//!
+//! ```text
+//! quantity.rs   numbers of Kubernetes: 100m, 64Mi, 1e3
+//! node.rs       facts of the machine, read once                        ┐ these two look
+//! image.rs      where a container's files and defaults come from      ┘ at the machine
+//! users.rs      user, groups, runAsNonRoot; reads the image's passwd and group
+//! env.rs        environment and $(NAME) expansion
+//! resources.rs  requests and limits → shares, quota, memory; qos.rs: classes and OOM scores
+//! security.rs   capabilities, seccomp, AppArmor, SELinux; sysctls.rs
+//! seccomp_default.rs   the RuntimeDefault profile
+//! spec.rs       all of it together; sandbox.rs: that of the pause container
+//! ```
+//!
+//! What a manifest asks for and cannot be had is a [`StartFailure`] in the kubelet's words.
+
+pub mod env;
+pub mod image;
+pub mod node;
+pub mod qos;
+pub mod quantity;
+pub mod resources;
+pub mod sandbox;
+pub mod seccomp_default;
+pub mod security;
+pub mod spec;
+pub mod sysctls;
+pub mod users;
+
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
+
+pub use env::environment;
+pub use image::Image;
+pub use node::Node;
+pub use qos::{QosClass, qos};
+pub use resources::pod_resources;
+pub use sandbox::{hostname, sandbox_spec};
+pub use spec::{Member, admit, spec, stop_signal};
+
+use super::manifest::Manifest;
+use super::record::{SandboxRecord, StartFailure};
+use super::store::PodDirs;
+
+/// The domain of the cluster there is none of: what a `subdomain` is part of.
+pub const CLUSTER_DOMAIN: &str = "cluster.local";
+
+/// What a member is made from, besides itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// The pod and what it refers to.
+    pub manifest: &'a Manifest,
+    /// Where it keeps what.
+    pub dirs: &'a PodDirs,
+    /// The pause container to join.
+    pub sandbox: &'a SandboxRecord,
+    /// The machine.
+    pub node: &'a Node,
+}
+
+/// A failure of a step, by one of the kubelet's reasons.
+pub(crate) fn failure(reason: &str, message: impl Into<String>) -> StartFailure {
+    StartFailure { reason: reason.to_owned(), message: message.into() }
+}
+
+/// `CreateContainerConfigError`: the manifest asks for what cannot be.
+pub(crate) fn config_error(message: impl Into<String>) -> StartFailure {
+    failure("CreateContainerConfigError", message)
+}
+
+/// `CreateContainerError`: the container cannot be made of this image on this machine.
+pub(crate) fn create_error(message: impl Into<String>) -> StartFailure {
+    failure("CreateContainerError", message)
+}
+
+/// The pod's specification. A manifest without one is not loaded.
+pub(crate) fn pod_spec(pod: &Pod) -> std::borrow::Cow<'_, PodSpec> {
+    match &pod.spec {
+        Some(spec) => std::borrow::Cow::Borrowed(spec),
+        None => std::borrow::Cow::Owned(PodSpec::default()),
+    }
+}
+
+/// The kubelet's name of a pod in messages: `name_namespace(uid)`.
+pub(crate) fn pod_name(pod: &Pod) -> String {
+    let meta = &pod.metadata;
+    let text = |field: &Option<String>| field.clone().unwrap_or_default();
+    format!("{}_{}({})", text(&meta.name), text(&meta.namespace), text(&meta.uid))
+}
+
+/// Whether an init container goes on running beside the apps.
+pub(crate) fn is_sidecar(container: &Container) -> bool {
+    container.restart_policy.as_deref() == Some("Always")
+}
