@@ -1,0 +1,1 @@
+//! TLS that takes any certificate.
