@@ -4,7 +4,7 @@
 //! worker.rs   when an attempt is due and when the verdict flips: pure        ┐
 //! target.rs   Probe or LifecycleHandler + container + pod IP → Action: pure  ┘
 //! connect.rs  sockets made in the pod's network namespace
-//! http.rs     GET with redirects; tls.rs: any certificate will do
+//! http.rs     GET; redirect.rs: where a Location leads; tls.rs: any certificate will do
 //! tcp.rs      connects
 //! grpc.rs     the standard health service
 //! exec.rs     waits for a program that the caller has started in the container
@@ -19,6 +19,7 @@ pub mod exec;
 pub mod grpc;
 pub mod hook;
 pub mod http;
+mod redirect;
 pub mod target;
 pub mod tcp;
 mod tls;
@@ -53,10 +54,24 @@ pub enum Health {
 pub(crate) enum Trouble {
     /// The container's fault.
     Failure(String),
+    /// As failure: a TLS handshake was answered by something else, most likely HTTP in clear.
+    PlainServer(String),
     /// It could not be tried.
     Unknown(String),
     /// The process is in the wrong network namespace and must end.
     Stranded(Error),
+}
+
+impl Trouble {
+    /// With what was tried in front of the text.
+    fn prefixed(self, tried: &str) -> Self {
+        match self {
+            Self::Failure(text) => Self::Failure(format!("{tried}{text}")),
+            Self::PlainServer(text) => Self::PlainServer(format!("{tried}{text}")),
+            Self::Unknown(text) => Self::Unknown(format!("{tried}{text}")),
+            Self::Stranded(error) => Self::Stranded(error),
+        }
+    }
 }
 
 /// Runs a probe over the network.
@@ -82,7 +97,7 @@ pub async fn check(
     };
     match outcome {
         Ok(health) => Ok(health),
-        Err(Trouble::Failure(text)) => Ok(Health::Failure(text)),
+        Err(Trouble::Failure(text) | Trouble::PlainServer(text)) => Ok(Health::Failure(text)),
         Err(Trouble::Unknown(text)) => Ok(Health::Unknown(text)),
         Err(Trouble::Stranded(error)) => Err(error),
     }
