@@ -10,6 +10,7 @@ pub mod fd;
 pub mod mount;
 pub mod net;
 pub mod path;
+pub mod poll;
 pub mod process;
 mod remap;
 pub mod sched;
