@@ -8,6 +8,7 @@ use nix::sched::CloneFlags;
 use nix::unistd::Pid;
 
 use super::fd::{self, owned};
+pub use super::pidfd_info::exit_of_stranger;
 
 /// A namespace flag that `nix` does not have. Source: time_namespaces(7).
 pub const CLONE_NEWTIME: CloneFlags = CloneFlags::from_bits_retain(libc::CLONE_NEWTIME);
@@ -267,6 +268,13 @@ pub fn prctl(op: Prctl) -> nix::Result<()> {
     // SAFETY: these options take integers only; unused arguments are zero as they require.
     let ret = unsafe { libc::prctl(option, arg2, arg3, 0 as libc::c_ulong, 0 as libc::c_ulong) };
     Errno::result(ret).map(drop)
+}
+
+/// Whether others may ptrace this process. Source: PR_GET_DUMPABLE.
+#[must_use]
+pub fn is_dumpable() -> bool {
+    // SAFETY: an integer by value; the answer is the return value.
+    unsafe { libc::prctl(libc::PR_GET_DUMPABLE, 0, 0, 0, 0) == 1 }
 }
 
 /// Unblocks every signal and gives each its default action, whatever was inherited.
