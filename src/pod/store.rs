@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::event::Event;
+use super::event::{EVENTS_FILE, Event};
 use super::manifest::Manifest;
 use super::record::PodRecord;
 use crate::error::{Error, OsContext, Result};
@@ -103,7 +103,6 @@ pub struct StoredPod {
 
 const POD_FILE: &str = "pod.json";
 const STATUS_FILE: &str = "status.json";
-const EVENTS_FILE: &str = "events.jsonl";
 /// Longest file that is read back, bytes.
 const FILE_BYTES: u64 = 64 << 20;
 
