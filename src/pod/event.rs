@@ -151,7 +151,8 @@ fn halve(dir: &Path, keep: u64) -> std::io::Result<Written> {
     let mut newer = Vec::new();
     file.take(keep).read_to_end(&mut newer)?;
     let first_whole = newer.iter().position(|byte| *byte == b'\n').map_or(newer.len(), |at| at + 1);
-    let replaced = write_new(&new, &newer[first_whole..]).and_then(|()| std::fs::rename(&new, &old));
+    let replaced =
+        write_new(&new, &newer[first_whole..]).and_then(|()| std::fs::rename(&new, &old));
     if let Err(error) = replaced {
         drop(std::fs::remove_file(&new));
         return Err(error);
