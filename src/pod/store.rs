@@ -29,7 +29,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
-use super::event::Event;
+use super::event::{EVENTS_FILE, Event};
 use super::manifest::Manifest;
 use super::record::PodRecord;
 use crate::error::{Error, OsContext, Result};
@@ -161,7 +161,6 @@ pub struct StoredPod {
 const POD_FILE: &str = "pod.json";
 const STATUS_FILE: &str = "status.json";
 const SUPERVISOR_FILE: &str = "supervisor";
-const EVENTS_FILE: &str = "events.jsonl";
 /// Longest file that is read back, bytes.
 const FILE_BYTES: u64 = 64 << 20;
 

@@ -1,11 +1,23 @@
 //! stdout. Nothing else in carob writes to it.
 
-use std::io::{self, Write};
+mod colour;
+mod format;
+mod plain;
+mod table;
+mod yaml;
+
+use std::io::{self, IsTerminal, Write};
 
 use nix::errno::Errno;
 use serde::Serialize;
 
+pub(super) use self::colour::{Colour, Paint};
+pub(super) use self::format::{Format, print_object};
+pub(super) use self::plain::{plain, shortened};
+pub(super) use self::table::{KUBECTL, RUNC, Table};
+pub(super) use self::yaml::to_yaml;
 use crate::error::{Error, OsContext, Result};
+use crate::sys::tty;
 
 const WRITE: &str = "write to";
 const STDOUT: &str = "stdout";
@@ -17,6 +29,16 @@ const STDOUT: &str = "stdout";
 pub(super) fn print(text: &str) -> Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).os(WRITE, || STDOUT)
+}
+
+/// Characters in a line of stdout; none if it is no terminal.
+pub(super) fn terminal_width() -> Option<usize> {
+    let stdout = io::stdout();
+    if !stdout.is_terminal() {
+        return None;
+    }
+    let columns = tty::window_size(&stdout).map_or(0, |size| usize::from(size.columns));
+    Some(if columns == 0 { 80 } else { columns })
 }
 
 /// Writes a value as one line of JSON.

@@ -1,0 +1,84 @@
+//! Which pod a verb is about.
+
+use crate::cli::{Context, output};
+use crate::error::{Error, Result};
+use crate::pod::store::StoredPod;
+
+/// The namespace of pods that do not say where they belong.
+pub(in crate::cli) const DEFAULT_NAMESPACE: &str = "default";
+
+/// A pod on the command line.
+#[derive(Debug, Clone, clap::Args)]
+pub(in crate::cli) struct PodChoice {
+    /// The pod's name
+    #[arg(value_name = "POD")]
+    name: String,
+    #[command(flatten)]
+    namespace: NamespaceChoice,
+}
+
+/// A namespace on the command line.
+#[derive(Debug, Clone, clap::Args)]
+pub(in crate::cli) struct NamespaceChoice {
+    /// The namespace
+    #[arg(short, long, value_name = "NAMESPACE", default_value = DEFAULT_NAMESPACE)]
+    pub(in crate::cli) namespace: String,
+}
+
+impl PodChoice {
+    /// Finds it. `pod/NAME`, as kubectl prints it, is as good as its name.
+    ///
+    /// # Errors
+    /// As [`StoredPod::find`]; [`Error::Invalid`] for a name that is none.
+    pub(in crate::cli) fn find(&self, context: &Context) -> Result<StoredPod> {
+        StoredPod::find(&context.runtime.root, self.namespace()?, self.name()?)
+    }
+
+    /// Its name.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if no pod can have it.
+    pub(in crate::cli) fn name(&self) -> Result<&str> {
+        let name = &self.name;
+        let bare = name.strip_prefix("pod/").or_else(|| name.strip_prefix("pods/"));
+        component(bare.unwrap_or(name))
+    }
+
+    /// Its namespace.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] if it cannot be one.
+    pub(in crate::cli) fn namespace(&self) -> Result<&str> {
+        component(&self.namespace.namespace)
+    }
+}
+
+/// Both become part of the name of a directory.
+fn component(name: &str) -> Result<&str> {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');
+    if name.is_empty() || name.starts_with('.') || !name.chars().all(allowed) {
+        let name = output::plain(name);
+        return Err(Error::Invalid(format!(
+            "{name:?} is no name: it must consist of lower case alphanumeric characters, '-' or '.'"
+        )));
+    }
+    Ok(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pod_has_one_name() {
+        let choice = |name: &str| PodChoice {
+            name: name.into(),
+            namespace: NamespaceChoice { namespace: "default".into() },
+        };
+        assert_eq!(choice("web").name().unwrap(), "web");
+        assert_eq!(choice("pod/web-1.x").name().unwrap(), "web-1.x");
+        for bad in ["", "..", "a/b", "Web", "pod/", "a_b"] {
+            assert!(choice(bad).name().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,683 @@
+//! What each container of a pod was doing when: events and record → spans and marks.
+//!
+//! Pure. How it is drawn is the business of whoever draws.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Container;
+use serde::{Serialize, Serializer};
+
+use super::clock::{Moment, Stamp};
+use super::event::{Event, EventKind};
+use super::record::{ContainerRecord, ContainerState, PodRecord};
+use super::store::StoredPod;
+
+/// The life of a pod so far.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Timeline {
+    /// `metadata.namespace`.
+    pub namespace: String,
+    /// `metadata.name`.
+    pub name: String,
+    /// When it was made; everything else counts from here.
+    pub start: Timestamp,
+    /// Until its end, or until now.
+    #[serde(rename = "seconds", serialize_with = "seconds")]
+    pub length: Duration,
+    /// Whether that is its end.
+    pub ended: bool,
+    /// The pod itself, then its containers in the order of the manifest.
+    pub lanes: Vec<Lane>,
+}
+
+/// The pod, or a container.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Lane {
+    /// Its name.
+    pub name: String,
+    /// What it is.
+    pub kind: LaneKind,
+    /// Without gaps, in order.
+    pub spans: Vec<Span>,
+    /// In order.
+    pub marks: Vec<Mark>,
+}
+
+/// What a lane is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LaneKind {
+    /// The pod as a whole.
+    Pod,
+    /// An init container.
+    Init,
+    /// An init container with `restartPolicy: Always`.
+    Sidecar,
+    /// One of `spec.containers`.
+    App,
+}
+
+/// A time of doing one thing.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Span {
+    /// What.
+    #[serde(flatten)]
+    pub activity: Activity,
+    /// From when, since the start.
+    #[serde(serialize_with = "seconds")]
+    pub from: Duration,
+    /// Until when, since the start.
+    #[serde(serialize_with = "seconds")]
+    pub to: Duration,
+}
+
+/// What a container can be doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "activity")]
+pub enum Activity {
+    /// It was not started yet.
+    Waiting,
+    /// An init container runs.
+    Init,
+    /// It runs, and its startup probe or its postStart hook has not succeeded yet. Of a pod: it
+    /// has its sandbox.
+    Starting,
+    /// It runs and is not ready.
+    NotReady,
+    /// It is ready.
+    Ready,
+    /// It has ended, and its restart is being delayed.
+    BackOff,
+    /// Its preStop hook runs.
+    PreStop,
+    /// It has been told to stop.
+    Stopping,
+    /// It has ended.
+    Ended {
+        /// How; absent for a pod.
+        #[serde(rename = "exitCode", skip_serializing_if = "Option::is_none")]
+        exit_code: Option<i32>,
+    },
+}
+
+/// Something at one moment.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Mark {
+    /// What.
+    pub kind: MarkKind,
+    /// When, since the start.
+    #[serde(serialize_with = "seconds")]
+    pub at: Duration,
+    /// For people; may come from a container.
+    pub message: String,
+}
+
+/// What can happen at one moment. The later ones matter more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MarkKind {
+    /// It was started again.
+    Restart,
+    /// A probe failed.
+    ProbeFailed,
+    /// Something else that Kubernetes warns of: a hook, an image, a volume.
+    Failed,
+    /// It got SIGKILL.
+    Killed,
+    /// It ran out of memory.
+    OomKilled,
+}
+
+fn seconds<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
+}
+
+impl Timeline {
+    /// Of a pod, from all its events, oldest first.
+    #[must_use]
+    pub fn new(pod: &StoredPod, events: &[Event], now: Stamp) -> Self {
+        let record = pod.record.as_ref();
+        let first = events.first().map(|event| event.stamp);
+        let start = record.map(|record| record.created).or(first).unwrap_or(now);
+        let ended = record.and_then(|record| record.ended);
+        let last = events.iter().map(|event| event.stamp.at).max();
+        let end = match (ended, last) {
+            (Some(ended), Some(last)) => ended.at.max(last),
+            (Some(ended), None) => ended.at,
+            (None, _) => now.at,
+        };
+        let completed = complete(events, record);
+        let mut drafts = drafts(pod);
+        for event in &completed {
+            let name = event.container.as_deref().unwrap_or_default();
+            let draft = drafts.iter_mut().find(|draft| draft.container == name);
+            if let Some(draft) = draft {
+                draft.step(event.stamp.at.since(start.at), event);
+            }
+        }
+        let length = end.since(start.at);
+        let metadata = &pod.file.manifest.pod.metadata;
+        Self {
+            namespace: metadata.namespace.clone().unwrap_or_default(),
+            name: metadata.name.clone().unwrap_or_default(),
+            start: start.wall,
+            length,
+            ended: ended.is_some(),
+            lanes: drafts.into_iter().map(|draft| draft.finish(length)).collect(),
+        }
+    }
+}
+
+impl Lane {
+    /// Time spent with each activity, in the order of their first appearance; all ends are one.
+    #[must_use]
+    pub fn totals(&self) -> Vec<(Activity, Duration)> {
+        let mut totals: Vec<(Activity, Duration)> = Vec::new();
+        for span in self.spans.iter().filter(|span| !span.activity.is_end()) {
+            let time = span.to.saturating_sub(span.from);
+            match totals.iter_mut().find(|(activity, _)| *activity == span.activity) {
+                Some((_, total)) => *total += time,
+                None => totals.push((span.activity, time)),
+            }
+        }
+        totals
+    }
+
+    /// How it ended, if it has and was not started again.
+    #[must_use]
+    pub fn exit_code(&self) -> Option<i32> {
+        match self.spans.last()?.activity {
+            Activity::Ended { exit_code } => exit_code,
+            _ => None,
+        }
+    }
+
+    /// Number of marks of a kind.
+    #[must_use]
+    pub fn count(&self, kind: MarkKind) -> usize {
+        self.marks.iter().filter(|mark| mark.kind == kind).count()
+    }
+}
+
+impl Activity {
+    /// Whether nothing follows by itself.
+    #[must_use]
+    pub const fn is_end(self) -> bool {
+        matches!(self, Self::Ended { .. })
+    }
+
+    /// For people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Init => "init running",
+            Self::Starting => "starting up",
+            Self::NotReady => "not ready",
+            Self::Ready => "ready",
+            Self::BackOff => "back-off",
+            Self::PreStop => "preStop",
+            Self::Stopping => "stopping",
+            Self::Ended { .. } => "ended",
+        }
+    }
+
+    const fn is_running(self) -> bool {
+        matches!(
+            self,
+            Self::Init
+                | Self::Starting
+                | Self::NotReady
+                | Self::Ready
+                | Self::PreStop
+                | Self::Stopping
+        )
+    }
+}
+
+impl MarkKind {
+    /// For people.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Restart => "restart",
+            Self::ProbeFailed => "probe failed",
+            Self::Failed => "failure",
+            Self::Killed => "SIGKILL",
+            Self::OomKilled => "out of memory",
+        }
+    }
+}
+
+/// A lane that is still being drawn.
+struct Draft {
+    /// Empty for the pod.
+    container: String,
+    lane: Lane,
+    since: Duration,
+    activity: Activity,
+    has_startup_probe: bool,
+    has_post_start: bool,
+    /// What the current instance still has before it.
+    startup_pending: bool,
+    post_start_pending: bool,
+    starts: u32,
+}
+
+fn drafts(pod: &StoredPod) -> Vec<Draft> {
+    let mut drafts = vec![Draft::new("", "pod".into(), LaneKind::Pod)];
+    let Some(spec) = &pod.file.manifest.pod.spec else { return drafts };
+    for container in spec.init_containers.iter().flatten() {
+        let sidecar = container.restart_policy.as_deref() == Some("Always");
+        let kind = if sidecar { LaneKind::Sidecar } else { LaneKind::Init };
+        drafts.push(Draft::of(container, kind));
+    }
+    drafts.extend(spec.containers.iter().map(|container| Draft::of(container, LaneKind::App)));
+    drafts
+}
+
+impl Draft {
+    fn of(container: &Container, kind: LaneKind) -> Self {
+        let lifecycle = container.lifecycle.as_ref();
+        Self {
+            has_startup_probe: container.startup_probe.is_some(),
+            has_post_start: lifecycle.is_some_and(|hooks| hooks.post_start.is_some()),
+            ..Self::new(&container.name, container.name.clone(), kind)
+        }
+    }
+
+    fn new(container: &str, name: String, kind: LaneKind) -> Self {
+        Self {
+            container: container.to_owned(),
+            lane: Lane { name, kind, spans: Vec::new(), marks: Vec::new() },
+            since: Duration::ZERO,
+            activity: Activity::Waiting,
+            has_startup_probe: false,
+            has_post_start: false,
+            startup_pending: false,
+            post_start_pending: false,
+            starts: 0,
+        }
+    }
+
+    fn step(&mut self, at: Duration, event: &Event) {
+        let reason = event.reason.as_str();
+        let running = self.activity.is_running();
+        let ending = matches!(self.activity, Activity::PreStop | Activity::Stopping);
+        match reason {
+            "SandboxStarted" => self.go(at, Activity::Starting),
+            "Running" | "Started" if !running => self.run(at),
+            "StartupDone" => self.startup_pending = false,
+            "PostStart" => self.post_start_pending = true,
+            "PostStartDone" => self.post_start_pending = false,
+            "Ready" | "PodReady" if !ending => self.go(at, Activity::Ready),
+            "NotReady" if running && !ending => self.go(at, self.before_ready()),
+            "PodNotReady" if self.activity == Activity::Ready => self.go(at, Activity::NotReady),
+            "PreStop" => self.go(at, Activity::PreStop),
+            "PreStopDone" | "Signalled" | "Stopping" => self.go(at, Activity::Stopping),
+            "Killing" if running && !ending => self.go(at, Activity::Stopping),
+            "Killed" => {
+                self.go(at, Activity::Stopping);
+                self.mark(at, MarkKind::Killed, event);
+            }
+            "Exited" => self.end(at, event),
+            "Ended" => self.go(at, Activity::Ended { exit_code: None }),
+            "BackOff" if !running => self.go(at, Activity::BackOff),
+            "OOMKilled" | "OOMKilling" => self.mark(at, MarkKind::OomKilled, event),
+            "Unhealthy" => self.mark(at, MarkKind::ProbeFailed, event),
+            "BackOff" => {}
+            _ if event.kind == EventKind::Warning => self.mark(at, MarkKind::Failed, event),
+            _ => {}
+        }
+        if self.activity == Activity::Starting && self.lane.kind != LaneKind::Pod {
+            self.go(at, self.before_ready());
+        }
+    }
+
+    fn run(&mut self, at: Duration) {
+        self.startup_pending = self.has_startup_probe;
+        self.post_start_pending = self.has_post_start;
+        if self.starts > 0 {
+            let message = format!("restart {}", self.starts);
+            self.lane.marks.push(Mark { kind: MarkKind::Restart, at, message });
+        }
+        self.starts += 1;
+        self.go(at, self.before_ready());
+    }
+
+    /// What a running container is doing that is not ready.
+    fn before_ready(&self) -> Activity {
+        match self.lane.kind {
+            LaneKind::Init => Activity::Init,
+            _ if self.startup_pending || self.post_start_pending => Activity::Starting,
+            _ => Activity::NotReady,
+        }
+    }
+
+    fn end(&mut self, at: Duration, event: &Event) {
+        if self.activity.is_end() {
+            return;
+        }
+        let mut words = event.message.split_whitespace();
+        let code = words.find_map(|word| word.trim_end_matches([',', ':', ';']).parse().ok());
+        if event.message.contains("OOMKilled") {
+            self.mark(at, MarkKind::OomKilled, event);
+        }
+        self.go(at, Activity::Ended { exit_code: code });
+    }
+
+    fn mark(&mut self, at: Duration, kind: MarkKind, event: &Event) {
+        let message = match event.kind {
+            EventKind::Transition => event.message.clone(),
+            _ => format!("{}: {}", event.reason, event.message),
+        };
+        self.lane.marks.push(Mark { kind, at, message });
+    }
+
+    fn go(&mut self, at: Duration, activity: Activity) {
+        if activity == self.activity {
+            return;
+        }
+        self.close(at);
+        self.activity = activity;
+    }
+
+    fn close(&mut self, at: Duration) {
+        if at > self.since {
+            self.lane.spans.push(Span { activity: self.activity, from: self.since, to: at });
+            self.since = at;
+        }
+    }
+
+    fn finish(mut self, end: Duration) -> Lane {
+        if self.activity.is_end() && end <= self.since {
+            // It ended with the pod: a span without length, so that its exit code is known.
+            self.lane.spans.push(Span { activity: self.activity, from: end, to: end });
+        }
+        self.close(end);
+        self.lane
+    }
+}
+
+/// Two stamps of one thing are not further apart.
+const SAME: Duration = Duration::from_millis(500);
+
+/// The events, and those that the record knows of and the log has lost.
+fn complete(events: &[Event], record: Option<&PodRecord>) -> Vec<Event> {
+    let mut all = events.to_vec();
+    let Some(record) = record else { return all };
+    for container in record.init.iter().chain(&record.apps) {
+        let mine = |event: &&Event| event.container.as_ref() == Some(&container.name);
+        let mut add = |stamp, reason: &str, message| {
+            let (reason, container) = (reason.to_owned(), Some(container.name.clone()));
+            all.push(Event { stamp, kind: EventKind::Transition, reason, container, message });
+        };
+        for (stamp, reasons, message) in known(container) {
+            let near = |event: &Event| {
+                reasons.contains(&event.reason.as_str()) && apart(event.stamp.at, stamp.at) < SAME
+            };
+            if !events.iter().filter(mine).any(near) {
+                add(stamp, reasons.first().copied().unwrap_or_default(), message);
+            }
+        }
+        if let ContainerState::Running(running) = &container.state {
+            let after =
+                |event: &Event| event.stamp.at >= running.since.at && event.reason == "Ready";
+            if container.ready && !events.iter().filter(mine).any(after) {
+                add(running.since, "Ready", String::new());
+            }
+        }
+    }
+    all.sort_by_key(|event| event.stamp.at);
+    all
+}
+
+type Known = (Stamp, &'static [&'static str], String);
+
+/// What a record says about starts and ends, and the reasons of events that say the same.
+fn known(container: &ContainerRecord) -> Vec<Known> {
+    let mut known: Vec<Known> = Vec::new();
+    let (running, ended) = match &container.state {
+        ContainerState::Running(running) => (Some(running), None),
+        ContainerState::Ended(ended) => (None, Some(ended)),
+        ContainerState::Waiting { .. } => (None, None),
+    };
+    for ended in container.last.iter().chain(ended) {
+        if let Some(started) = ended.started {
+            known.push((started, &["Running", "Started"], String::new()));
+        }
+        let message = format!("exit code {}", ended.exit_code);
+        known.push((ended.finished, &["Exited"], message.clone()));
+        if ended.reason == "OOMKilled" {
+            known.push((ended.finished, &["OOMKilled", "OOMKilling"], message));
+        }
+    }
+    if let Some(running) = running {
+        known.push((running.since, &["Running", "Started"], String::new()));
+    }
+    known
+}
+
+fn apart(one: Moment, other: Moment) -> Duration {
+    one.since(other).max(other.since(one))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::pod::store::{PodDirs, PodFile};
+
+    /// A stamp that many milliseconds after 2026-11-20 12:03:04 UTC.
+    pub(crate) fn stamp(millis: u64) -> Stamp {
+        let epoch: Timestamp = "2026-11-20T12:03:04Z".parse().unwrap();
+        let wall = epoch + Duration::from_millis(millis);
+        Stamp { at: Moment::from_nanos(7_000_000_000 + millis * 1_000_000), wall }
+    }
+
+    /// A transition, or a warning if the reason begins with `!`.
+    pub(crate) fn event(millis: u64, container: &str, reason: &str, message: &str) -> Event {
+        let kind = if reason.starts_with('!') { EventKind::Warning } else { EventKind::Transition };
+        Event {
+            stamp: stamp(millis),
+            kind,
+            reason: reason.trim_start_matches('!').into(),
+            container: Some(container.to_owned()).filter(|name| !name.is_empty()),
+            message: message.into(),
+        }
+    }
+
+    /// A pod of an init container, a sidecar and an app with a startup probe; it was made at 0.
+    pub(crate) fn pod() -> StoredPod {
+        let pod = json!({
+            "metadata": {"name": "demo", "namespace": "default", "uid": "8f3a"},
+            "spec": {
+                "initContainers": [
+                    {"name": "setup", "image": "rootfs:/x"},
+                    {"name": "log", "image": "rootfs:/x", "restartPolicy": "Always"},
+                ],
+                "containers": [{
+                    "name": "web", "image": "rootfs:/x",
+                    "startupProbe": {"exec": {"command": ["true"]}},
+                }],
+            },
+        });
+        let manifest = json!({"pod": pod, "objects": {
+            "config_maps": {}, "secrets": {}, "claims": {}, "volumes": {},
+        }});
+        let dirs = PodDirs {
+            state: "/s".into(),
+            data: "/d".into(),
+            logs: "/l".into(),
+            cgroup: "/c".into(),
+        };
+        let container = |name: &str| ContainerRecord {
+            name: name.into(),
+            state: ContainerState::Waiting { failure: None },
+            last: None,
+            restart_count: 0,
+            backoff: crate::pod::record::Backoff::default(),
+            started: false,
+            ready: false,
+        };
+        StoredPod {
+            file: PodFile { manifest: serde_json::from_value(manifest).unwrap(), dirs },
+            record: Some(PodRecord {
+                format: crate::pod::record::FORMAT,
+                created: stamp(0),
+                started: Some(stamp(0)),
+                sandbox: None,
+                sandbox_attempt: 0,
+                refusal: None,
+                sandbox_error: None,
+                sandbox_retry: None,
+                stop: None,
+                ended: None,
+                init: vec![container("setup"), container("log")],
+                apps: vec![container("web")],
+                conditions: std::collections::BTreeMap::new(),
+            }),
+        }
+    }
+
+    /// A life with everything in it; 40 s long.
+    pub(crate) fn life() -> Vec<Event> {
+        vec![
+            event(1_000, "", "SandboxStarted", ""),
+            event(1_200, "setup", "Running", ""),
+            event(4_000, "setup", "Exited", "exit code 0"),
+            event(4_100, "log", "Running", ""),
+            event(4_200, "log", "Ready", ""),
+            event(4_500, "web", "Running", ""),
+            event(6_000, "web", "!Unhealthy", "Startup probe failed: <no>\u{1b}[31m"),
+            event(8_000, "web", "StartupDone", ""),
+            event(9_000, "web", "Ready", ""),
+            event(9_000, "", "PodReady", ""),
+            event(15_000, "web", "Exited", "exit code 137 (OOMKilled)"),
+            event(15_000, "web", "NotReady", ""),
+            event(15_000, "", "PodNotReady", ""),
+            event(15_010, "web", "!BackOff", "Back-off restarting failed container web"),
+            event(25_000, "web", "Running", ""),
+            event(27_000, "web", "StartupDone", ""),
+            event(27_000, "web", "Ready", ""),
+            event(27_000, "", "PodReady", ""),
+            event(35_000, "", "Stopping", ""),
+            event(35_000, "web", "PreStop", ""),
+            event(37_000, "web", "PreStopDone", ""),
+            event(37_000, "web", "Signalled", ""),
+            event(39_000, "web", "Killed", ""),
+            event(39_100, "web", "Exited", "exit code 137"),
+            event(39_200, "log", "Signalled", ""),
+            event(39_400, "log", "Exited", "exit code 0"),
+            event(40_000, "", "Ended", "Failed"),
+        ]
+    }
+
+    fn spans(lane: &Lane) -> Vec<(&'static str, u128, u128)> {
+        let row = |span: &Span| (span.activity.name(), span.from.as_millis(), span.to.as_millis());
+        lane.spans.iter().map(row).collect()
+    }
+
+    #[test]
+    fn a_whole_life() {
+        let mut pod = pod();
+        pod.record.as_mut().unwrap().ended = Some(stamp(40_000));
+        let timeline = Timeline::new(&pod, &life(), stamp(99_000));
+        assert_eq!(timeline.length, Duration::from_secs(40));
+        let [all, setup, log, web] = timeline.lanes.as_slice() else { panic!("{timeline:?}") };
+        assert_eq!(
+            spans(all),
+            [
+                ("waiting", 0, 1_000),
+                ("starting up", 1_000, 9_000),
+                ("ready", 9_000, 15_000),
+                ("not ready", 15_000, 27_000),
+                ("ready", 27_000, 35_000),
+                ("stopping", 35_000, 40_000),
+                ("ended", 40_000, 40_000),
+            ]
+        );
+        assert_eq!(
+            spans(setup),
+            [("waiting", 0, 1_200), ("init running", 1_200, 4_000), ("ended", 4_000, 40_000)]
+        );
+        assert_eq!(setup.exit_code(), Some(0));
+        assert_eq!(log.kind, LaneKind::Sidecar);
+        assert_eq!(
+            spans(web),
+            [
+                ("waiting", 0, 4_500),
+                ("starting up", 4_500, 8_000),
+                ("not ready", 8_000, 9_000),
+                ("ready", 9_000, 15_000),
+                ("ended", 15_000, 15_010),
+                ("back-off", 15_010, 25_000),
+                ("starting up", 25_000, 27_000),
+                ("ready", 27_000, 35_000),
+                ("preStop", 35_000, 37_000),
+                ("stopping", 37_000, 39_100),
+                ("ended", 39_100, 40_000),
+            ]
+        );
+        assert_eq!(web.exit_code(), Some(137));
+        let marks: Vec<_> = web.marks.iter().map(|mark| (mark.kind, mark.at.as_secs())).collect();
+        use MarkKind::{Killed, OomKilled, ProbeFailed, Restart};
+        assert_eq!(marks, [(ProbeFailed, 6), (OomKilled, 15), (Restart, 25), (Killed, 39)]);
+        assert_eq!(web.totals()[3], (Activity::Ready, Duration::from_secs(14)));
+    }
+
+    #[test]
+    fn a_live_pod_lasts_until_now_and_a_young_one_waits() {
+        let timeline = Timeline::new(&pod(), &[], stamp(3_000));
+        assert!(!timeline.ended);
+        for lane in &timeline.lanes {
+            assert_eq!(spans(lane), [("waiting", 0, 3_000)], "{}", lane.name);
+        }
+    }
+
+    #[test]
+    fn the_record_fills_in_what_the_log_has_lost() {
+        let mut pod = pod();
+        let web = &mut pod.record.as_mut().unwrap().apps[0];
+        let ended = json!({
+            "id": "i", "exit_code": 3, "signal": null, "reason": "Error", "message": "",
+            "started": stamp(2_000), "finished": stamp(5_000), "killed": null,
+        });
+        web.last = Some(serde_json::from_value(ended).unwrap());
+        let running = json!({
+            "id": "i", "pid": 7, "since": stamp(6_000), "post_start": "none", "stopping": null,
+            "startup_done": true, "oom_killed": false,
+        });
+        web.state = ContainerState::Running(serde_json::from_value(running).unwrap());
+        let events = [event(6_001, "web", "Running", ""), event(7_000, "web", "StartupDone", "")];
+        let mut timeline = Timeline::new(&pod, &events, stamp(9_000));
+        assert_eq!(
+            spans(&timeline.lanes[3]),
+            [
+                ("waiting", 0, 2_000),
+                ("starting up", 2_000, 5_000),
+                ("ended", 5_000, 6_001),
+                ("starting up", 6_001, 7_000),
+                ("not ready", 7_000, 9_000),
+            ]
+        );
+        assert_eq!(timeline.lanes[3].count(MarkKind::Restart), 1);
+        pod.record.as_mut().unwrap().apps[0].ready = true;
+        timeline = Timeline::new(&pod, &[], stamp(9_000));
+        assert_eq!(spans(&timeline.lanes[3]).last(), Some(&("ready", 6_000, 9_000)));
+    }
+
+    #[test]
+    fn json_is_in_seconds() {
+        let timeline = Timeline::new(&pod(), &life()[..3], stamp(4_500));
+        let json = serde_json::to_value(&timeline).unwrap();
+        assert_eq!(json["seconds"], json!(4.5));
+        assert_eq!(
+            json["lanes"][1]["spans"][2],
+            json!({"activity": "ended", "exitCode": 0, "from": 4.0, "to": 4.5})
+        );
+    }
+}
