@@ -1,5 +1,9 @@
 //! YAML or JSON to checked and defaulted Kubernetes objects.
 
+mod scalar;
+mod tree;
+mod yaml;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Pod, Secret};
