@@ -1,6 +1,7 @@
 //! YAML or JSON to checked and defaulted Kubernetes objects.
 
 mod scalar;
+pub mod support;
 mod tree;
 mod yaml;
 
