@@ -1,5 +1,9 @@
 //! YAML or JSON to checked and defaulted Kubernetes objects.
 
+mod decode;
+mod names;
+mod problem;
+pub mod quantity;
 mod scalar;
 pub mod support;
 mod tree;

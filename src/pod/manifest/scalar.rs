@@ -17,8 +17,7 @@ pub(super) enum Scalar {
     Text,
 }
 
-const TRUE: [&str; 11] =
-    ["y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON"];
+const TRUE: [&str; 11] = ["y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On", "ON"];
 const FALSE: [&str; 11] =
     ["n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF"];
 const NULL: [&str; 5] = ["", "~", "null", "Null", "NULL"];

@@ -262,7 +262,8 @@ mod tests {
 
     #[test]
     fn json_is_read_too() {
-        let node = one("{\n\t\"a\": {\"b\": [1, true, null, \"x\\/\\u00e9\"]},\n\t\"c\": \"yes\"\n}\n");
+        let node =
+            one("{\n\t\"a\": {\"b\": [1, true, null, \"x\\/\\u00e9\"]},\n\t\"c\": \"yes\"\n}\n");
         assert_eq!(node.get("c").unwrap().type_name(), "string");
         assert_eq!(node.line_of("c"), 3);
         let Value::List(items) = &node.get("a").unwrap().get("b").unwrap().value else { panic!() };

@@ -111,4 +111,3 @@ OS "PodOS" {
     required "name" Words(&["linux"]), "Must be linux.";
 }
 }
-

@@ -30,7 +30,9 @@ fn type_of(property: &Value, definitions: &Value) -> String {
     }
     match property["type"].as_str().unwrap() {
         "array" => format!("[]{}", type_of(&property["items"], definitions)),
-        "object" => format!("map[string]{}", type_of(&property["additionalProperties"], definitions)),
+        "object" => {
+            format!("map[string]{}", type_of(&property["additionalProperties"], definitions))
+        }
         "string" if property["format"] == "byte" => "base64".into(),
         simple => simple.into(),
     }
@@ -54,7 +56,8 @@ fn compare(object: &Object, properties: &Value, definitions: &Value, seen: &mut 
         let property = &properties[field.name];
         let expected = type_of(property, definitions);
         assert_eq!(field.kind.type_name(), expected, "{}.{}", object.name, field.name);
-        if let (Kind::Int32(_), format) | (Kind::Int64(_), format) = (&field.kind, &property["format"])
+        if let (Kind::Int32(_), format) | (Kind::Int64(_), format) =
+            (&field.kind, &property["format"])
         {
             let wide = matches!(field.kind, Kind::Int64(_));
             assert_eq!(format, if wide { "int64" } else { "int32" }, "{}", field.name);
