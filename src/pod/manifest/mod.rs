@@ -1,5 +1,14 @@
 //! YAML or JSON to checked and defaulted Kubernetes objects.
 
+mod decode;
+mod names;
+mod problem;
+pub mod quantity;
+mod scalar;
+pub mod support;
+mod tree;
+mod yaml;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Pod, Secret};
