@@ -57,8 +57,8 @@ pub(super) struct Time(String);
 impl Time {
     pub(super) fn new(wall: Timestamp) -> Self {
         let mut text = String::with_capacity(TIME_BYTES);
-        // Years beyond 9999 do not exist for jiff; writing to a string cannot fail.
-        drop(write!(text, "{wall:.9}"));
+        // Years beyond 9999 do not exist for jiff.
+        let _infallible = write!(text, "{wall:.9}");
         Self(text)
     }
 }

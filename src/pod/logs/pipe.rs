@@ -58,7 +58,7 @@ pub fn make(dirs: &PodDirs, container: &str, stream: Stream) -> Result<LogPipe> 
     let reader = open_fifo(&path, OFlag::O_RDONLY | OFlag::O_NONBLOCK);
     let reader = reader.os("open", || path.display())?;
     // A smaller pipe does as well.
-    drop(fcntl(&reader, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES)));
+    let _enlarged = fcntl(&reader, FcntlArg::F_SETPIPE_SZ(PIPE_BYTES));
     Ok(LogPipe { reader, container })
 }
 

@@ -196,3 +196,112 @@ pub fn last_lines(path: &Path, max_lines: usize, max_bytes: usize) -> String {
     let rest = text.iter().position(|byte| byte & 0xC0 != 0x80).unwrap_or(0).min(3);
     String::from_utf8_lossy(&text[rest..]).into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::io::Write;
+
+    use super::super::place::tests::Root;
+    use super::*;
+
+    const TIME: &str = "2026-11-20T15:33:26.000000000Z";
+
+    fn log(test: &str, content: &str) -> Root {
+        let root = Root::new(test);
+        drop(place::directory(&root.log(), Missing::Make).unwrap());
+        fs::write(root.log(), content).unwrap();
+        root
+    }
+
+    fn rest(reader: &mut LogReader) -> String {
+        let mut text = String::new();
+        while let Some(line) = reader.next().unwrap() {
+            text += &String::from_utf8_lossy(line.text);
+            text += if line.tag == Tag::Full { "$" } else { "" };
+        }
+        text
+    }
+
+    #[test]
+    fn the_tail_is_found_across_chunks_and_pieces() {
+        let long = "y".repeat(TEXT);
+        let mut content = String::new();
+        for number in 0..3000 {
+            content += &format!("{TIME} stdout F {number}\n");
+        }
+        content += &format!("{TIME} stdout P {long}\n{TIME} stdout P {long}\n");
+        content += &format!("{TIME} stdout F end\n{TIME} stderr F last\n");
+        let root = log("tail", &format!("{content}{TIME} std"));
+        let joined = format!("{long}{long}end$last$");
+        for (lines, text) in [
+            (0, String::new()),
+            (1, "last$".into()),
+            (2, joined.clone()),
+            (3, format!("2999${joined}")),
+            (4, format!("2998$2999${joined}")),
+        ] {
+            let mut reader = LogReader::open(root.log()).unwrap();
+            reader.seek_tail(lines).unwrap();
+            assert!(rest(&mut reader) == text, "{lines}");
+        }
+        for lines in [2500, 3002, 3003, u64::MAX] {
+            let mut reader = LogReader::open(root.log()).unwrap();
+            reader.seek_tail(lines).unwrap();
+            let expected = lines.min(3002);
+            assert_eq!(rest(&mut reader).matches('$').count() as u64, expected, "{lines}");
+        }
+    }
+
+    const TEXT: usize = super::super::line::TEXT_BYTES;
+
+    #[test]
+    fn a_line_is_seen_once_it_is_complete() {
+        let root = log("growing", &format!("{TIME} stdout F a\n{TIME} stdout F b"));
+        let mut reader = LogReader::open(root.log()).unwrap();
+        assert_eq!(rest(&mut reader), "a$");
+        let mut file = fs::OpenOptions::new().append(true).open(root.log()).unwrap();
+        file.write_all(b"c").unwrap();
+        assert_eq!(rest(&mut reader), "");
+        write!(file, "d\nno line\n{TIME} stdout F e\n").unwrap();
+        assert_eq!(rest(&mut reader), "bcd$e$");
+        assert!(reader.successor().unwrap().is_none());
+        fs::rename(root.log(), root.0.join("away")).unwrap();
+        assert!(reader.successor().unwrap().is_none());
+        fs::write(root.log(), format!("{TIME} stdout F f\n")).unwrap();
+        assert_eq!(rest(&mut reader.successor().unwrap().unwrap()), "f$");
+    }
+
+    #[test]
+    fn a_file_without_newlines_takes_no_memory() {
+        let root = log("noise", &"z".repeat(3 * FOREIGN_LINE_BYTES));
+        let mut file = fs::OpenOptions::new().append(true).open(root.log()).unwrap();
+        write!(file, "\n{TIME} stdout F a\n").unwrap();
+        let mut reader = LogReader::open(root.log()).unwrap();
+        assert_eq!(rest(&mut reader), "a$");
+        assert!(reader.line.capacity() <= 4 * FOREIGN_LINE_BYTES);
+    }
+
+    #[test]
+    fn the_last_lines_are_bounded_both_ways() {
+        let mut content = String::new();
+        for number in 0..500 {
+            content += &format!("{TIME} stdout F {number}\n");
+        }
+        let root = log("last", &content);
+        assert_eq!(last_lines(&root.log(), 2, 2048), "498\n499\n");
+        assert_eq!(last_lines(&root.log(), 80, 6), "8\n499\n");
+        assert_eq!(last_lines(&root.log(), 80, 2048).lines().count(), 80);
+        assert_eq!(last_lines(&root.log(), 1000, 1 << 20).lines().count(), 500);
+        assert_eq!(last_lines(&root.log(), 1, 0), "");
+        assert_eq!(last_lines(&root.log().with_file_name("1.log"), 80, 2048), "");
+
+        let long = "y".repeat(TEXT);
+        let pieces = format!("{TIME} stdout P {long}\n").repeat(4);
+        fs::write(root.log(), format!("{content}{pieces}{TIME} stdout F äöü\n")).unwrap();
+        let text = last_lines(&root.log(), 80, 2048);
+        assert!(text.len() == 2048 && text.ends_with("yäöü\n"), "{}", text.len());
+        assert_eq!(last_lines(&root.log(), 1, 6), "öü\n".to_owned());
+        assert_eq!(last_lines(&root.log(), 80, 4), "ü\n");
+    }
+}

@@ -160,7 +160,7 @@ impl Compressor {
                 Ok(Progress::More) => self.job = Some(job),
                 Ok(Progress::Done) if job.finish().is_ok() => {}
                 _ => {
-                    drop(place::remove(&job.dir, &job.half));
+                    let _gone = place::remove(&job.dir, &job.half);
                     drop(self.queue.pop_front());
                 }
             }
@@ -224,5 +224,133 @@ impl Job {
             Err(Errno::ENOENT) => place::remove(&self.dir, &self.compressed),
             other => other,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::place::tests::Root;
+    use super::*;
+
+    fn wall(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn names(root: &Root) -> Vec<String> {
+        let entries = fs::read_dir(root.log().parent().unwrap()).unwrap();
+        let mut names: Vec<_> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    fn compress(root: &Root) -> usize {
+        let mut compressor = Compressor::default();
+        compressor.add(&root.log());
+        compressor.add(&root.log());
+        (1..).find(|_| compressor.step() == Step::Idle).unwrap()
+    }
+
+    #[test]
+    fn names_are_understood() {
+        for (name, form) in [
+            ("0.log.20261120-153326", Form::Plain),
+            ("0.log.20261120-153326-12", Form::Plain),
+            ("0.log.20261120-153326.gz", Form::Compressed),
+            ("0.log.20261120-153326-3.tmp", Form::Half),
+        ] {
+            let (log, found) = Rotated::parse("0.log", name).unwrap();
+            assert_eq!((found, log.name("0.log", form)), (form, name.to_owned()));
+        }
+        for name in [
+            "0.log",
+            "0.log.",
+            "0.log.gz",
+            "1.log.20261120-153326",
+            "0.log.20261120-153326-",
+            "0.log.2026112-0153326",
+            "0.log.20261120-153326.bak",
+        ] {
+            assert_eq!(Rotated::parse("0.log", name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_does_not_change_the_order() {
+        let now = wall("2026-11-20T15:33:26Z");
+        let first = Rotated::next(None, now);
+        assert_eq!(first.name("0.log", Form::Plain), "0.log.20261120-153326");
+        let second = Rotated::next(Some(&first), wall("2026-11-20T14:00:00Z"));
+        assert_eq!(second.name("0.log", Form::Plain), "0.log.20261120-153326-1");
+        let tenth = Rotated { number: 10, ..second.clone() };
+        assert!(first < second && second < tenth);
+        let later = Rotated::next(Some(&second), wall("2026-11-20T15:33:27Z"));
+        assert!(second < later && later.number == 0);
+    }
+
+    #[test]
+    fn all_but_the_newest_are_compressed() {
+        let root = Root::new("compress");
+        let log = root.log();
+        let (dir, live) = place::directory(&log, Missing::Make).unwrap();
+        let old = "some line\n".repeat(30_000);
+        let beside = |name: &str| root.log().with_file_name(name);
+        for (name, content) in [
+            ("0.log", "live"),
+            ("0.log.20261120-000001", "both"),
+            ("0.log.20261120-000001.gz", "both"),
+            ("0.log.20261120-000002", old.as_str()),
+            ("0.log.20261120-000002.tmp", "half"),
+            ("0.log.20261120-000003", "newest"),
+        ] {
+            fs::write(beside(name), content).unwrap();
+        }
+        assert_eq!(compress(&root), 7);
+        let expected = [
+            "0.log",
+            "0.log.20261120-000001.gz",
+            "0.log.20261120-000002.gz",
+            "0.log.20261120-000003",
+        ];
+        assert_eq!(names(&root), expected);
+        let mut text = String::new();
+        let file = fs::File::open(beside("0.log.20261120-000002.gz")).unwrap();
+        flate2::read::GzDecoder::new(file).read_to_string(&mut text).unwrap();
+        assert!(text == old);
+
+        rotate(&dir, live, Limits { bytes: 1, files: 3 }, wall("2026-11-20T01:00:00Z")).unwrap();
+        assert_eq!(names(&root), ["0.log.20261120-000003", "0.log.20261120-010000"]);
+        assert_eq!(
+            rotate(&dir, live, Limits { bytes: 1, files: 3 }, wall("2026-11-20T01:00:00Z")),
+            Err(Errno::ENOENT)
+        );
+    }
+
+    #[test]
+    fn a_log_that_goes_while_it_is_compressed_is_gone() {
+        let root = Root::new("gone");
+        place::directory(&root.log(), Missing::Make).unwrap();
+        let old = root.log().with_file_name("0.log.20261120-000001");
+        fs::write(&old, "old").unwrap();
+        fs::write(root.log().with_file_name("0.log.20261120-000002"), "newest").unwrap();
+        let mut compressor = Compressor::default();
+        compressor.add(&root.log());
+        assert_eq!(compressor.step(), Step::More);
+        fs::remove_file(&old).unwrap();
+        while compressor.step() == Step::More {}
+        assert_eq!(names(&root), ["0.log.20261120-000002"]);
+    }
+
+    #[test]
+    fn what_cannot_be_compressed_is_left_alone() {
+        let root = Root::new("broken");
+        place::directory(&root.log(), Missing::Make).unwrap();
+        let old = root.log().with_file_name("0.log.20261120-000001");
+        std::os::unix::fs::symlink("/etc/passwd", &old).unwrap();
+        fs::write(root.log().with_file_name("0.log.20261120-000002"), "newest").unwrap();
+        assert_eq!(compress(&root), 1);
+        assert_eq!(names(&root), ["0.log.20261120-000001", "0.log.20261120-000002"]);
     }
 }

@@ -19,7 +19,7 @@ use super::place::{self, Missing};
 use super::{Limits, rotate};
 
 /// One write(2) stores at most this much, bytes.
-const BATCH_BYTES: usize = 32 << 10;
+const BATCH_BYTES: usize = 64 << 10;
 /// What a buffer keeps while it is empty, bytes.
 const IDLE_BYTES: usize = 4 << 10;
 /// How often it is looked whether somebody has removed or cut the file.
@@ -98,6 +98,9 @@ impl LogWriter {
     /// last newline waits for the next call, at most 16 KiB of it.
     pub fn write(&mut self, stream: Stream, mut output: &[u8], wall: Timestamp) {
         let time = Time::new(wall);
+        if output.len() > IDLE_BYTES {
+            self.batch.reserve(BATCH_BYTES.min(2 * output.len()));
+        }
         loop {
             let room = TEXT_BYTES - self.pending(stream).len();
             let within_reach = &output[..output.len().min(room + 1)];
@@ -166,7 +169,7 @@ impl LogWriter {
         match (rotated, &mut self.file) {
             // Somebody has removed the file or its directory.
             (Ok(()) | Err(Errno::ENOENT), _) => {
-                self.has_rotated = rotated.is_ok();
+                self.has_rotated |= rotated.is_ok();
                 self.reopen(wall);
             }
             (Err(_), Some(open)) => open.rotate_at = open.size + ROTATE_AGAIN_BYTES,
@@ -217,11 +220,11 @@ impl LogWriter {
         }
         self.check(wall);
         let stored = self.confess(wall).and_then(|()| match &mut self.file {
-            Some(open) => open.append(&self.batch).map_err(|(stored, errno)| (Some(stored), errno)),
-            None => Err((None, self.trouble().unwrap_or(Errno::EIO))),
+            Some(open) => open.append(&self.batch),
+            None => Err((0, self.trouble().unwrap_or(Errno::EIO))),
         });
         if let Err((stored, errno)) = stored {
-            self.lost_bytes += line::output_bytes(&self.batch[stored.unwrap_or(0)..]);
+            self.lost_bytes += line::output_bytes(&self.batch[stored..]);
             let tried = self.trouble.map_or(wall, |(_, tried)| tried);
             self.trouble = Some((errno, tried));
         }
@@ -232,7 +235,7 @@ impl LogWriter {
     }
 
     /// Says in the log that output was lost, once it can be written again.
-    fn confess(&mut self, wall: Timestamp) -> Result<(), (Option<usize>, Errno)> {
+    fn confess(&mut self, wall: Timestamp) -> Result<(), (usize, Errno)> {
         let (Some(open), Some((errno, _))) = (&mut self.file, self.trouble) else {
             return Ok(());
         };
@@ -244,7 +247,7 @@ impl LogWriter {
         let lost = self.lost_bytes;
         let message = format!("carob: {lost} bytes of output lost: {}\n", errno.desc());
         text.extend_from_slice(message.as_bytes());
-        open.append(&text).map_err(|(_, errno)| (None, errno))?;
+        open.append(&text).map_err(|(_, errno)| (0, errno))?;
         open.is_torn = false;
         self.lost_bytes = 0;
         self.trouble = None;
@@ -318,8 +321,243 @@ impl OpenLog {
     /// Takes the last bytes away again; where that fails, the next line has to begin with a
     /// newline.
     fn drop_half(&mut self, bytes: u64) {
-        if bytes > 0 && self.cut(self.size - bytes).is_err() {
-            self.is_torn = true;
+        if bytes == 0 {
+            return;
+        }
+        // Somebody else may have cut the file meanwhile.
+        let size = fstat(&self.file).map(|stat| u64::try_from(stat.st_size).unwrap_or(0));
+        let cut = size.and_then(|size| self.cut(size.saturating_sub(bytes)));
+        self.is_torn = cut.is_err();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use proptest::prelude::*;
+
+    use super::super::place::tests::Root;
+    use super::super::reader::LogReader;
+    use super::*;
+
+    fn wall(second: i64) -> Timestamp {
+        Timestamp::new(1_800_000_000 + second, 5).unwrap()
+    }
+
+    fn open(root: &Root, bytes: u64) -> LogWriter {
+        let mut log = LogWriter::open(root.log(), Limits { bytes, files: 3 });
+        if let Some(open) = &mut log.file {
+            open.checked = wall(0);
+        }
+        log
+    }
+
+    /// What a container has printed, as its log has it; `<` before what went to stderr.
+    fn read_back(path: &Path) -> Vec<u8> {
+        let mut log = LogReader::open(path.to_owned()).unwrap();
+        let mut text = Vec::new();
+        while let Some(line) = log.next().unwrap() {
+            text.extend((line.stream == Stream::Stderr).then_some(b'<'));
+            text.extend_from_slice(line.text);
+            text.extend((line.tag == Tag::Full).then_some(b'\n'));
+        }
+        text
+    }
+
+    fn text(root: &Root) -> String {
+        String::from_utf8(read_back(&root.log())).unwrap()
+    }
+
+    #[test]
+    fn streams_are_interleaved_by_line() {
+        let root = Root::new("interleaved");
+        let mut log = open(&root, 1 << 20);
+        log.write(Stream::Stdout, b"a", wall(0));
+        log.write(Stream::Stderr, b"b\nc", wall(1));
+        log.write(Stream::Stdout, b"d\n\n", wall(2));
+        log.end(Stream::Stderr, wall(3));
+        log.end(Stream::Stdout, wall(3));
+        let stored = fs::read_to_string(root.log()).unwrap();
+        assert_eq!(
+            stored,
+            "2027-01-15T08:00:01.000000005Z stderr F b\n\
+             2027-01-15T08:00:02.000000005Z stdout F ad\n\
+             2027-01-15T08:00:02.000000005Z stdout F \n\
+             2027-01-15T08:00:03.000000005Z stderr F c\n"
+        );
+    }
+
+    #[test]
+    fn long_lines_are_split_where_containerd_splits_them() {
+        for (bytes, pieces) in [
+            (TEXT_BYTES - 1, vec![TEXT_BYTES - 1]),
+            (TEXT_BYTES, vec![TEXT_BYTES]),
+            (TEXT_BYTES + 1, vec![TEXT_BYTES, 1]),
+            (2 * TEXT_BYTES, vec![TEXT_BYTES; 2]),
+        ] {
+            let root = Root::new("split");
+            let mut log = open(&root, 1 << 20);
+            log.write(Stream::Stdout, &vec![b'x'; bytes], wall(0));
+            log.write(Stream::Stdout, b"\n", wall(0));
+            let stored = fs::read(root.log()).unwrap();
+            let lines = stored.split_inclusive(|byte| *byte == b'\n');
+            let lengths: Vec<_> = lines.map(|raw| Line::parse(raw).unwrap().text.len()).collect();
+            assert_eq!(lengths, pieces, "{bytes}");
+            assert_eq!(read_back(&root.log()).len(), bytes + 1);
+        }
+    }
+
+    #[test]
+    fn ten_megabytes_without_a_newline_take_no_memory() {
+        let root = Root::new("endless");
+        let mut log = LogWriter::open(root.log(), Limits { bytes: 64 << 20, files: 3 });
+        for _ in 0..320 {
+            log.write(Stream::Stdout, &[b'x'; 32 << 10], wall(0));
+            let held = log.pending_out.capacity() + log.pending_err.capacity();
+            assert!(held <= 64 << 10, "{held}");
+            assert!(log.batch.capacity() <= IDLE_BYTES);
+        }
+        log.end(Stream::Stdout, wall(0));
+        assert_eq!(read_back(&root.log()).len(), (10 << 20) + 1);
+    }
+
+    #[test]
+    fn no_file_exceeds_the_limit_and_the_oldest_go() {
+        let root = Root::new("rotation");
+        let mut log = open(&root, 200);
+        for number in 0..20 {
+            log.write(Stream::Stdout, format!("line {number}\n").as_bytes(), wall(number / 8));
+            assert!(fs::metadata(root.log()).unwrap().len() <= 200);
+        }
+        assert!(log.take_rotated() && !log.take_rotated());
+        let mut names: Vec<_> = fs::read_dir(root.log().parent().unwrap())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        assert_eq!(names, ["0.log", "0.log.20270115-080001-1", "0.log.20270115-080002"]);
+        assert_eq!(text(&root), "line 16\nline 17\nline 18\nline 19\n");
+    }
+
+    #[test]
+    fn half_a_line_is_mended() {
+        let whole = "2027-01-15T08:00:01.000000005Z stdout F one\n";
+        for (half, text) in [
+            ("", "one\ntwo\n"),
+            ("2027-01-15T08:0", "one\ntwo\n"),
+            ("2027-01-15T08:00:01.000000005Z stderr F", "one\ntwo\n"),
+            ("2027-01-15T08:00:01.000000005Z stderr F ha", "one\n<ha\ntwo\n"),
+        ] {
+            let root = Root::new("half");
+            drop(open(&root, 1 << 20));
+            fs::write(root.log(), format!("{whole}{half}")).unwrap();
+            open(&root, 1 << 20).write(Stream::Stdout, b"two\n", wall(2));
+            assert_eq!(String::from_utf8(read_back(&root.log())).unwrap(), text, "{half:?}");
+        }
+    }
+
+    #[test]
+    fn a_planted_link_gets_nothing() {
+        let root = Root::new("link");
+        drop(open(&root, 1 << 20));
+        let outside = root.0.join("outside");
+        fs::write(&outside, "precious").unwrap();
+        fs::remove_file(root.log()).unwrap();
+        symlink(&outside, root.log()).unwrap();
+        let mut log = open(&root, 1 << 20);
+        assert_eq!(log.trouble(), Some(Errno::ELOOP));
+        log.trouble = Some((Errno::ELOOP, wall(0)));
+        log.write(Stream::Stdout, b"lost\n", wall(0));
+        assert_eq!(fs::read_to_string(&outside).unwrap(), "precious");
+        fs::remove_file(root.log()).unwrap();
+        log.write(Stream::Stdout, b"kept\n", wall(2));
+        let reason = Errno::ELOOP.desc();
+        assert_eq!(text(&root), format!("<carob: 5 bytes of output lost: {reason}\nkept\n"));
+        assert_eq!(log.trouble(), None);
+    }
+
+    #[test]
+    fn a_deleted_directory_comes_back() {
+        let root = Root::new("deleted");
+        let mut log = open(&root, 1 << 20);
+        log.write(Stream::Stdout, b"one\n", wall(0));
+        fs::remove_dir_all(root.log().parent().unwrap().parent().unwrap()).unwrap();
+        log.write(Stream::Stdout, b"into the void\n", wall(1));
+        log.write(Stream::Stdout, b"two\n", wall(11));
+        assert_eq!(text(&root), "two\n");
+    }
+
+    struct Mounted(PathBuf);
+
+    impl Drop for Mounted {
+        fn drop(&mut self) {
+            nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH).unwrap();
+        }
+    }
+
+    #[test]
+    #[ignore = "needs root: run scripts/test"]
+    fn a_full_disk_loses_whole_lines_and_the_log_says_how_much() {
+        use nix::mount::{MsFlags, mount};
+        let root = Root::new("full");
+        let none = None::<&str>;
+        mount(Some("tmpfs"), &root.0, Some("tmpfs"), MsFlags::empty(), Some("size=32k")).unwrap();
+        let mounted = Mounted(root.0.clone());
+        let mut log = open(&root, 1 << 20);
+        let line = [&[b'x'; 99][..], b"\n"].concat();
+        for _ in 0..400 {
+            log.write(Stream::Stdout, &line, wall(0));
+        }
+        assert_eq!(log.trouble(), Some(Errno::ENOSPC));
+        let stored = read_back(&root.log()).len();
+        assert!(fs::read(root.log()).unwrap().ends_with(b"x\n"));
+        mount(none, &root.0, none, MsFlags::MS_REMOUNT, Some("size=64k")).unwrap();
+        log.write(Stream::Stdout, b"again\n", wall(0));
+        let text = text(&root);
+        drop((log, mounted));
+        let lost = 400 * line.len() - stored;
+        assert!(lost > 0);
+        let end =
+            format!("x\n<carob: {lost} bytes of output lost: No space left on device\nagain\n");
+        assert!(text.ends_with(&end), "{lost} {}", &text[stored..]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+        #[test]
+        fn what_is_written_is_read_back(
+            chunks in prop::collection::vec(
+                (any::<bool>(), prop::collection::vec(prop_oneof![Just(b'\n'), any::<u8>()], 0..300), 1..200_usize),
+                0..20,
+            ),
+        ) {
+            let root = Root::new("arbitrary");
+            let mut log = open(&root, u64::MAX);
+            let mut printed = [Vec::new(), Vec::new()];
+            for (is_err, bytes, times) in &chunks {
+                let bytes = bytes.repeat(*times);
+                let stream = if *is_err { Stream::Stderr } else { Stream::Stdout };
+                printed[usize::from(*is_err)].extend_from_slice(&bytes);
+                log.write(stream, &bytes, wall(0));
+            }
+            log.end(Stream::Stdout, wall(0));
+            log.end(Stream::Stderr, wall(0));
+            let mut read = [Vec::new(), Vec::new()];
+            let mut reader = LogReader::open(root.log()).unwrap();
+            while let Some(line) = reader.next().unwrap() {
+                prop_assert!(line.text.len() <= TEXT_BYTES);
+                let read = &mut read[usize::from(line.stream == Stream::Stderr)];
+                read.extend_from_slice(line.text);
+                read.extend((line.tag == Tag::Full).then_some(b'\n'));
+            }
+            for (printed, read) in printed.iter_mut().zip(read) {
+                if printed.last().is_some_and(|byte| *byte != b'\n') {
+                    printed.push(b'\n');
+                }
+                prop_assert!(*printed == read);
+            }
         }
     }
 }
