@@ -91,3 +91,59 @@ pub(crate) fn pod_name(pod: &Pod) -> String {
 pub(crate) fn is_sidecar(container: &Container) -> bool {
     container.restart_policy.as_deref() == Some("Always")
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::pod::clock::{Moment, Stamp};
+
+    /// What a [`Place`] refers to.
+    pub(crate) struct Fixture {
+        pub(crate) manifest: Manifest,
+        pub(crate) dirs: PodDirs,
+        pub(crate) sandbox: SandboxRecord,
+        pub(crate) node: Node,
+    }
+
+    impl Fixture {
+        /// The pod `p` of `ns` with this specification, and a sandbox that runs.
+        pub(crate) fn new(spec: Value) -> Self {
+            let pod = json!({
+                "metadata": {"name": "p", "namespace": "ns", "uid": "u1",
+                             "labels": {"app": "web"}, "annotations": {"a.b/c": "note"}},
+                "spec": spec});
+            let started = Stamp { at: Moment::from_nanos(1), wall: jiff::Timestamp::UNIX_EPOCH };
+            Self {
+                manifest: Manifest {
+                    pod: serde_json::from_value(pod).unwrap(),
+                    objects: super::super::manifest::Objects::default(),
+                },
+                dirs: PodDirs {
+                    state: "/run/carob/@pods/ns_p".into(),
+                    data: "/nonexistent/carob/pods/u1".into(),
+                    logs: "/var/log/pods/ns_p_u1".into(),
+                    cgroup: "/carob/podu1".into(),
+                },
+                sandbox: SandboxRecord {
+                    id: "ns_p_POD_0".into(),
+                    pid: 4242,
+                    started,
+                    ips: vec!["10.0.0.5".into(), "fd00::5".into()],
+                    user_namespace_base: None,
+                },
+                node: Node::example(),
+            }
+        }
+
+        pub(crate) fn place(&self) -> Place<'_> {
+            let Self { manifest, dirs, sandbox, node } = self;
+            Place { manifest, dirs, sandbox, node }
+        }
+
+        pub(crate) fn app(&self) -> &Container {
+            &self.manifest.pod.spec.as_ref().unwrap().containers[0]
+        }
+    }
+}
