@@ -10,8 +10,8 @@ use super::clock::Stamp;
 use super::control::{Connection, Request};
 use super::manifest::Manifest;
 use super::record::PodRecord;
-use super::rules::PodRules;
 use super::store::{self, PodDirs, PodFile, StoredPod};
+use super::watch::Watch;
 use super::{sandbox, supervisor, volume};
 use crate::container::{Force, Runtime};
 use crate::error::{Error, OsContext, Result};
@@ -65,14 +65,13 @@ pub enum Applied {
 /// [`Error::Invalid`] naming what has changed, if the pod differs and is to be kept.
 pub fn apply(
     runtime: &Runtime,
-    mut manifest: Manifest,
+    manifest: Manifest,
     places: &Places,
     existing: Existing,
 ) -> Result<(Applied, StoredPod)> {
     let lock = PodDirs::lock_all(&runtime.root)?;
     let (namespace, name) = identity(&manifest);
-    clear_half_made(runtime, &namespace, &name)?;
-    let mut applied = Applied::Created;
+    clear_half_made(&runtime.root, &namespace, &name)?;
     if let Ok(old) = StoredPod::find(&runtime.root, &namespace, &name) {
         let changes = differences(&old.file.manifest, &manifest);
         if changes.is_empty() {
@@ -87,12 +86,9 @@ pub fn apply(
         drop(lock);
         remove(runtime, &old, Removal::Forced)?;
         let _lock = PodDirs::lock_all(&runtime.root)?;
-        applied = Applied::Replaced;
-        let pod = make(runtime, &mut manifest, places)?;
-        return Ok((applied, pod));
+        return Ok((Applied::Replaced, make(runtime, manifest, places)?));
     }
-    let pod = make(runtime, &mut manifest, places)?;
-    Ok((applied, pod))
+    Ok((Applied::Created, make(runtime, manifest, places)?))
 }
 
 fn identity(manifest: &Manifest) -> (String, String) {
@@ -101,8 +97,8 @@ fn identity(manifest: &Manifest) -> (String, String) {
     (namespace, metadata.name.clone().unwrap_or_default())
 }
 
-fn make(runtime: &Runtime, manifest: &mut Manifest, places: &Places) -> Result<StoredPod> {
-    let (namespace, name) = identity(manifest);
+fn make(runtime: &Runtime, manifest: Manifest, places: &Places) -> Result<StoredPod> {
+    let (namespace, name) = identity(&manifest);
     let uid = manifest.pod.metadata.uid.clone().unwrap_or_default();
     let dirs = PodDirs {
         state: PodDirs::all(&runtime.root).join(format!("{namespace}_{name}")),
@@ -110,16 +106,15 @@ fn make(runtime: &Runtime, manifest: &mut Manifest, places: &Places) -> Result<S
         logs: places.logs.join(format!("{namespace}_{name}_{uid}")),
         cgroup: places.cgroup_parent.join(format!("pod{uid}")),
     };
-    let rules = PodRules::from_pod(&manifest.pod)?;
-    let record = PodRecord::new(&rules, Stamp::now());
-    let file = PodFile { manifest: manifest.clone(), dirs };
+    let file = PodFile { manifest, dirs };
+    let record = PodRecord::new(&file.rules()?, Stamp::now());
     StoredPod::create(&file, &record)?;
     Ok(StoredPod { file, record: Some(record) })
 }
 
 /// A directory without a manifest: its maker was killed.
-fn clear_half_made(runtime: &Runtime, namespace: &str, name: &str) -> Result<()> {
-    let dir = PodDirs::all(&runtime.root).join(format!("{namespace}_{name}"));
+fn clear_half_made(root: &Path, namespace: &str, name: &str) -> Result<()> {
+    let dir = PodDirs::all(root).join(format!("{namespace}_{name}"));
     if dir.exists() && !dir.join(store::POD_FILE).exists() {
         std::fs::remove_dir_all(&dir).os("remove", || dir.display())?;
     }
@@ -178,15 +173,21 @@ fn compare(old: &Value, new: &Value, path: &str, paths: &mut Vec<String>) {
 /// # Errors
 /// What the supervisor says if it cannot start.
 pub fn start(runtime: &Runtime, pod: &StoredPod) -> Result<()> {
-    let dirs = &pod.file.dirs;
+    prepare_start(pod)?;
+    supervisor::spawn(runtime, &pod.file.dirs)
+}
+
+/// Begins a new life of a pod that has ended; any other stays as it is.
+///
+/// # Errors
+/// [`Error::Os`].
+pub fn prepare_start(pod: &StoredPod) -> Result<()> {
     let ended = pod.record.as_ref().is_some_and(|record| record.ended.is_some());
-    if ended && !pod.is_supervised() {
-        let rules = PodRules::from_pod(&pod.file.manifest.pod)?;
-        let old = pod.record.clone();
-        let record = PodRecord::new(&rules, Stamp::now()).continuing(old.as_ref());
-        dirs.write_record(&record)?;
+    if !ended || pod.is_supervised() {
+        return Ok(());
     }
-    supervisor::spawn(runtime, dirs)
+    let record = PodRecord::new(&pod.file.rules()?, Stamp::now());
+    pod.file.dirs.write_record(&record.continuing(pod.record.as_ref()))
 }
 
 /// Brings a supervisor back that was killed; nothing to do for a pod that has none or has one.
@@ -230,7 +231,7 @@ pub enum Removal {
 pub fn remove(runtime: &Runtime, pod: &StoredPod, removal: Removal) -> Result<()> {
     if is_live(pod) {
         if removal == Removal::OnlyEnded {
-            let name = pod.file.manifest.pod.metadata.name.clone().unwrap_or_default();
+            let name = pod.file.name();
             return Err(Error::WrongState {
                 reason: format!("pod {name:?} is running; stop it first, or use --force"),
             });
@@ -259,8 +260,11 @@ fn is_live(pod: &StoredPod) -> bool {
 }
 
 /// Waits until the supervisor has let go of the pod.
-fn wait_for_end(pod: &StoredPod) -> Result<()> {
-    let mut watch = super::watch::Watch::new([pod.file.dirs.state.as_path()])?;
+///
+/// # Errors
+/// [`Error::Os`].
+pub fn wait_for_end(pod: &StoredPod) -> Result<()> {
+    let watch = Watch::new([&pod.file.dirs.state])?;
     loop {
         if !pod.is_supervised() {
             return Ok(());

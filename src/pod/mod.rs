@@ -28,6 +28,7 @@ pub mod lifecycle;
 pub mod logs;
 pub mod manifest;
 pub mod member;
+pub mod outcome;
 pub mod phase;
 pub mod probe;
 pub mod record;

@@ -277,6 +277,23 @@ impl PodRecord {
         }
     }
 
+    /// As a new life of the same pod: its instances are counted on, and the last ones remembered.
+    #[must_use]
+    pub fn continuing(mut self, old: Option<&Self>) -> Self {
+        let Some(old) = old else { return self };
+        self.created = old.created;
+        self.sandbox_attempt = old.sandbox_attempt + 1;
+        for mine in self.init.iter_mut().chain(&mut self.apps) {
+            let Some(before) = old.container(&mine.name) else { continue };
+            mine.last = match &before.state {
+                ContainerState::Ended(ended) => Some(ended.clone()),
+                _ => before.last.clone(),
+            };
+            mine.restart_count = before.restart_count;
+        }
+        self
+    }
+
     /// All containers, init containers first.
     pub fn containers(&self) -> impl Iterator<Item = &ContainerRecord> {
         self.init.iter().chain(&self.apps)
@@ -323,6 +340,14 @@ impl ContainerRecord {
         }
     }
 
+    /// The running instance, to change it.
+    pub fn running_mut(&mut self) -> Option<&mut Running> {
+        match &mut self.state {
+            ContainerState::Running(running) => Some(running),
+            ContainerState::Waiting { .. } | ContainerState::Ended(_) => None,
+        }
+    }
+
     /// Number of the instance that would be started next: it names the container and the log.
     #[must_use]
     pub fn next_restart_count(&self) -> u32 {
@@ -337,89 +362,5 @@ impl Ended {
     #[must_use]
     pub fn succeeded(&self) -> bool {
         self.exit_code == 0 && self.reason != "OOMKilled"
-    }
-}
-
-impl PodRecord {
-    /// Nothing has happened yet.
-    #[must_use]
-    pub fn new(rules: &PodRules, created: Stamp) -> Self {
-        let all = |list: &[ContainerRules]| {
-            list.iter().map(|rules| ContainerRecord::new(&rules.name)).collect()
-        };
-        Self {
-            format: FORMAT,
-            created,
-            started: None,
-            sandbox: None,
-            sandbox_attempt: 0,
-            refusal: None,
-            sandbox_error: None,
-            sandbox_retry: None,
-            stop: None,
-            ended: None,
-            init: all(&rules.init),
-            apps: all(&rules.apps),
-            conditions: BTreeMap::new(),
-        }
-    }
-
-    /// As a new life of the same pod: its instances are counted on, and the last ones remembered.
-    #[must_use]
-    pub fn continuing(mut self, old: Option<&Self>) -> Self {
-        let Some(old) = old else { return self };
-        self.created = old.created;
-        self.sandbox_attempt = old.sandbox_attempt + 1;
-        for mine in self.init.iter_mut().chain(&mut self.apps) {
-            let Some(before) = old.container(&mine.name) else { continue };
-            mine.last = match &before.state {
-                ContainerState::Ended(ended) => Some(ended.clone()),
-                _ => before.last.clone(),
-            };
-            mine.restart_count = before.restart_count + u32::from(mine.last.is_some());
-        }
-        self
-    }
-
-    /// A container by its name.
-    #[must_use]
-    pub fn container(&self, name: &str) -> Option<&ContainerRecord> {
-        self.init.iter().chain(&self.apps).find(|container| container.name == name)
-    }
-
-    /// A container by its name, to change it.
-    pub fn container_mut(&mut self, name: &str) -> Option<&mut ContainerRecord> {
-        self.init.iter_mut().chain(&mut self.apps).find(|container| container.name == name)
-    }
-}
-
-impl ContainerRecord {
-    fn new(name: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            state: ContainerState::Waiting { failure: None },
-            last: None,
-            restart_count: 0,
-            backoff: Backoff::default(),
-            started: false,
-            ready: false,
-        }
-    }
-
-    /// The running instance, if there is one.
-    #[must_use]
-    pub fn running(&self) -> Option<&Running> {
-        match &self.state {
-            ContainerState::Running(running) => Some(running),
-            ContainerState::Waiting { .. } | ContainerState::Ended(_) => None,
-        }
-    }
-
-    /// The running instance, to change it.
-    pub fn running_mut(&mut self) -> Option<&mut Running> {
-        match &mut self.state {
-            ContainerState::Running(running) => Some(running),
-            ContainerState::Waiting { .. } | ContainerState::Ended(_) => None,
-        }
     }
 }

@@ -32,6 +32,7 @@ use serde::{Deserialize, Serialize};
 use super::event::{EVENTS_FILE, Event};
 use super::manifest::Manifest;
 use super::record::PodRecord;
+use super::rules::PodRules;
 use crate::error::{Error, OsContext, Result};
 use crate::sys::fd;
 
@@ -140,6 +141,20 @@ pub struct PodFile {
 }
 
 impl PodFile {
+    /// The pod's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.manifest.pod.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// What decides over the pod's life.
+    ///
+    /// # Errors
+    /// As [`PodRules::from_pod`].
+    pub fn rules(&self) -> Result<PodRules> {
+        PodRules::from_pod(&self.manifest.pod)
+    }
+
     /// Writes `pod.json`.
     ///
     /// # Errors
@@ -158,7 +173,7 @@ pub struct StoredPod {
     pub record: Option<PodRecord>,
 }
 
-const POD_FILE: &str = "pod.json";
+pub(super) const POD_FILE: &str = "pod.json";
 const STATUS_FILE: &str = "status.json";
 const SUPERVISOR_FILE: &str = "supervisor";
 /// Longest file that is read back, bytes.
@@ -240,7 +255,11 @@ impl StoredPod {
             .collect())
     }
 
-    fn read(dir: &Path) -> Result<Option<Self>> {
+    /// Reads the pod in a directory, if there is one.
+    ///
+    /// # Errors
+    /// [`Error::Os`]; [`Error::Invalid`] if its files are damaged.
+    pub fn read(dir: &Path) -> Result<Option<Self>> {
         let Some(text) = read_if_there(&dir.join(POD_FILE))? else { return Ok(None) };
         let file: PodFile = parse(&text, dir, POD_FILE)?;
         let record = read_if_there(&dir.join(STATUS_FILE))?;

@@ -67,6 +67,21 @@ pub fn accept(listener: impl AsFd) -> nix::Result<OwnedFd> {
     }
 }
 
+/// Tells the service manager something, `READY=1`. Source: sd_notify(3).
+///
+/// # Errors
+/// Errors of sendto(2), `ENOENT` and `ECONNREFUSED` among them.
+pub fn notify(address: &str, state: &str) -> std::io::Result<()> {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
+    let socket = UnixDatagram::unbound()?;
+    let address = match address.strip_prefix('@') {
+        Some(name) => SocketAddr::from_abstract_name(name)?,
+        None => SocketAddr::from_pathname(address)?,
+    };
+    socket.send_to_addr(state.as_bytes(), &address).map(drop)
+}
+
 fn address_in(dir: impl AsFd, name: &str) -> nix::Result<UnixAddr> {
     UnixAddr::new(format!("{}/{name}", proc_path(dir)).as_str())
 }

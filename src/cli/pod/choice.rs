@@ -53,6 +53,43 @@ impl PodChoice {
     }
 }
 
+/// A container of the pod on the command line.
+#[derive(Debug, Clone, clap::Args)]
+pub(in crate::cli) struct ContainerChoice {
+    /// The container [default: the pod's first]
+    #[arg(short, long, value_name = "NAME")]
+    container: Option<String>,
+}
+
+/// The annotation that names the container that is meant if none is. Source: kubectl.
+const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
+
+impl ContainerChoice {
+    /// The name of a container that the pod has.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with the names that there are.
+    pub(in crate::cli) fn of(&self, pod: &StoredPod) -> Result<String> {
+        let manifest = &pod.file.manifest.pod;
+        let Some(spec) = &manifest.spec else { return Ok(String::new()) };
+        let all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
+        let names: Vec<&str> = all.map(|container| container.name.as_str()).collect();
+        let annotations = manifest.metadata.annotations.as_ref();
+        let wanted = self.container.as_ref();
+        let wanted = wanted.or_else(|| annotations?.get(DEFAULT_CONTAINER));
+        match wanted {
+            None => Ok(names.first().copied().unwrap_or_default().to_owned()),
+            Some(name) if names.contains(&name.as_str()) => Ok(name.clone()),
+            Some(name) => Err(Error::Invalid(format!(
+                "container {:?} not found in pod {:?}; it has {}",
+                output::plain(name),
+                pod.file.name(),
+                names.join(", ")
+            ))),
+        }
+    }
+}
+
 /// Both become part of the name of a directory.
 fn component(name: &str) -> Result<&str> {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '-' | '.');

@@ -1,6 +1,9 @@
 //! `carob pod`: the table of its verbs.
 
 mod choice;
+mod exec;
+mod lifecycle;
+mod run;
 mod timeline;
 
 use clap::{ArgMatches, Command};
@@ -13,14 +16,29 @@ pub(super) const ROW: Row =
     Row { name: "pod", about: "", arguments, run, failure: Failure { code: 1, prefix: "" } };
 
 /// Every verb of `carob pod`, in the order of its help.
-const VERBS: &[Row] = &[row::<timeline::Timeline>("timeline", "Draw what a pod was doing when")];
+const VERBS: &[Row] = &[
+    row::<run::Run>("run", "Run a pod from a Kubernetes manifest"),
+    row::<run::Create>("create", "Make a pod without starting it"),
+    row::<lifecycle::Start>("start", "Start a pod that was made or has ended"),
+    row::<lifecycle::Stop>("stop", "End a pod with its grace"),
+    row::<lifecycle::Remove>("rm", "Remove a pod that has ended"),
+    row::<lifecycle::Kill>("kill", "Send a signal to the containers of a pod"),
+    row::<exec::Exec>("exec", "Run a command in a container of a pod"),
+    row::<exec::Attach>("attach", "Join the standard streams of a container"),
+    row::<timeline::Timeline>("timeline", "Draw what a pod was doing when"),
+];
+
+/// Not shown: carob starts it itself.
+const SUPERVISE: Row = row::<run::Supervise>(crate::pod::supervisor::VERB, "Supervise a pod");
 
 fn arguments(pod: Command) -> Command {
     let verbs =
         VERBS.iter().map(|row| Command::new(row.name).about(row.about).defer(row.arguments));
+    let supervise = Command::new(SUPERVISE.name).hide(true).defer(SUPERVISE.arguments);
     pod.subcommand_value_name("VERB")
         .subcommand_help_heading("Verbs")
         .subcommands(verbs)
+        .subcommand(supervise)
         .arg_required_else_help(true)
 }
 
@@ -28,7 +46,7 @@ fn run(matches: &ArgMatches, context: &Context) -> Result<i32> {
     let (name, arguments) = matches
         .subcommand()
         .ok_or_else(|| Error::Invalid("pod: a verb is missing; see carob pod --help".into()))?;
-    let row = VERBS.iter().find(|row| row.name == name);
+    let row = VERBS.iter().chain([&SUPERVISE]).find(|row| row.name == name);
     let row = row.ok_or_else(|| Error::Invalid(format!("pod: unknown verb {name:?}")))?;
     (row.run)(arguments, context)
 }

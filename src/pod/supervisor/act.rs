@@ -100,7 +100,12 @@ impl Supervisor {
             user_namespace_base: base,
         };
         volume::prepare(&place)?;
-        let spec = member::sandbox_spec(&self.file.manifest, &self.file.dirs, &self.node)?;
+        let spec = member::sandbox_spec(&member::sandbox::SandboxPlace {
+            manifest: &self.file.manifest,
+            dirs: &self.file.dirs,
+            node: &self.node,
+            user_namespace_base: base,
+        })?;
         let parking = Parking::new().map_err(could_not)?;
         let launch = sandbox::Launch {
             spec,

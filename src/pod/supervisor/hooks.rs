@@ -9,7 +9,7 @@ use super::{Signal, Supervisor, ended};
 use crate::container::{ExecLaunch, ExecTemplate};
 use crate::error::{Error, Result};
 use crate::pod::decide::{self, transition};
-use crate::pod::probe::hook::{self, HookError};
+use crate::pod::probe::hook;
 use crate::pod::probe::target::{self, Action as Target};
 use crate::sys::process;
 
@@ -93,10 +93,9 @@ impl Supervisor {
         self.spawn(async move {
             let network = network.as_ref().map(|fd| fd.as_fd());
             let outcome = match hook::run(&target, network).await {
-                Ok(()) => Ok(()),
-                Err(HookError::Failed(text)) => Err(text),
+                Ok(outcome) => outcome,
                 // The record and parked descriptors let the next supervisor go on.
-                Err(HookError::Stranded(_)) => process::exit_now(1),
+                Err(_stranded) => process::exit_now(1),
             };
             Some(Signal::HookDone { container, id, hook, outcome })
         });

@@ -222,7 +222,7 @@ impl Supervisor {
 
     /// The log of an instance; what is in it stays.
     pub(super) fn open_log(&self, name: &str, number: u32) -> LogWriter {
-        LogWriter::open(&self.file.dirs.log(name, number), Limits::default())
+        LogWriter::open(self.file.dirs.log(name, number), Limits::default())
     }
 
     /// Leaves copies of all descriptors with the pause process.

@@ -54,7 +54,8 @@ use super::decide;
 use super::event::{Event, EventKind, EventLog};
 use super::member::Node;
 use super::phase;
-use super::probe::{Health, Kind as ProbeKind};
+use super::probe::Health;
+use super::probe::worker::Kind as ProbeKind;
 use super::record::PodRecord;
 use super::rules::PodRules;
 use super::store::{PodFile, StoredPod};
@@ -157,7 +158,7 @@ fn take_over(runtime: &Runtime, state_dir: &Path) -> Result<Option<Taken>> {
     let supervisor = Supervisor {
         runtime: runtime.clone(),
         rules: PodRules::from_pod(&file.manifest.pod)?,
-        events: EventLog::open(&file.dirs.state),
+        events: EventLog::new(&file.dirs.state),
         node: Node::read()?,
         file,
         record,
@@ -243,13 +244,30 @@ impl Supervisor {
     /// Writes down what has changed, and tells who waits for readiness.
     fn publish(&mut self) {
         let now = Stamp::now();
-        for change in phase::update_conditions(&self.rules, &mut self.record, now) {
-            self.condition_changed(&change);
+        let pod = &self.file.manifest.pod;
+        for (kind, is_true) in phase::update_conditions(pod, &self.rules, &mut self.record, now) {
+            self.condition_changed(kind, is_true);
         }
         if let Err(error) = self.save() {
             // The next transition tries again.
             crate::log::warn(error);
         }
+    }
+
+    fn condition_changed(&mut self, kind: &str, is_true: bool) {
+        if kind != "Ready" {
+            return;
+        }
+        self.transition(if is_true { "PodReady" } else { "PodNotReady" }, None, "");
+        if is_true && let Some(socket) = self.notify.take() {
+            // The init system has its own limit on how long it waits.
+            let _nobody_listens = crate::sys::socket::notify(&socket, "READY=1");
+        }
+    }
+
+    /// The phase as people read it.
+    fn phase(&self) -> String {
+        phase::phase(&self.rules, &self.record).as_str().to_owned()
     }
 
     fn save(&mut self) -> Result<()> {

@@ -4,12 +4,12 @@ use std::os::fd::AsFd;
 
 use super::{Signal, Supervisor};
 use crate::container::ExecLaunch;
-use crate::error::{Error, OsContext, Result};
+use crate::error::Result;
 use crate::pod::clock::Moment;
 use crate::pod::decide::{self, transition};
 use crate::pod::probe::target::{self, Action};
-use crate::pod::probe::worker::{Attempt, Change, Facts, Worker};
-use crate::pod::probe::{self, Health, Kind};
+use crate::pod::probe::worker::{Attempt, Change, Facts, Kind, Worker};
+use crate::pod::probe::{self, Health, exec};
 use crate::pod::record::KillCause;
 use crate::sys::process;
 
@@ -118,25 +118,22 @@ impl Supervisor {
     fn exec_probe(&mut self, name: &str, id: &str, kind: Kind, args: &[String]) -> Result<()> {
         let timeout = self.timeout(name, kind);
         let template = self.template(name)?;
-        let group = template.group(kind.group())?;
+        let group = template.group(group_of(kind))?;
         let null = super::hooks::null()?;
-        let (read, write) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)
-            .os("pipe", || "for the output of a probe")?;
+        let (read, write) = exec::pipe()?;
         let stdio = [null.as_fd(), write.as_fd(), write.as_fd()];
-        let launched = template.exec(&ExecLaunch { args, stdio, group: Some(&group) });
-        let child = match launched {
-            Ok(child) => child,
-            // A command that cannot be executed is no fault of the container: no counter moves.
-            Err(error @ Error::Init { .. }) => return Err(error),
-            Err(error) => return Err(error),
-        };
+        // A command that cannot be executed is no fault of the container: no counter moves.
+        let child = template.exec(&ExecLaunch { args, stdio, group: Some(&group) })?;
         drop(write);
         let (container, id) = (name.to_owned(), id.to_owned());
-        let command = args.to_vec();
+        let args = args.to_vec();
         self.spawn(async move {
-            let kill = move || group.kill();
-            let running = probe::exec::Running { child, output: read, command, timeout };
-            let health = running.wait(kill).await;
+            let program = exec::Program { child: child.pidfd, output: read };
+            let kill = || drop(group.kill());
+            let health = match exec::wait(program, Some(timeout), kill).await {
+                Ok(ended) => exec::health(&ended, &args, timeout),
+                Err(error) => Health::Unknown(error.to_string()),
+            };
             Some(Signal::Probed { container, id, kind, health })
         });
         Ok(())
@@ -195,5 +192,14 @@ impl Supervisor {
         if is_ready && !probed {
             self.transition("Ready", Some(name), "");
         }
+    }
+}
+
+/// The cgroup of an exec probe: ended as a whole when it takes too long.
+fn group_of(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Startup => "carob.startup",
+        Kind::Liveness => "carob.liveness",
+        Kind::Readiness => "carob.readiness",
     }
 }
