@@ -16,7 +16,7 @@ mod stop;
 mod tests;
 pub mod transition;
 #[cfg(test)]
-mod world;
+pub(crate) mod world;
 
 use super::clock::Moment;
 use super::record::{ContainerRecord, ContainerState, KillCause, PodRecord, StopCause};
@@ -221,6 +221,13 @@ fn outlives_sandbox(rules: &ContainerRules, container: &ContainerRecord) -> bool
     rules.kind == Kind::App
         && rules.restart == RestartPolicy::OnFailure
         && matches!(&container.state, ContainerState::Ended(ended) if ended.exit_code == 0)
+}
+
+/// Whether an app container has been started in the present sandbox.
+pub(super) fn apps_begun(rules: &PodRules, record: &PodRecord) -> bool {
+    rules.apps.iter().zip(&record.apps).any(|(rules, app)| {
+        !matches!(app.state, ContainerState::Waiting { .. }) && !outlives_sandbox(rules, app)
+    })
 }
 
 /// Whether an init container has done its work.
