@@ -1,7 +1,13 @@
 //! `carob pod`: the table of its verbs.
 
 mod choice;
+mod events;
+mod inspect;
+mod live;
+mod ps;
+mod stats;
 mod timeline;
+mod wait;
 
 use clap::{ArgMatches, Command};
 
@@ -13,7 +19,19 @@ pub(super) const ROW: Row =
     Row { name: "pod", about: "", arguments, run, failure: Failure { code: 1, prefix: "" } };
 
 /// Every verb of `carob pod`, in the order of its help.
-const VERBS: &[Row] = &[row::<timeline::Timeline>("timeline", "Draw what a pod was doing when")];
+const VERBS: &[Row] = &[
+    row::<ps::Ps>("ps", "List pods"),
+    row::<inspect::Inspect>("inspect", "Print a pod as a Kubernetes object"),
+    row::<events::Events>("events", "List what has happened to a pod"),
+    row::<wait::Wait>("wait", "Wait until a pod has got somewhere"),
+    row::<stats::Stats>("stats", "Show what pods and their containers use"),
+    row::<timeline::Timeline>("timeline", "Draw what a pod was doing when"),
+];
+
+const EXAMPLES: &str = "\
+Examples:
+  carob pod ps                    see what there is
+  carob pod timeline web          see why `web` was slow to start";
 
 fn arguments(pod: Command) -> Command {
     let verbs =
@@ -22,6 +40,7 @@ fn arguments(pod: Command) -> Command {
         .subcommand_help_heading("Verbs")
         .subcommands(verbs)
         .arg_required_else_help(true)
+        .after_help(EXAMPLES)
 }
 
 fn run(matches: &ArgMatches, context: &Context) -> Result<i32> {
