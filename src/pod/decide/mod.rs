@@ -16,7 +16,7 @@ mod stop;
 mod tests;
 pub mod transition;
 #[cfg(test)]
-mod world;
+pub(crate) mod world;
 
 use super::clock::Moment;
 use super::record::{ContainerRecord, ContainerState, KillCause, PodRecord, StopCause};
@@ -46,14 +46,7 @@ pub enum Action {
     },
     /// Begin to end a container: [`transition::on_stop_begun`] says whether the preStop hook is to
     /// be run.
-    BeginStop {
-        /// Its name.
-        container: String,
-        /// Why.
-        why: KillCause,
-        /// Seconds, preStop included.
-        grace_seconds: u32,
-    },
+    BeginStop(BeginStop),
     /// Send the stop signal; [`transition::on_signalled`]. A preStop hook that still runs is left
     /// to itself.
     Signal {
@@ -78,6 +71,17 @@ pub enum Action {
     ForgetForRestart,
     /// Nothing runs any more: volumes and cgroup go, then `PodRecord::ended` is set.
     Finish,
+}
+
+/// The end of a container is to begin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BeginStop {
+    /// Its name.
+    pub container: String,
+    /// Why.
+    pub why: KillCause,
+    /// Seconds, preStop included.
+    pub grace_seconds: u32,
 }
 
 impl Decision {
@@ -135,7 +139,7 @@ pub fn kill_for_probe(
     record: &PodRecord,
     container: &str,
     why: KillCause,
-) -> Option<Action> {
+) -> Option<BeginStop> {
     let running = record.container(container)?.running()?;
     if running.stopping.is_some() || record.stop.is_some() {
         return None;
@@ -148,7 +152,7 @@ pub fn kill_for_probe(
     };
     let grace = probe.and_then(|probe| probe.grace).unwrap_or(rules.grace);
     let grace_seconds = stop::whole_seconds(grace);
-    Some(Action::BeginStop { container: container.to_owned(), why, grace_seconds })
+    Some(BeginStop { container: container.to_owned(), why, grace_seconds })
 }
 
 /// Ends a container whose postStart hook has failed; `None` as for [`kill_for_probe`].
@@ -157,7 +161,7 @@ pub fn kill_for_post_start(
     rules: &PodRules,
     record: &PodRecord,
     container: &str,
-) -> Option<Action> {
+) -> Option<BeginStop> {
     kill_for_probe(rules, record, container, KillCause::PostStart)
 }
 
@@ -190,7 +194,7 @@ fn end(
     // A pod that must not run anything twice does not outlive its sandbox.
     let lost = record.sandbox.is_none()
         && rules.restart == RestartPolicy::Never
-        && record.containers().any(|container| has_run(container));
+        && record.containers().any(has_run);
     (apps_done || init_failed || lost).then_some(StopCause::Finished)
 }
 
@@ -217,6 +221,13 @@ fn outlives_sandbox(rules: &ContainerRules, container: &ContainerRecord) -> bool
     rules.kind == Kind::App
         && rules.restart == RestartPolicy::OnFailure
         && matches!(&container.state, ContainerState::Ended(ended) if ended.exit_code == 0)
+}
+
+/// Whether an app container has been started in the present sandbox.
+pub(super) fn apps_begun(rules: &PodRules, record: &PodRecord) -> bool {
+    rules.apps.iter().zip(&record.apps).any(|(rules, app)| {
+        !matches!(app.state, ContainerState::Waiting { .. }) && !outlives_sandbox(rules, app)
+    })
 }
 
 /// Whether an init container has done its work.

@@ -1,6 +1,6 @@
 //! Which containers to start: init containers in order, sidecars kept alive, app containers.
 
-use super::{Action, Decision, done};
+use super::{Action, Decision, apps_begun, done};
 use crate::pod::clock::Moment;
 use crate::pod::record::{ContainerRecord, ContainerState, HookState, PodRecord};
 use crate::pod::restart::{StartAt, next_start};
@@ -48,7 +48,7 @@ impl Starts<'_> {
         let has_begun = |container: &ContainerRecord| {
             !matches!(container.state, ContainerState::Waiting { .. })
         };
-        let passed = if record.apps.iter().any(has_begun) {
+        let passed = if apps_begun(self.rules, record) {
             record.init.len()
         } else {
             record.init.iter().rposition(has_begun).unwrap_or(0)

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Action, Decision};
+use super::{Action, BeginStop, Decision};
 use crate::pod::clock::Moment;
 use crate::pod::record::{KillCause, PodRecord, PodStop, Running, StopStep, Stopping};
 use crate::pod::rules::{Kind, PodRules};
@@ -38,11 +38,11 @@ pub(super) fn all(
         let Some(running) = container.running() else { continue };
         any = true;
         if running.stopping.is_none() {
-            decision.act(Action::BeginStop {
+            decision.act(Action::BeginStop(BeginStop {
                 container: container.name.clone(),
                 why,
                 grace_seconds,
-            });
+            }));
         }
     }
     any

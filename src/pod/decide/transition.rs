@@ -4,11 +4,11 @@
 //! late report (the hook of an instance that has ended meanwhile) does no harm. Those that can
 //! be late take the id of the instance.
 
-use super::stop;
+use super::{BeginStop, stop};
 use crate::pod::clock::{Moment, Stamp};
 use crate::pod::record::{
-    ContainerState, Ended, HookState, KillCause, PodRecord, PodStop, Running, SandboxRecord,
-    StartFailure, StopCause, StopStep, Stopping,
+    ContainerState, Ended, HookState, PodRecord, PodStop, Running, SandboxRecord, StartFailure,
+    StopCause, StopStep, Stopping,
 };
 use crate::pod::restart::{self, Verdict};
 use crate::pod::rules::PodRules;
@@ -27,16 +27,16 @@ pub struct Instance {
     pub since: Stamp,
 }
 
-/// How far an attempt to start got before it failed.
+/// An attempt to start that has failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FailedAt {
-    /// No OCI container was made: configuration, image, volumes, `create`.
-    Creation,
-    /// The OCI container with this id was made, but its program could not be started.
-    Start {
-        /// Id of the OCI container.
-        id: String,
-    },
+pub struct FailedStart {
+    /// Why.
+    pub failure: StartFailure,
+    /// Id of the OCI container, if one had been made and its program could not be started; absent
+    /// if it did not come to that: configuration, image, volumes, `create`.
+    pub id: Option<String>,
+    /// When.
+    pub at: Stamp,
 }
 
 /// The sandbox runs.
@@ -88,30 +88,23 @@ pub fn on_started(rules: &PodRules, record: &mut PodRecord, name: &str, instance
 
 /// An attempt to start has failed. If an OCI container had been made it counts as an instance
 /// that ended with `StartError`; else only the next attempt is delayed.
-pub fn on_start_failed(
-    rules: &PodRules,
-    record: &mut PodRecord,
-    name: &str,
-    failed: (FailedAt, StartFailure),
-    now: Stamp,
-) {
+pub fn on_start_failed(rules: &PodRules, record: &mut PodRecord, name: &str, failed: FailedStart) {
     let Some(container_rules) = rules.container(name) else { return };
     let Some(container) = record.container_mut(name) else { return };
-    let (step, failure) = failed;
-    container.started = false;
-    container.ready = false;
+    let FailedStart { failure, id, at } = failed;
     let last = match &container.state {
         ContainerState::Ended(ended) => Some(ended.clone()),
-        ContainerState::Waiting { .. } | ContainerState::Running(_) => None,
+        ContainerState::Waiting { .. } => None,
+        ContainerState::Running(_) => return,
     };
-    let FailedAt::Start { id } = step else {
-        restart::on_failed_start(&mut container.backoff, now.at);
+    let Some(id) = id else {
+        restart::on_failed_start(&mut container.backoff, at.at);
         container.last = last.or(container.last.take());
         container.state = ContainerState::Waiting { failure: Some(failure) };
         return;
     };
     container.restart_count = container.next_restart_count();
-    restart::on_start(container, &rules.backoff, now.at);
+    restart::on_start(container, &rules.backoff, at.at);
     let ended = Ended {
         id,
         exit_code: 128,
@@ -119,7 +112,7 @@ pub fn on_start_failed(
         reason: "StartError".to_owned(),
         message: failure.message.clone(),
         started: None,
-        finished: now,
+        finished: at,
         killed: None,
     };
     if restart::should_restart(container_rules, &ended) == Verdict::Restart {
@@ -150,8 +143,8 @@ pub fn on_exit(record: &mut PodRecord, name: &str, mut ended: Ended) {
     container.ready = false;
 }
 
-/// The postStart hook of an instance has succeeded. (If it has failed: the action of
-/// [`super::kill_for_post_start`].)
+/// The postStart hook of an instance has succeeded. If it has failed, see
+/// [`super::kill_for_post_start`].
 pub fn on_post_start_done(rules: &PodRules, record: &mut PodRecord, name: &str, id: &str) {
     if let Some(running) = running_mut(record, name, id) {
         running.post_start = HookState::Done;
@@ -176,17 +169,18 @@ pub fn on_readiness(record: &mut PodRecord, name: &str, id: &str, ready: bool) {
     }
 }
 
-/// [`super::Action::BeginStop`] is carried out. Returns whether the preStop hook is to be run now;
+/// A [`BeginStop`] is carried out; it changes nothing if the container does not run or is being
+/// ended already. Returns whether the preStop hook is to be run now;
 /// [`on_pre_stop_done`] when it has ended.
 #[must_use]
 pub fn on_stop_begun(
     rules: &PodRules,
     record: &mut PodRecord,
-    name: &str,
-    stop: (KillCause, u32),
+    begin: &BeginStop,
     now: Moment,
 ) -> bool {
-    let (why, grace_seconds) = stop;
+    let BeginStop { container: name, why, grace_seconds } = begin;
+    let (why, grace_seconds) = (*why, *grace_seconds);
     let has_hook = rules.container(name).is_some_and(|rules| rules.pre_stop);
     let hook = has_hook && grace_seconds > 0;
     let Some(container) = record.container_mut(name) else { return false };

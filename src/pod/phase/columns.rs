@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
 
 use super::status::{Surroundings, status};
 use crate::pod::clock::{Moment, Stamp};
-use crate::pod::record::{ContainerRecord, PodRecord, StopCause};
+use crate::pod::record::{ContainerRecord, ContainerState, PodRecord, StopCause};
 use crate::pod::rules::{Kind, PodRules};
 
 /// A line of the table.
@@ -35,7 +35,7 @@ pub fn columns(pod: &Pod, rules: &PodRules, record: &PodRecord, now: Stamp) -> C
     let mut row = Row::new(&status);
     let initializing = row.init(rules, record, &status);
     if !initializing || has_condition(&status, "Initialized") {
-        row.apps(rules, record, &status);
+        row.apps(record, &status);
     }
     let deleted = record.stop.as_ref().is_some_and(|stop| stop.cause == StopCause::Asked);
     let terminal = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
@@ -67,7 +67,7 @@ impl Restarts {
         let shown = status.last_state.as_ref().is_some_and(|last| last.terminated.is_some());
         let Some(container) = container.filter(|_| shown) else { return };
         let finished = match &container.state {
-            crate::pod::record::ContainerState::Ended(ended) if waits(status) => Some(ended),
+            ContainerState::Ended(ended) if waits(status) => Some(ended),
             _ => container.last.as_ref(),
         };
         self.last = self.last.max(finished.map(|ended| ended.finished.at));
@@ -129,7 +129,7 @@ impl Row {
     }
 
     /// Walks the app containers from the last to the first.
-    fn apps(&mut self, rules: &PodRules, record: &PodRecord, status: &PodStatus) {
+    fn apps(&mut self, record: &PodRecord, status: &PodStatus) {
         self.restarts = self.restarts_of_sidecars;
         let mut any_runs = false;
         let mut error = None;
@@ -148,7 +148,6 @@ impl Row {
                 self.ready = self.ready.saturating_add(usize::from(container.ready));
             }
         }
-        debug_assert!(all.len() <= rules.apps.len(), "one status for each container");
         if self.reason == "Completed" {
             match error {
                 _ if any_runs && has_condition(status, "Ready") => {

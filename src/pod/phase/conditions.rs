@@ -5,6 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{Phase, phase, restarting_all, seconds_of};
 use crate::pod::clock::Stamp;
+use crate::pod::decide::apps_begun;
 use crate::pod::record::{ConditionChange, ContainerRecord, ContainerState, PodRecord, StopCause};
 use crate::pod::rules::{ContainerRules, Kind, PodRules};
 
@@ -96,10 +97,6 @@ const RESTARTING: &str = "AllContainersRestarting";
 
 /// Source: kubelet `GeneratePodInitializedCondition`.
 fn initialized(rules: &PodRules, record: &PodRecord, phase: Phase) -> Condition {
-    let app_started = record
-        .apps
-        .iter()
-        .any(|container| !matches!(container.state, ContainerState::Waiting { .. }));
     let incomplete =
         names(rules.init.iter().zip(&record.init), |rules, container| match rules.kind {
             Kind::Sidecar => !container.started,
@@ -107,7 +104,7 @@ fn initialized(rules: &PodRules, record: &PodRecord, phase: Phase) -> Condition 
         });
     if phase == Phase::Succeeded {
         Condition::new("Initialized", true).because("PodCompleted", String::new())
-    } else if app_started || incomplete.is_empty() {
+    } else if apps_begun(rules, record) || incomplete.is_empty() {
         Condition::new("Initialized", true)
     } else {
         let message = format!("containers with incomplete status: [{}]", incomplete.join(" "));

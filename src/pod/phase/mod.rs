@@ -10,7 +10,7 @@ pub use columns::{Columns, columns, human_duration};
 pub use conditions::{conditions, update_conditions};
 pub use status::{Surroundings, back_off_left, status};
 
-use super::decide::restarts_all;
+use super::decide::{apps_begun, restarts_all};
 use super::record::{
     ContainerRecord, ContainerState, Ended, HookState, PodRecord, Running, StopCause,
 };
@@ -86,7 +86,7 @@ struct Counts {
 
 impl Counts {
     fn of(rules: &PodRules, record: &PodRecord) -> Self {
-        let mut counts = Self::default();
+        let mut counts = Self { app_exists: apps_begun(rules, record), ..Self::default() };
         for (rules, container) in rules.init.iter().zip(&record.init) {
             match rules.kind {
                 Kind::Sidecar => counts.sidecar(container),
@@ -124,7 +124,6 @@ impl Counts {
     }
 
     fn app(&mut self, rules: &ContainerRules, container: &ContainerRecord) {
-        self.app_exists |= !matches!(container.state, ContainerState::Waiting { .. });
         match seen(container) {
             Seen::Running => self.running = true,
             Seen::New => self.waiting = true,

@@ -170,9 +170,7 @@ impl View<'_> {
     fn shown<'a>(&self, rules: &ContainerRules, record: &'a ContainerRecord) -> Shown<'a> {
         let last = record.last.as_ref();
         match &record.state {
-            ContainerState::Running(running) if is_unpublished(running) => {
-                self.waiting(self.default_reason(), None, last)
-            }
+            ContainerState::Running(running) if is_unpublished(running) => self.not_yet(last),
             ContainerState::Running(running) => Shown::Running { since: running.since, last },
             ContainerState::Ended(ended) if self.record.stop.is_some() => {
                 Shown::Ended { ended, last }
@@ -195,7 +193,7 @@ impl View<'_> {
                     Some(failure) => {
                         self.waiting(&failure.reason, Some(failure.message.clone()), last)
                     }
-                    None => self.waiting(self.default_reason(), None, last),
+                    None => self.not_yet(last),
                 }
             }
         }
@@ -210,9 +208,15 @@ impl View<'_> {
         Shown::Waiting { reason: reason.to_owned(), message, last }
     }
 
-    /// Of a container that waits for its turn.
     fn default_reason(&self) -> &'static str {
         if self.rules.init.is_empty() { "ContainerCreating" } else { "PodInitializing" }
+    }
+
+    /// A container that waits for its turn, or for the sandbox.
+    fn not_yet<'a>(&self, last: Option<&'a Ended>) -> Shown<'a> {
+        let error = self.record.sandbox_error.as_ref();
+        let message = error.map(|error| format!("{}: {}", error.reason, error.message));
+        self.waiting(self.default_reason(), message, last)
     }
 
     /// The message of a container that is held back after the end of an instance.
