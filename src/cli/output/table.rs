@@ -19,23 +19,27 @@ pub(in crate::cli) const RUNC: Layout = Layout { gap: 3, least: 12 };
 /// A table that can grow after it has been printed: later rows keep the columns of the first ones
 /// where they fit.
 #[derive(Debug)]
-pub(in crate::cli) struct Table<const N: usize> {
+pub(in crate::cli) struct Table {
     layout: Layout,
-    widths: [usize; N],
-    rows: Vec<[String; N]>,
+    widths: Vec<usize>,
+    rows: Vec<Vec<String>>,
 }
 
-impl<const N: usize> Table<N> {
+impl Table {
     /// A table with a heading.
-    pub(in crate::cli) fn new(layout: Layout, titles: [&str; N]) -> Self {
-        let mut table = Self { layout, widths: [layout.least; N], rows: Vec::new() };
-        table.push(titles.map(str::to_owned));
+    pub(in crate::cli) fn new<'a>(
+        layout: Layout,
+        titles: impl IntoIterator<Item = &'a str>,
+    ) -> Self {
+        let mut table = Self { layout, widths: Vec::new(), rows: Vec::new() };
+        table.push(titles.into_iter().map(str::to_owned));
         table
     }
 
     /// Adds a row. What a terminal would obey is made visible.
-    pub(in crate::cli) fn push(&mut self, cells: [String; N]) {
-        let cells = cells.map(|cell| plain(&cell).into_owned());
+    pub(in crate::cli) fn push(&mut self, cells: impl IntoIterator<Item = String>) {
+        let cells: Vec<String> = cells.into_iter().map(|cell| plain(&cell).into_owned()).collect();
+        self.widths.resize(self.widths.len().max(cells.len()), self.layout.least);
         for (width, cell) in self.widths.iter_mut().zip(&cells) {
             *width = (*width).max(cell.chars().count() + self.layout.gap);
         }
@@ -46,8 +50,7 @@ impl<const N: usize> Table<N> {
     pub(in crate::cli) fn take(&mut self) -> String {
         let mut text = String::new();
         for row in std::mem::take(&mut self.rows) {
-            for (column, (cell, width)) in row.iter().zip(self.widths).enumerate() {
-                let width = if column + 1 == N { 0 } else { width };
+            for (cell, width) in row.iter().zip(&self.widths) {
                 text += &format!("{cell:width$}");
             }
             text.truncate(text.trim_end_matches(' ').len());

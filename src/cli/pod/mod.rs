@@ -1,10 +1,16 @@
 //! `carob pod`: the table of its verbs.
 
 mod choice;
+mod events;
 mod exec;
+mod inspect;
 mod lifecycle;
+mod live;
+mod ps;
 mod run;
+mod stats;
 mod timeline;
+mod wait;
 
 use clap::{ArgMatches, Command};
 
@@ -25,11 +31,22 @@ const VERBS: &[Row] = &[
     row::<lifecycle::Kill>("kill", "Send a signal to the containers of a pod"),
     row::<exec::Exec>("exec", "Run a command in a container of a pod"),
     row::<exec::Attach>("attach", "Join the standard streams of a container"),
+    row::<ps::Ps>("ps", "List pods"),
+    row::<inspect::Inspect>("inspect", "Print a pod as a Kubernetes object"),
+    row::<events::Events>("events", "List what has happened to a pod"),
+    row::<wait::Wait>("wait", "Wait until a pod has got somewhere"),
+    row::<stats::Stats>("stats", "Show what pods and their containers use"),
     row::<timeline::Timeline>("timeline", "Draw what a pod was doing when"),
 ];
 
 /// Not shown: carob starts it itself.
 const SUPERVISE: Row = row::<run::Supervise>(crate::pod::supervisor::VERB, "Supervise a pod");
+
+const EXAMPLES: &str = "\
+Examples:
+  carob pod run pod.yaml          run a pod and show what happens to it
+  carob pod ps                    see what there is
+  carob pod timeline web          see why `web` was slow to start";
 
 fn arguments(pod: Command) -> Command {
     let verbs =
@@ -40,6 +57,7 @@ fn arguments(pod: Command) -> Command {
         .subcommands(verbs)
         .subcommand(supervise)
         .arg_required_else_help(true)
+        .after_help(EXAMPLES)
 }
 
 fn run(matches: &ArgMatches, context: &Context) -> Result<i32> {

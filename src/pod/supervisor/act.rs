@@ -9,7 +9,7 @@ use super::{Parking, Sandbox, Signal, Supervisor, ended};
 use crate::container::KillTarget;
 use crate::error::{Error, OsContext, Result};
 use crate::pod::clock::{Moment, Stamp};
-use crate::pod::decide::{Action, transition};
+use crate::pod::decide::{Action, BeginStop, transition};
 use crate::pod::event::EventKind;
 use crate::pod::record::{KillCause, SandboxRecord, StartFailure, StopCause};
 use crate::pod::rules::{Kind, RestartPolicy};
@@ -23,9 +23,7 @@ impl Supervisor {
         match action {
             Action::StartSandbox => self.start_sandbox(),
             Action::Start { container } => self.start(&container),
-            Action::BeginStop { container, why, grace_seconds } => {
-                self.begin_stop(&container, why, grace_seconds);
-            }
+            Action::BeginStop(begin) => self.begin_stop(&begin),
             Action::Signal { container, kill_at } => {
                 if let Some(member) = self.members.get(&container) {
                     // Gone already: its end is on the way to us.
@@ -131,6 +129,11 @@ impl Supervisor {
         self.sandbox = Some(sandbox);
     }
 
+    /// The host ids of a pod with its own user namespace.
+    fn user_namespace_base(&self) -> Result<Option<u32>> {
+        Ok(None)
+    }
+
     /// Addresses of the pod: the host's, or those of a lone loopback device.
     fn ips(&self) -> Vec<String> {
         let spec = self.file.manifest.pod.spec.as_ref();
@@ -140,12 +143,12 @@ impl Supervisor {
         vec!["127.0.0.1".to_owned()]
     }
 
-    fn begin_stop(&mut self, name: &str, why: KillCause, grace_seconds: u32) {
-        let text = self.killing_text(name, why);
+    pub(super) fn begin_stop(&mut self, begin: &BeginStop) {
+        let name = begin.container.as_str();
+        let text = self.killing_text(name, begin.why);
         self.normal("Killing", Some(name), text);
-        let stop = (why, grace_seconds);
         let now = Moment::now();
-        if transition::on_stop_begun(&self.rules, &mut self.record, name, stop, now) {
+        if transition::on_stop_begun(&self.rules, &mut self.record, begin, now) {
             self.run_pre_stop(name);
         }
         self.tell_probes(name);

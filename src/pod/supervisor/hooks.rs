@@ -131,7 +131,7 @@ impl Supervisor {
                 let text = format!("PostStartHook failed: {why}");
                 self.warn("FailedPostStartHook", Some(name), text);
                 if let Some(stop) = decide::kill_for_post_start(&self.rules, &self.record, name) {
-                    self.act(stop);
+                    self.begin_stop(&stop);
                 }
             }
             (HookKind::PreStop, Err(why)) => {

@@ -19,7 +19,7 @@ use crate::error::{Error, OsContext, Result};
 use crate::pod::clock::Stamp;
 use crate::pod::logs::{Limits, LogWriter};
 use crate::pod::member::{self, Image};
-use crate::pod::decide::transition::{self, FailedAt, Instance};
+use crate::pod::decide::transition::{self, FailedStart, Instance};
 use crate::pod::record::StartFailure;
 use crate::pod::volume;
 use crate::sys::signal::Signal as Number;
@@ -59,9 +59,6 @@ impl Drop for Member {
     }
 }
 
-/// Why an instance was not started, and how far it got.
-type Trouble = (FailedAt, StartFailure);
-
 impl Supervisor {
     /// The container of the manifest.
     pub(super) fn manifest_container(&self, name: &str) -> Option<&Container> {
@@ -81,15 +78,14 @@ impl Supervisor {
         let number = before.next_restart_count();
         match self.try_start(name, number) {
             Ok(()) => self.started(name),
-            Err(trouble) => {
+            Err(failed) => {
                 self.members.remove(name);
                 // As it was before the attempt, of which nothing is left.
                 if let Some(record) = self.record.container_mut(name) {
                     *record = before;
                 }
-                self.warn("Failed", Some(name), format!("Error: {}", trouble.1.message));
-                let now = Stamp::now();
-                transition::on_start_failed(&self.rules, &mut self.record, name, trouble, now);
+                self.warn("Failed", Some(name), format!("Error: {}", failed.failure.message));
+                transition::on_start_failed(&self.rules, &mut self.record, name, failed);
             }
         }
     }
@@ -103,8 +99,8 @@ impl Supervisor {
         self.readiness_may_have_changed(name);
     }
 
-    fn try_start(&mut self, name: &str, number: u32) -> Result<(), Trouble> {
-        let not_made = |failure| (FailedAt::Creation, failure);
+    fn try_start(&mut self, name: &str, number: u32) -> Result<(), FailedStart> {
+        let not_made = |failure| FailedStart { failure, id: None, at: Stamp::now() };
         let Some(container) = self.manifest_container(name).cloned() else {
             let text = format!("container {name:?} is not in the manifest");
             return Err(not_made(failure("CreateContainerConfigError", text)));
@@ -116,8 +112,10 @@ impl Supervisor {
         let text = format!("Container image {reference:?} already present on machine");
         self.normal("Pulled", Some(name), text);
         let options = self.write_bundle(&container, &image, number).map_err(not_made)?;
-        let could_not = |error: Error| {
-            (FailedAt::Start { id: id.clone() }, failure("RunContainerError", error.to_string()))
+        let could_not = |error: Error| FailedStart {
+            failure: failure("RunContainerError", error.to_string()),
+            id: Some(id.clone()),
+            at: Stamp::now(),
         };
         let (streams, launched) = self.launch(&container, &image, &options).map_err(could_not)?;
         self.normal("Created", Some(name), format!("Created container: {name}"));

@@ -179,7 +179,7 @@ impl Supervisor {
 
     fn kill_for(&mut self, name: &str, why: KillCause) {
         if let Some(stop) = decide::kill_for_probe(&self.rules, &self.record, name, why) {
-            self.act(stop);
+            self.begin_stop(&stop);
         }
     }
 

@@ -2,15 +2,16 @@
 //!
 //! Pure. How it is drawn is the business of whoever draws.
 
+mod draft;
+mod lost;
+
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Container;
 use serde::{Serialize, Serializer};
 
-use super::clock::{Moment, Stamp};
-use super::event::{Event, EventKind};
-use super::record::{ContainerRecord, ContainerState, PodRecord};
+use super::clock::Stamp;
+use super::event::Event;
 use super::store::StoredPod;
 
 /// The life of a pod so far.
@@ -148,8 +149,8 @@ impl Timeline {
             (Some(ended), None) => ended.at,
             (None, _) => now.at,
         };
-        let completed = complete(events, record);
-        let mut drafts = drafts(pod);
+        let completed = lost::complete(events, record);
+        let mut drafts = draft::drafts(pod);
         for event in &completed {
             let name = event.container.as_deref().unwrap_or_default();
             let draft = drafts.iter_mut().find(|draft| draft.container == name);
@@ -251,224 +252,16 @@ impl MarkKind {
     }
 }
 
-/// A lane that is still being drawn.
-struct Draft {
-    /// Empty for the pod.
-    container: String,
-    lane: Lane,
-    since: Duration,
-    activity: Activity,
-    has_startup_probe: bool,
-    has_post_start: bool,
-    /// What the current instance still has before it.
-    startup_pending: bool,
-    post_start_pending: bool,
-    starts: u32,
-}
-
-fn drafts(pod: &StoredPod) -> Vec<Draft> {
-    let mut drafts = vec![Draft::new("", "pod".into(), LaneKind::Pod)];
-    let Some(spec) = &pod.file.manifest.pod.spec else { return drafts };
-    for container in spec.init_containers.iter().flatten() {
-        let sidecar = container.restart_policy.as_deref() == Some("Always");
-        let kind = if sidecar { LaneKind::Sidecar } else { LaneKind::Init };
-        drafts.push(Draft::of(container, kind));
-    }
-    drafts.extend(spec.containers.iter().map(|container| Draft::of(container, LaneKind::App)));
-    drafts
-}
-
-impl Draft {
-    fn of(container: &Container, kind: LaneKind) -> Self {
-        let lifecycle = container.lifecycle.as_ref();
-        Self {
-            has_startup_probe: container.startup_probe.is_some(),
-            has_post_start: lifecycle.is_some_and(|hooks| hooks.post_start.is_some()),
-            ..Self::new(&container.name, container.name.clone(), kind)
-        }
-    }
-
-    fn new(container: &str, name: String, kind: LaneKind) -> Self {
-        Self {
-            container: container.to_owned(),
-            lane: Lane { name, kind, spans: Vec::new(), marks: Vec::new() },
-            since: Duration::ZERO,
-            activity: Activity::Waiting,
-            has_startup_probe: false,
-            has_post_start: false,
-            startup_pending: false,
-            post_start_pending: false,
-            starts: 0,
-        }
-    }
-
-    fn step(&mut self, at: Duration, event: &Event) {
-        let reason = event.reason.as_str();
-        let running = self.activity.is_running();
-        let ending = matches!(self.activity, Activity::PreStop | Activity::Stopping);
-        match reason {
-            "SandboxStarted" => self.go(at, Activity::Starting),
-            "Running" | "Started" if !running => self.run(at),
-            "StartupDone" => self.startup_pending = false,
-            "PostStart" => self.post_start_pending = true,
-            "PostStartDone" => self.post_start_pending = false,
-            "Ready" | "PodReady" if !ending => self.go(at, Activity::Ready),
-            "NotReady" if running && !ending => self.go(at, self.before_ready()),
-            "PodNotReady" if self.activity == Activity::Ready => self.go(at, Activity::NotReady),
-            "PreStop" => self.go(at, Activity::PreStop),
-            "PreStopDone" | "Signalled" | "Stopping" => self.go(at, Activity::Stopping),
-            "Killing" if running && !ending => self.go(at, Activity::Stopping),
-            "Killed" => {
-                self.go(at, Activity::Stopping);
-                self.mark(at, MarkKind::Killed, event);
-            }
-            "Exited" => self.end(at, event),
-            "Ended" => self.go(at, Activity::Ended { exit_code: None }),
-            "BackOff" if !running => self.go(at, Activity::BackOff),
-            "OOMKilled" | "OOMKilling" => self.mark(at, MarkKind::OomKilled, event),
-            "Unhealthy" => self.mark(at, MarkKind::ProbeFailed, event),
-            "BackOff" => {}
-            _ if event.kind == EventKind::Warning => self.mark(at, MarkKind::Failed, event),
-            _ => {}
-        }
-        if self.activity == Activity::Starting && self.lane.kind != LaneKind::Pod {
-            self.go(at, self.before_ready());
-        }
-    }
-
-    fn run(&mut self, at: Duration) {
-        self.startup_pending = self.has_startup_probe;
-        self.post_start_pending = self.has_post_start;
-        if self.starts > 0 {
-            let message = format!("restart {}", self.starts);
-            self.lane.marks.push(Mark { kind: MarkKind::Restart, at, message });
-        }
-        self.starts += 1;
-        self.go(at, self.before_ready());
-    }
-
-    /// What a running container is doing that is not ready.
-    fn before_ready(&self) -> Activity {
-        match self.lane.kind {
-            LaneKind::Init => Activity::Init,
-            _ if self.startup_pending || self.post_start_pending => Activity::Starting,
-            _ => Activity::NotReady,
-        }
-    }
-
-    fn end(&mut self, at: Duration, event: &Event) {
-        if self.activity.is_end() {
-            return;
-        }
-        let mut words = event.message.split_whitespace();
-        let code = words.find_map(|word| word.trim_end_matches([',', ':', ';']).parse().ok());
-        if event.message.contains("OOMKilled") {
-            self.mark(at, MarkKind::OomKilled, event);
-        }
-        self.go(at, Activity::Ended { exit_code: code });
-    }
-
-    fn mark(&mut self, at: Duration, kind: MarkKind, event: &Event) {
-        let message = match event.kind {
-            EventKind::Transition => event.message.clone(),
-            _ => format!("{}: {}", event.reason, event.message),
-        };
-        self.lane.marks.push(Mark { kind, at, message });
-    }
-
-    fn go(&mut self, at: Duration, activity: Activity) {
-        if activity == self.activity {
-            return;
-        }
-        self.close(at);
-        self.activity = activity;
-    }
-
-    fn close(&mut self, at: Duration) {
-        if at > self.since {
-            self.lane.spans.push(Span { activity: self.activity, from: self.since, to: at });
-            self.since = at;
-        }
-    }
-
-    fn finish(mut self, end: Duration) -> Lane {
-        if self.activity.is_end() && end <= self.since {
-            // It ended with the pod: a span without length, so that its exit code is known.
-            self.lane.spans.push(Span { activity: self.activity, from: end, to: end });
-        }
-        self.close(end);
-        self.lane
-    }
-}
-
-/// Two stamps of one thing are not further apart.
-const SAME: Duration = Duration::from_millis(500);
-
-/// The events, and those that the record knows of and the log has lost.
-fn complete(events: &[Event], record: Option<&PodRecord>) -> Vec<Event> {
-    let mut all = events.to_vec();
-    let Some(record) = record else { return all };
-    for container in record.init.iter().chain(&record.apps) {
-        let mine = |event: &&Event| event.container.as_ref() == Some(&container.name);
-        let mut add = |stamp, reason: &str, message| {
-            let (reason, container) = (reason.to_owned(), Some(container.name.clone()));
-            all.push(Event { stamp, kind: EventKind::Transition, reason, container, message });
-        };
-        for (stamp, reasons, message) in known(container) {
-            let near = |event: &Event| {
-                reasons.contains(&event.reason.as_str()) && apart(event.stamp.at, stamp.at) < SAME
-            };
-            if !events.iter().filter(mine).any(near) {
-                add(stamp, reasons.first().copied().unwrap_or_default(), message);
-            }
-        }
-        if let ContainerState::Running(running) = &container.state {
-            let after =
-                |event: &Event| event.stamp.at >= running.since.at && event.reason == "Ready";
-            if container.ready && !events.iter().filter(mine).any(after) {
-                add(running.since, "Ready", String::new());
-            }
-        }
-    }
-    all.sort_by_key(|event| event.stamp.at);
-    all
-}
-
-type Known = (Stamp, &'static [&'static str], String);
-
-/// What a record says about starts and ends, and the reasons of events that say the same.
-fn known(container: &ContainerRecord) -> Vec<Known> {
-    let mut known: Vec<Known> = Vec::new();
-    let (running, ended) = match &container.state {
-        ContainerState::Running(running) => (Some(running), None),
-        ContainerState::Ended(ended) => (None, Some(ended)),
-        ContainerState::Waiting { .. } => (None, None),
-    };
-    for ended in container.last.iter().chain(ended) {
-        if let Some(started) = ended.started {
-            known.push((started, &["Running", "Started"], String::new()));
-        }
-        let message = format!("exit code {}", ended.exit_code);
-        known.push((ended.finished, &["Exited"], message.clone()));
-        if ended.reason == "OOMKilled" {
-            known.push((ended.finished, &["OOMKilled", "OOMKilling"], message));
-        }
-    }
-    if let Some(running) = running {
-        known.push((running.since, &["Running", "Started"], String::new()));
-    }
-    known
-}
-
-fn apart(one: Moment, other: Moment) -> Duration {
-    one.since(other).max(other.since(one))
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::pod::clock::Moment;
+    use crate::pod::event::EventKind;
+    use crate::pod::manifest::Manifest;
+    use crate::pod::record::{ContainerState, PodRecord};
+    use crate::pod::rules::PodRules;
     use crate::pod::store::{PodDirs, PodFile};
 
     /// A stamp that many milliseconds after 2026-11-20 12:03:04 UTC.
@@ -508,39 +301,16 @@ pub(crate) mod tests {
         let manifest = json!({"pod": pod, "objects": {
             "config_maps": {}, "secrets": {}, "claims": {}, "volumes": {},
         }});
+        let manifest: Manifest = serde_json::from_value(manifest).unwrap();
+        let rules = PodRules::from_pod(&manifest.pod).unwrap();
+        let record = PodRecord { started: Some(stamp(0)), ..PodRecord::new(&rules, stamp(0)) };
         let dirs = PodDirs {
             state: "/s".into(),
             data: "/d".into(),
             logs: "/l".into(),
             cgroup: "/c".into(),
         };
-        let container = |name: &str| ContainerRecord {
-            name: name.into(),
-            state: ContainerState::Waiting { failure: None },
-            last: None,
-            restart_count: 0,
-            backoff: crate::pod::record::Backoff::default(),
-            started: false,
-            ready: false,
-        };
-        StoredPod {
-            file: PodFile { manifest: serde_json::from_value(manifest).unwrap(), dirs },
-            record: Some(PodRecord {
-                format: crate::pod::record::FORMAT,
-                created: stamp(0),
-                started: Some(stamp(0)),
-                sandbox: None,
-                sandbox_attempt: 0,
-                refusal: None,
-                sandbox_error: None,
-                sandbox_retry: None,
-                stop: None,
-                ended: None,
-                init: vec![container("setup"), container("log")],
-                apps: vec![container("web")],
-                conditions: std::collections::BTreeMap::new(),
-            }),
-        }
+        StoredPod { file: PodFile { manifest, dirs }, record: Some(record) }
     }
 
     /// A life with everything in it; 40 s long.
