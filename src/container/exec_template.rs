@@ -75,8 +75,8 @@ impl Runtime {
 }
 
 impl ExecTemplate {
-    /// Makes a cgroup below the container's, for the processes that are to be ended together, or
-    /// takes the one of that name; it goes with the container.
+    /// Makes a cgroup below the container's, for processes that are to be ended together: one for
+    /// each kind of probe, used until its processes have to be killed. It goes with the container.
     ///
     /// # Errors
     /// [`Error::Os`] if it cannot be made; [`Error::Invalid`] for a name that is a path.
