@@ -4,7 +4,7 @@
 //! After `Attach` the connection is a stream of frames, [`Frame`], until either side closes it.
 
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -114,7 +114,9 @@ impl Connection {
         match socket::connect_in(&dir, SOCKET) {
             Ok(socket) => Ok(Some(Self { socket })),
             Err(Errno::ECONNREFUSED | Errno::ENOENT) => Ok(None),
-            Err(errno) => Err(errno).os("connect to", || dirs.state.join(SOCKET).display().to_string()),
+            Err(errno) => {
+                Err(errno).os("connect to", || dirs.state.join(SOCKET).display().to_string())
+            }
         }
     }
 

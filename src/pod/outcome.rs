@@ -12,9 +12,9 @@ pub fn exit_code(rules: &PodRules, record: &PodRecord) -> i32 {
     match record.apps.as_slice() {
         [only] => match &only.state {
             ContainerState::Ended(ended) if ended.exit_code != 0 => ended.exit_code,
-            ContainerState::Ended(_) | ContainerState::Waiting { .. } | ContainerState::Running(_) => {
-                failed
-            }
+            ContainerState::Ended(_)
+            | ContainerState::Waiting { .. }
+            | ContainerState::Running(_) => failed,
         },
         _ => failed,
     }

@@ -190,7 +190,8 @@ impl Session {
 
     /// Passes on what was typed; whether there may be more.
     fn send(&mut self, buffer: &mut [u8]) -> Result<bool> {
-        let length = nix::unistd::read(process::STDIN, &mut buffer[..4096]).os("read", || "stdin")?;
+        let length =
+            nix::unistd::read(process::STDIN, &mut buffer[..4096]).os("read", || "stdin")?;
         let bytes = &buffer[..length];
         if self.raw.is_some() && self.detaches(bytes) {
             return Ok(false);

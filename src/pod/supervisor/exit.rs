@@ -5,8 +5,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use super::{Member, Supervisor};
 use crate::container::Force;
 use crate::pod::clock::Stamp;
-use crate::pod::record::{Ended, Running};
 use crate::pod::decide::transition;
+use crate::pod::record::{Ended, Running};
 use crate::pod::{logs, sandbox, volume};
 use crate::sys::process::{self, Exit};
 

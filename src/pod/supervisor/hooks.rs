@@ -80,7 +80,9 @@ impl Supervisor {
             ended(Rc::clone(&pidfd)).await;
             let outcome = match process::wait(pidfd.as_fd()) {
                 Ok(process::Exit::Status(0)) | Err(_) => Ok(()),
-                Ok(exit) => Err(format!("Exec lifecycle hook ({command}) exited with {}", exit.code())),
+                Ok(exit) => {
+                    Err(format!("Exec lifecycle hook ({command}) exited with {}", exit.code()))
+                }
             };
             Some(Signal::HookDone { container, id, hook, outcome })
         });

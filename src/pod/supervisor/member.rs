@@ -12,14 +12,12 @@ use super::parking::Role;
 use super::probes::Prober;
 use super::streams::{Sink, Streams, pump};
 use super::{Parking, Signal, Supervisor, ended, rootfs};
-use crate::container::{
-    CreateOptions, ExecTemplate, Keyring, Launch, Launched, RootSwitch, Stdio,
-};
+use crate::container::{CreateOptions, ExecTemplate, Keyring, Launch, Launched, RootSwitch, Stdio};
 use crate::error::{Error, OsContext, Result};
 use crate::pod::clock::Stamp;
+use crate::pod::decide::transition::{self, FailedStart, Instance};
 use crate::pod::logs::{Limits, LogWriter};
 use crate::pod::member::{self, Image};
-use crate::pod::decide::transition::{self, FailedStart, Instance};
 use crate::pod::record::StartFailure;
 use crate::pod::volume;
 use crate::sys::signal::Signal as Number;

@@ -29,25 +29,22 @@ mod serve;
 mod spawn;
 mod streams;
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
 use nix::fcntl::Flock;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::LocalSet;
 
-pub use self::spawn::{VERB, spawn};
 use self::hooks::HookKind;
 use self::limits::Limits;
 use self::member::Member;
 use self::parking::Parking;
+pub use self::spawn::{VERB, spawn};
 use super::clock::{Moment, Stamp};
 use super::control::{Reply, Request};
 use super::decide;
@@ -61,7 +58,7 @@ use super::rules::PodRules;
 use super::store::{PodFile, StoredPod};
 use crate::container::Runtime;
 use crate::error::{Error, OsContext, Result};
-use crate::sys::{process, self_exe};
+use crate::sys::{poll, process, self_exe};
 
 /// What a supervisor says when it has taken over.
 const READY: &str = "ready";
@@ -301,7 +298,10 @@ impl Supervisor {
     }
 
     /// Runs a future of this thread; its end is a [`Signal`].
-    fn spawn(&self, future: impl Future<Output = Option<Signal>> + 'static) -> tokio::task::AbortHandle {
+    fn spawn(
+        &self,
+        future: impl Future<Output = Option<Signal>> + 'static,
+    ) -> tokio::task::AbortHandle {
         let inbox = self.inbox.clone();
         tokio::task::spawn_local(async move {
             if let Some(signal) = future.await {
@@ -322,7 +322,7 @@ async fn next(inbox: &mut UnboundedReceiver<Signal>, wake: Option<Moment>) -> Op
 
 /// Waits until a pidfd says that its process has ended.
 async fn ended(pidfd: Rc<OwnedFd>) {
-    if let Ok(pidfd) = AsyncFd::with_interest(pidfd, Interest::READABLE) {
+    if let Ok(pidfd) = poll::readable(pidfd) {
         let _ready = pidfd.readable().await;
     }
 }

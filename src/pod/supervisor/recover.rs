@@ -17,7 +17,6 @@ use super::{Sandbox, Supervisor};
 use crate::container::Force;
 use crate::error::Result;
 use crate::pod::clock::Stamp;
-use crate::pod::decide::transition;
 use crate::pod::lifecycle;
 use crate::pod::member;
 use crate::pod::record::{HookState, SandboxRecord, StopStep};
@@ -98,7 +97,9 @@ impl Supervisor {
         let Some(container) = self.manifest_container(name).cloned() else { return };
         let reference = container.image.as_deref().unwrap_or_default();
         let stop_signal = member::image::find(reference, Some("Never"))
-            .map_or(crate::sys::signal::Signal::TERM, |image| member::stop_signal(&container, &image));
+            .map_or(crate::sys::signal::Signal::TERM, |image| {
+                member::stop_signal(&container, &image)
+            });
         let streams = parked.map_or_else(Streams::default, |parked| Streams::parked(parked.fds));
         let init = Rc::new(init);
         self.watch(name, Watched { number, id: id.to_owned(), init, streams, stop_signal });

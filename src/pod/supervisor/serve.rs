@@ -1,14 +1,12 @@
 //! The control socket: verbs that ask for something or attach to a container.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal as Unix, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
 
@@ -17,15 +15,14 @@ use crate::error::{OsContext, Result};
 use crate::pod::control::{self, Frame, MESSAGE_BYTES, Reply, Request};
 use crate::pod::store::StoredPod;
 use crate::pod::volume;
-use crate::sys::{socket, tty};
+use crate::sys::{poll, socket, tty};
 
 impl Supervisor {
     /// Opens the control socket.
     pub(super) fn listen(&self) -> Result<()> {
         let listener = control::listen(&self.file.dirs)?;
         fcntl(&listener, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).os("fcntl", || "O_NONBLOCK")?;
-        let listener = AsyncFd::with_interest(listener, Interest::READABLE)
-            .os("epoll", || "the control socket")?;
+        let listener = poll::readable(listener).os("epoll", || "the control socket")?;
         let inbox = self.inbox.clone();
         tokio::task::spawn_local(async move {
             loop {
@@ -47,8 +44,7 @@ impl Supervisor {
         sigprocmask(SigmaskHow::SIG_BLOCK, Some(&wanted), None).os("sigprocmask", || "")?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&wanted, flags).os("signalfd", || "")?;
-        let signals =
-            AsyncFd::with_interest(signals, Interest::READABLE).os("epoll", || "signals")?;
+        let signals = poll::readable(signals).os("epoll", || "signals")?;
         let inbox = self.inbox.clone();
         tokio::task::spawn_local(async move {
             loop {
@@ -125,7 +121,6 @@ impl Supervisor {
             self.park();
         }
     }
-
 }
 
 /// Hears one request and answers it; attached connections go on.
@@ -156,7 +151,7 @@ fn say(connection: &OwnedFd, reply: &Reply) {
 
 /// The next message; `None` when there will be none.
 async fn hear(connection: &Rc<OwnedFd>) -> Option<Vec<u8>> {
-    let connection = AsyncFd::with_interest(Rc::clone(connection), Interest::READABLE).ok()?;
+    let connection = poll::readable(Rc::clone(connection)).ok()?;
     let mut buffer = vec![0; MESSAGE_BYTES];
     loop {
         let mut ready = connection.readable().await.ok()?;
@@ -173,7 +168,7 @@ async fn hear(connection: &Rc<OwnedFd>) -> Option<Vec<u8>> {
 
 /// Passes frames on to the container until the connection ends.
 async fn feed(connection: &Rc<OwnedFd>, input: Option<Rc<OwnedFd>>, terminal: Option<Rc<OwnedFd>>) {
-    let Ok(connection) = AsyncFd::with_interest(Rc::clone(connection), Interest::READABLE) else {
+    let Ok(connection) = poll::readable(Rc::clone(connection)) else {
         return;
     };
     let mut buffer = vec![0; MESSAGE_BYTES];
@@ -208,7 +203,7 @@ async fn feed(connection: &Rc<OwnedFd>, input: Option<Rc<OwnedFd>>, terminal: Op
 
 /// Writes all of it, waiting for the container to read; `None` when it will not.
 async fn write_all(input: &Rc<OwnedFd>, mut bytes: &[u8]) -> Option<()> {
-    let input = AsyncFd::with_interest(Rc::clone(input), Interest::WRITABLE).ok()?;
+    let input = poll::writable(Rc::clone(input)).ok()?;
     while !bytes.is_empty() {
         let mut ready = input.writable().await.ok()?;
         match nix::unistd::write(input.get_ref(), bytes) {

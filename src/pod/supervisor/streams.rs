@@ -10,8 +10,6 @@ use std::rc::Rc;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::pipe2;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 use super::parking::Role;
 use crate::container::Stdio;
@@ -19,7 +17,7 @@ use crate::error::{OsContext, Result};
 use crate::pod::clock::Stamp;
 use crate::pod::control::Frame;
 use crate::pod::logs::{LogWriter, Stream};
-use crate::sys::socket;
+use crate::sys::{poll, socket};
 
 /// Read at once, bytes; also what a stream may take before the others have their turn.
 const READ_BYTES: usize = 32 << 10;
@@ -179,7 +177,7 @@ impl Streams {
 /// Copies one output until its end.
 pub(super) async fn pump(role: Role, fd: Rc<OwnedFd>, sink: Rc<RefCell<Sink>>) {
     let stream = stream_of(role);
-    let Ok(fd) = AsyncFd::with_interest(fd, Interest::READABLE) else { return };
+    let Ok(fd) = poll::readable(fd) else { return };
     loop {
         let Ok(mut ready) = fd.readable().await else { return };
         loop {
