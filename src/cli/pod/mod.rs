@@ -1,8 +1,10 @@
 //! `carob pod`: the table of its verbs.
 
+mod logs;
+
 use clap::{ArgMatches, Command};
 
-use super::{Context, Failure, Row};
+use super::{Context, Failure, Row, row};
 use crate::error::{Error, Result};
 
 /// `carob pod` in the table of all verbs.
@@ -10,7 +12,7 @@ pub(super) const ROW: Row =
     Row { name: "pod", about: "", arguments, run, failure: Failure { code: 1, prefix: "" } };
 
 /// Every verb of `carob pod`, in the order of its help.
-const VERBS: &[Row] = &[];
+const VERBS: &[Row] = &[row::<logs::Logs>("logs", "Print the logs of containers")];
 
 fn arguments(pod: Command) -> Command {
     let verbs =
