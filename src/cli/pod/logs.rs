@@ -134,12 +134,13 @@ impl Logs {
     }
 
     fn tail_lines(&self) -> Result<Option<u64>> {
-        match self.tail {
-            -1 => Ok(None),
-            lines => u64::try_from(lines).map(Some).or_else(|_| {
-                Err(Error::Invalid(format!("--tail {lines}: must be greater than or equal to -1")))
-            }),
+        if self.tail < -1 {
+            let tail = self.tail;
+            return Err(Error::Invalid(format!(
+                "--tail {tail}: must be greater than or equal to -1"
+            )));
         }
+        Ok(u64::try_from(self.tail).ok())
     }
 
     fn first_time(&self, now: Timestamp) -> Result<Option<Timestamp>> {

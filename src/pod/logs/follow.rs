@@ -64,7 +64,7 @@ impl Shown {
     fn show_file(&mut self, output: &mut impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
         let mut text = Vec::new();
         while !self.printer.is_done()
-            && let Some(line) = self.reader.next()?
+            && let Some(line) = self.reader.next_line()?
         {
             self.printer.show(&line, &mut text);
             if text.len() >= PORTION_BYTES {
