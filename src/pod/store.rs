@@ -174,7 +174,8 @@ pub struct StoredPod {
 }
 
 pub(super) const POD_FILE: &str = "pod.json";
-const STATUS_FILE: &str = "status.json";
+/// The name of the record in the state directory.
+pub const STATUS_FILE: &str = "status.json";
 const SUPERVISOR_FILE: &str = "supervisor";
 /// Longest file that is read back, bytes.
 const FILE_BYTES: u64 = 64 << 20;

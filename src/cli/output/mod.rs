@@ -27,8 +27,13 @@ const STDOUT: &str = "stdout";
 /// # Errors
 /// The errno of write(2); `EPIPE` when the reader has gone, which [`reader_left`] recognises.
 pub(super) fn print(text: &str) -> Result<()> {
+    print_bytes(text.as_bytes())
+}
+
+/// As [`print`], for what may not be text: the output of a container.
+pub(super) fn print_bytes(bytes: &[u8]) -> Result<()> {
     let mut stdout = io::stdout().lock();
-    stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()).os(WRITE, || STDOUT)
+    stdout.write_all(bytes).and_then(|()| stdout.flush()).os(WRITE, || STDOUT)
 }
 
 /// Characters in a line of stdout; none if it is no terminal.

@@ -6,6 +6,7 @@ mod exec;
 mod inspect;
 mod lifecycle;
 mod live;
+mod logs;
 mod ps;
 mod run;
 mod stats;
@@ -33,6 +34,7 @@ const VERBS: &[Row] = &[
     row::<exec::Attach>("attach", "Join the standard streams of a container"),
     row::<ps::Ps>("ps", "List pods"),
     row::<inspect::Inspect>("inspect", "Print a pod as a Kubernetes object"),
+    row::<logs::Logs>("logs", "Print the logs of containers"),
     row::<events::Events>("events", "List what has happened to a pod"),
     row::<wait::Wait>("wait", "Wait until a pod has got somewhere"),
     row::<stats::Stats>("stats", "Show what pods and their containers use"),

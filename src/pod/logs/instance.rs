@@ -81,6 +81,12 @@ fn waiting(reason: &str) -> String {
     format!("waiting to start: {reason}")
 }
 
+/// The error about a container that has no record yet.
+#[must_use]
+pub fn never_started(pod: &str, container: &str, idle_reason: &str) -> Error {
+    Error::Invalid(format!("container {container:?} in pod {pod:?} is {}", waiting(idle_reason)))
+}
+
 /// The id of an instance ends with it.
 fn restart_count(ended: &Ended) -> u32 {
     ended.id.rsplit('_').next().and_then(|count| count.parse().ok()).unwrap_or(0)

@@ -52,20 +52,23 @@ impl Tag {
 
 /// The time of all lines of one chunk: formatted once, always of the same length, in UTC.
 #[derive(Debug, Clone)]
-pub(super) struct Time(String);
+pub(super) struct Time {
+    pub(super) wall: Timestamp,
+    text: String,
+}
 
 impl Time {
     pub(super) fn new(wall: Timestamp) -> Self {
         let mut text = String::with_capacity(TIME_BYTES);
         // Years beyond 9999 do not exist for jiff.
         let _infallible = write!(text, "{wall:.9}");
-        Self(text)
+        Self { wall, text }
     }
 }
 
 /// Appends the header of a line.
 pub(super) fn header(batch: &mut Vec<u8>, time: &Time, stream: Stream, tag: Tag) {
-    for part in [&time.0, " ", stream.name(), " ", tag.name(), " "] {
+    for part in [&time.text, " ", stream.name(), " ", tag.name(), " "] {
         batch.extend_from_slice(part.as_bytes());
     }
 }

@@ -50,7 +50,7 @@ impl LogReader {
     ///
     /// # Errors
     /// [`crate::error::Error::Os`] naming the path.
-    pub fn next(&mut self) -> Result<Option<Line<'_>>> {
+    pub fn next_line(&mut self) -> Result<Option<Line<'_>>> {
         loop {
             if self.line.ends_with(b"\n") || self.line.len() > FOREIGN_LINE_BYTES {
                 self.line.clear();
@@ -216,7 +216,7 @@ mod tests {
 
     fn rest(reader: &mut LogReader) -> String {
         let mut text = String::new();
-        while let Some(line) = reader.next().unwrap() {
+        while let Some(line) = reader.next_line().unwrap() {
             text += &String::from_utf8_lossy(line.text);
             text += if line.tag == Tag::Full { "$" } else { "" };
         }

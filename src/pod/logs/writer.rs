@@ -109,7 +109,7 @@ impl LogWriter {
                 None if output.len() > room => (room, room, Tag::Partial),
                 None => break,
             };
-            self.add_line(&time, stream, tag, &output[..text], wall);
+            self.add_line(&time, stream, tag, &output[..text]);
             output = &output[next..];
         }
         self.pending(stream).extend_from_slice(output);
@@ -119,7 +119,7 @@ impl LogWriter {
     /// A stream has ended: what has no newline becomes a line nevertheless.
     pub fn end(&mut self, stream: Stream, wall: Timestamp) {
         if !self.pending(stream).is_empty() {
-            self.add_line(&Time::new(wall), stream, Tag::Full, &[], wall);
+            self.add_line(&Time::new(wall), stream, Tag::Full, &[]);
         }
         self.store(wall);
     }
@@ -132,12 +132,12 @@ impl LogWriter {
     }
 
     /// Puts what was pending and `text` into the batch as one line.
-    fn add_line(&mut self, time: &Time, stream: Stream, tag: Tag, text: &[u8], wall: Timestamp) {
+    fn add_line(&mut self, time: &Time, stream: Stream, tag: Tag, text: &[u8]) {
         let bytes = HEADER_BYTES + self.pending(stream).len() + text.len() + 1;
         if self.batch.len() + bytes > BATCH_BYTES {
-            self.store(wall);
+            self.store(time.wall);
         }
-        self.make_room(bytes, wall);
+        self.make_room(bytes, time.wall);
         let mut batch = std::mem::take(&mut self.batch);
         line::header(&mut batch, time, stream, tag);
         let pending = self.pending(stream);
@@ -358,7 +358,7 @@ mod tests {
     fn read_back(path: &Path) -> Vec<u8> {
         let mut log = LogReader::open(path.to_owned()).unwrap();
         let mut text = Vec::new();
-        while let Some(line) = log.next().unwrap() {
+        while let Some(line) = log.next_line().unwrap() {
             text.extend((line.stream == Stream::Stderr).then_some(b'<'));
             text.extend_from_slice(line.text);
             text.extend((line.tag == Tag::Full).then_some(b'\n'));
@@ -546,7 +546,7 @@ mod tests {
             log.end(Stream::Stderr, wall(0));
             let mut read = [Vec::new(), Vec::new()];
             let mut reader = LogReader::open(root.log()).unwrap();
-            while let Some(line) = reader.next().unwrap() {
+            while let Some(line) = reader.next_line().unwrap() {
                 prop_assert!(line.text.len() <= TEXT_BYTES);
                 let read = &mut read[usize::from(line.stream == Stream::Stderr)];
                 read.extend_from_slice(line.text);
