@@ -126,4 +126,40 @@ mod tests {
         assert!(matches!(addresses("no.such.host"), Err(Trouble::Unknown(_))));
         assert_eq!(addresses("::1").unwrap(), [ip("::1")]);
     }
+
+    /// A network namespace with a server on port 80 of its loopback, made in a thread that ends.
+    #[allow(clippy::disallowed_methods, reason = "a thread of the test, not of carob")]
+    fn elsewhere() -> (std::fs::File, std::net::TcpListener) {
+        let make = || {
+            nix::sched::unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            crate::sys::net::loopback_up().unwrap();
+            let listener = std::net::TcpListener::bind("127.0.0.1:80").unwrap();
+            (std::fs::File::open("/proc/thread-self/ns/net").unwrap(), listener)
+        };
+        std::thread::spawn(make).join().unwrap()
+    }
+
+    fn own() -> std::path::PathBuf {
+        std::fs::read_link("/proc/thread-self/ns/net").unwrap()
+    }
+
+    #[tokio::test]
+    #[ignore = "needs root: run scripts/test"]
+    async fn sockets_are_made_in_the_namespace_and_nothing_else_is() {
+        use std::os::fd::AsFd;
+        let (netns, listener) = elsewhere();
+        let before = own();
+        let address = Address { host: "127.0.0.1".to_owned(), port: 80 };
+        let stream = connect(&address, Some(netns.as_fd())).await.unwrap();
+        assert_eq!(own(), before);
+        assert_eq!(listener.accept().unwrap().1, stream.local_addr().unwrap());
+        let nobody = Address { port: 81, ..address };
+        assert!(matches!(connect(&nobody, Some(netns.as_fd())).await, Err(Trouble::Failure(_))));
+        assert_eq!(own(), before);
+        // Something that is no network namespace: the probe cannot be run, and we stay at home.
+        let mount = std::fs::File::open("/proc/self/ns/mnt").unwrap();
+        let trouble = connect(&nobody, Some(mount.as_fd())).await;
+        assert!(matches!(trouble, Err(Trouble::Unknown(_))), "{trouble:?}");
+        assert_eq!(own(), before);
+    }
 }
