@@ -20,26 +20,28 @@ use crate::sys::fd;
 const HOSTS: &str = "/etc/hosts";
 const HOSTS_BYTES: u64 = 1 << 20;
 
-/// Connects to the first address of the host that answers.
+/// Connects to the first address of the host that answers; if none does, the first one's
+/// trouble is told.
 ///
 /// Texts are those of Go: `dial tcp 127.0.0.1:80: connect: connection refused`.
 pub(super) async fn connect(
     address: &Address,
     netns: Option<BorrowedFd<'_>>,
 ) -> Result<TcpStream, Trouble> {
-    let mut trouble = Trouble::Unknown(format!("dial tcp {address}: no address"));
+    let mut first = None;
     for ip in addresses(&address.host)? {
         let to = SocketAddr::new(ip, address.port);
         let failed = |text: String| Trouble::Failure(format!("dial tcp {to}: {text}"));
-        trouble = match make_socket(to, netns)? {
+        let trouble = match make_socket(to, netns)? {
             Ok(socket) => match socket.connect(to).await {
                 Ok(stream) => return Ok(stream),
                 Err(error) => failed(format!("connect: {}", errno_text(&error))),
             },
             Err(error) => failed(format!("socket: {}", errno_text(&error))),
         };
+        first.get_or_insert(trouble);
     }
-    Err(trouble)
+    Err(first.unwrap_or_else(|| Trouble::Unknown(format!("dial tcp {address}: no address"))))
 }
 
 /// The errno as Go words it: lower case, without the number.

@@ -178,6 +178,8 @@ async fn requests_look_like_those_of_the_kubelet() {
         pair("x-twice", "2"),
         pair("ACCEPT", ""),
         pair("User-Agent", "mine"),
+        pair("Content-Length", "5"),
+        pair("Connection", "keep-alive"),
     ];
     assert_eq!(ask(target.clone(), LONG).await, Health::Success);
     target.headers = vec![pair("bad name", "x")];
