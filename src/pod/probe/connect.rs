@@ -20,26 +20,28 @@ use crate::sys::fd;
 const HOSTS: &str = "/etc/hosts";
 const HOSTS_BYTES: u64 = 1 << 20;
 
-/// Connects to the first address of the host that answers.
+/// Connects to the first address of the host that answers; if none does, the first one's
+/// trouble is told.
 ///
 /// Texts are those of Go: `dial tcp 127.0.0.1:80: connect: connection refused`.
 pub(super) async fn connect(
     address: &Address,
     netns: Option<BorrowedFd<'_>>,
 ) -> Result<TcpStream, Trouble> {
-    let mut trouble = Trouble::Unknown(format!("dial tcp {address}: no address"));
+    let mut first = None;
     for ip in addresses(&address.host)? {
         let to = SocketAddr::new(ip, address.port);
         let failed = |text: String| Trouble::Failure(format!("dial tcp {to}: {text}"));
-        trouble = match make_socket(to, netns)? {
+        let trouble = match make_socket(to, netns)? {
             Ok(socket) => match socket.connect(to).await {
                 Ok(stream) => return Ok(stream),
                 Err(error) => failed(format!("connect: {}", errno_text(&error))),
             },
             Err(error) => failed(format!("socket: {}", errno_text(&error))),
         };
+        first.get_or_insert(trouble);
     }
-    Err(trouble)
+    Err(first.unwrap_or_else(|| Trouble::Unknown(format!("dial tcp {address}: no address"))))
 }
 
 /// The errno as Go words it: lower case, without the number.
@@ -125,5 +127,41 @@ mod tests {
         assert!(in_hosts(hosts, "cache").is_empty());
         assert!(matches!(addresses("no.such.host"), Err(Trouble::Unknown(_))));
         assert_eq!(addresses("::1").unwrap(), [ip("::1")]);
+    }
+
+    /// A network namespace with a server on port 80 of its loopback, made in a thread that ends.
+    #[allow(clippy::disallowed_methods, reason = "a thread of the test, not of carob")]
+    fn elsewhere() -> (std::fs::File, std::net::TcpListener) {
+        let make = || {
+            nix::sched::unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            crate::sys::net::loopback_up().unwrap();
+            let listener = std::net::TcpListener::bind("127.0.0.1:80").unwrap();
+            (std::fs::File::open("/proc/thread-self/ns/net").unwrap(), listener)
+        };
+        std::thread::spawn(make).join().unwrap()
+    }
+
+    fn own() -> std::path::PathBuf {
+        std::fs::read_link("/proc/thread-self/ns/net").unwrap()
+    }
+
+    #[tokio::test]
+    #[ignore = "needs root: run scripts/test"]
+    async fn sockets_are_made_in_the_namespace_and_nothing_else_is() {
+        use std::os::fd::AsFd;
+        let (netns, listener) = elsewhere();
+        let before = own();
+        let address = Address { host: "127.0.0.1".to_owned(), port: 80 };
+        let stream = connect(&address, Some(netns.as_fd())).await.unwrap();
+        assert_eq!(own(), before);
+        assert_eq!(listener.accept().unwrap().1, stream.local_addr().unwrap());
+        let nobody = Address { port: 81, ..address };
+        assert!(matches!(connect(&nobody, Some(netns.as_fd())).await, Err(Trouble::Failure(_))));
+        assert_eq!(own(), before);
+        // Something that is no network namespace: the probe cannot be run, and we stay at home.
+        let mount = std::fs::File::open("/proc/self/ns/mnt").unwrap();
+        let trouble = connect(&nobody, Some(mount.as_fd())).await;
+        assert!(matches!(trouble, Err(Trouble::Unknown(_))), "{trouble:?}");
+        assert_eq!(own(), before);
     }
 }

@@ -8,7 +8,9 @@ use std::os::fd::BorrowedFd;
 use std::pin::{Pin, pin};
 use std::time::Duration;
 
-use http::header::{ACCEPT, CONNECTION, HOST, LOCATION, USER_AGENT};
+use http::header::{
+    ACCEPT, CONNECTION, CONTENT_LENGTH, HOST, LOCATION, TRAILER, TRANSFER_ENCODING, USER_AGENT,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Bytes, Incoming};
@@ -176,6 +178,10 @@ fn headers(target: &HttpTarget, asker: Asker) -> Result<HeaderMap, String> {
             }
             _ => drop(headers.insert(name, value(&default)?)),
         }
+    }
+    // What frames the message is not the manifest's to say.
+    for name in [CONTENT_LENGTH, TRANSFER_ENCODING, TRAILER] {
+        headers.remove(name);
     }
     headers.insert(CONNECTION, HeaderValue::from_static("close"));
     Ok(headers)

@@ -87,10 +87,13 @@ pub async fn check(
     netns: Option<BorrowedFd<'_>>,
     timeout: Duration,
 ) -> Result<Health> {
+    // Boxed: a waiting TCP probe would otherwise be as large as a TLS handshake.
     let outcome = match action {
-        Action::Http(target) => http::probe(target, netns, timeout).await,
+        Action::Http(target) => Box::pin(http::probe(target, netns, timeout)).await,
         Action::Tcp(address) => tcp::probe(address, netns, timeout).await,
-        Action::Grpc { address, service } => grpc::probe(address, service, netns, timeout).await,
+        Action::Grpc { address, service } => {
+            Box::pin(grpc::probe(address, service, netns, timeout)).await
+        }
         Action::Exec(_) | Action::Sleep(_) => {
             Err(Trouble::Unknown("not a probe over the network".to_owned()))
         }
@@ -138,7 +141,17 @@ fn decimal(whole: u64, part: u32, of: u32) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::target::Address;
     use super::*;
+
+    #[test]
+    fn an_attempt_is_small_and_can_be_given_to_any_executor() {
+        fn is_send<T: Send>(_: &T) {}
+        let action = Action::Tcp(Address { host: String::new(), port: 0 });
+        let attempt = check(&action, None, Duration::ZERO);
+        is_send(&attempt);
+        assert!(size_of_val(&attempt) < 1024, "{} bytes", size_of_val(&attempt));
+    }
 
     #[test]
     fn durations_read_as_in_go() {

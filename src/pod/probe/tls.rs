@@ -24,7 +24,7 @@ pub(super) async fn connect(
     host: &str,
 ) -> Result<TlsStream<TcpStream>, Trouble> {
     let name = ServerName::try_from(host.to_owned())
-        .map_err(|_| Trouble::Failure(format!("tls: {host:?} is not a name of a server")))?;
+        .map_err(|error| Trouble::Failure(format!("tls: {host:?}: {error}")))?;
     let config = match CONFIG.get() {
         Some(config) => Arc::clone(config),
         None => {

@@ -10,10 +10,12 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::{Container, Probe};
+
 use super::Health;
 use crate::pod::clock::Moment;
 use crate::pod::record::{ContainerRecord, ContainerState, HookState};
-use crate::pod::rules::ProbeRules;
+use crate::pod::rules::{ContainerRules, ProbeRules};
 
 /// How often an attempt that could not be run is made before it is discarded.
 const RUNS: u8 = 3;
@@ -32,6 +34,29 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Startup, Self::Liveness, Self::Readiness];
+
+    /// The numbers of a container's probe of this kind.
+    #[must_use]
+    pub fn rules(self, container: &ContainerRules) -> Option<ProbeRules> {
+        match self {
+            Self::Startup => container.startup,
+            Self::Liveness => container.liveness,
+            Self::Readiness => container.readiness,
+        }
+    }
+
+    /// The manifest's probe of this kind.
+    #[must_use]
+    pub fn of(self, container: &Container) -> Option<&Probe> {
+        match self {
+            Self::Startup => container.startup_probe.as_ref(),
+            Self::Liveness => container.liveness_probe.as_ref(),
+            Self::Readiness => container.readiness_probe.as_ref(),
+        }
+    }
+
     /// As the manifest's field begins, and `carob/probe-periods` names it: `liveness`.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -184,6 +209,14 @@ impl Worker {
         }
     }
 
+    /// The workers of a container, one for each probe it has. Init containers that are no
+    /// sidecars have none.
+    pub fn all(container: &ContainerRules, now: Moment) -> impl Iterator<Item = Self> {
+        Kind::ALL
+            .into_iter()
+            .filter_map(move |kind| Some(Self::new(kind, kind.rules(container)?, now)))
+    }
+
     /// A worker for a container that another supervisor has watched before: what was `ready`
     /// stays ready until a probe says otherwise.
     #[must_use]
@@ -284,6 +317,9 @@ impl Worker {
             return Outcome::default();
         }
         self.under_way = None;
+        if self.facts.stopping && self.kind != Kind::Readiness {
+            return Outcome::default();
+        }
         if matches!(health, Health::Unknown(_)) && self.errored + 1 < RUNS {
             self.errored += 1;
             return Outcome::default();
@@ -347,7 +383,15 @@ fn event(kind: Kind, health: &Health) -> Option<ProbeEvent> {
         Health::Failure(text) => ("Unhealthy", "failed", text),
         Health::Unknown(text) => ("Unhealthy", "errored and resulted in unknown state", text),
     };
-    let mut message = format!("{} probe {said}: {text}", kind.title());
+    let mut message = format!("{} probe {said}: ", kind.title());
+    for letter in text.chars().take(EVENT_BYTES) {
+        // The container chose it, and people look at events in their terminals.
+        match letter {
+            '\n' | '\t' => message.push(letter),
+            _ if letter.is_control() => message.extend(letter.escape_default()),
+            _ => message.push(letter),
+        }
+    }
     message.truncate(message.floor_char_boundary(EVENT_BYTES));
     Some(ProbeEvent { reason, message })
 }

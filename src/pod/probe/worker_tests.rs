@@ -53,6 +53,27 @@ fn step(worker: &mut Worker, health: &Health) -> (Moment, Outcome) {
 }
 
 #[test]
+fn a_container_has_a_worker_for_each_of_its_probes() {
+    let mut container = ContainerRules {
+        name: "web".to_owned(),
+        kind: crate::pod::rules::Kind::App,
+        restart: crate::pod::rules::RestartPolicy::Always,
+        exit_rules: Vec::new(),
+        post_start: false,
+        pre_stop: false,
+        startup: None,
+        liveness: Some(rules()),
+        readiness: Some(rules()),
+    };
+    let kinds = |container: &ContainerRules| {
+        Worker::all(container, at(0)).map(|worker| worker.kind()).collect::<Vec<_>>()
+    };
+    assert_eq!(kinds(&container), [Kind::Liveness, Kind::Readiness]);
+    (container.startup, container.liveness) = (Some(rules()), None);
+    assert_eq!(kinds(&container), [Kind::Startup, Kind::Readiness]);
+}
+
+#[test]
 fn initial_verdicts() {
     for (kind, verdict) in [
         (Kind::Startup, Verdict::Unknown),
@@ -190,7 +211,10 @@ fn rule_6_when_the_container_is_being_ended_only_readiness_goes_on() {
     {
         let mut worker = watching(kind, rules(), 0);
         let facts = Facts { stopping: true, ..running(0, 0, kind != Kind::Startup) };
+        let attempt = worker.begin(at(0));
         worker.see(facts, at(1));
+        let outcome = worker.finish(attempt, &fail());
+        assert_eq!(outcome.event.is_some(), goes_on, "{kind:?}");
         assert_eq!(worker.due().is_some(), goes_on, "{kind:?}");
     }
 }
@@ -264,6 +288,9 @@ fn events_are_in_the_words_of_the_kubelet() {
     }
     let long = super::event(Kind::Liveness, &Health::Failure("ä".repeat(9999))).unwrap();
     assert!((1023..=1024).contains(&long.message.len()));
+    let text = Health::Failure("\u{1b}[2Ja\n\tb\0".to_owned());
+    let message = super::event(Kind::Liveness, &text).unwrap().message;
+    assert_eq!(message, "Liveness probe failed: \\u{1b}[2Ja\n\tb\\u{0}");
 }
 
 #[test]
