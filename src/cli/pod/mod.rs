@@ -3,6 +3,7 @@
 mod choice;
 mod events;
 mod inspect;
+#[expect(dead_code, reason = "for the foreground of `pod run`")]
 mod live;
 mod ps;
 mod stats;
