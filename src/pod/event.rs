@@ -131,13 +131,10 @@ impl Written {
         if self.torn {
             line.insert(0, b'\n');
         }
-        match self.file.write(&line) {
-            Ok(count) => {
-                self.length += u64::try_from(count).unwrap_or(u64::MAX);
-                self.torn = count < line.len();
-            }
-            // Nothing was written, so nothing is torn that was not.
-            Err(_) => {}
+        // If nothing was written, nothing is torn that was not.
+        if let Ok(count) = self.file.write(&line) {
+            self.length += u64::try_from(count).unwrap_or(u64::MAX);
+            self.torn = count < line.len();
         }
     }
 }

@@ -26,12 +26,12 @@ pub(in crate::cli) struct NamespaceChoice {
 }
 
 impl PodChoice {
-    /// Finds it. `pod/NAME`, as kubectl prints it, is as good as its name.
+    /// Finds it.
     ///
     /// # Errors
     /// As [`StoredPod::find`]; [`Error::Invalid`] for a name that is none.
     pub(in crate::cli) fn find(&self, context: &Context) -> Result<StoredPod> {
-        StoredPod::find(&context.runtime.root, self.namespace()?, self.name()?)
+        self.namespace.find(context, &self.name)
     }
 
     /// Its name.
@@ -39,9 +39,7 @@ impl PodChoice {
     /// # Errors
     /// [`Error::Invalid`] if no pod can have it.
     pub(in crate::cli) fn name(&self) -> Result<&str> {
-        let name = &self.name;
-        let bare = name.strip_prefix("pod/").or_else(|| name.strip_prefix("pods/"));
-        component(bare.unwrap_or(name))
+        bare_name(&self.name)
     }
 
     /// Its namespace.
@@ -88,6 +86,25 @@ impl ContainerChoice {
             ))),
         }
     }
+}
+
+impl NamespaceChoice {
+    /// Finds a pod in it.
+    ///
+    /// # Errors
+    /// As [`PodChoice::find`].
+    pub(in crate::cli) fn find(&self, context: &Context, name: &str) -> Result<StoredPod> {
+        let namespace = component(&self.namespace)?;
+        StoredPod::find(&context.runtime.root, namespace, bare_name(name)?)
+    }
+}
+
+/// The name of a pod: `pod/NAME`, as kubectl prints it, is as good as `NAME`.
+///
+/// # Errors
+/// [`Error::Invalid`] if no pod can have it.
+pub(in crate::cli) fn bare_name(name: &str) -> Result<&str> {
+    component(name.strip_prefix("pod/").or_else(|| name.strip_prefix("pods/")).unwrap_or(name))
 }
 
 /// Both become part of the name of a directory.

@@ -186,7 +186,7 @@ mod tests {
         let warning = event(5_100, "web", "!BackOff", "Back-off restarting failed container web");
         let mut live = Live::new(Paint::Plain);
         assert_eq!(
-            live.lines(&[warning.clone()], Some(&record)),
+            live.lines(std::slice::from_ref(&warning), Some(&record)),
             "12:03:09 web  CrashLoopBackOff: restart in 9.9s\n"
         );
         assert_eq!(live.lines(&[warning.clone(), warning.clone()], Some(&record)), "");

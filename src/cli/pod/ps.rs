@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
-use super::choice::NamespaceChoice;
+use super::choice::{NamespaceChoice, bare_name};
 use crate::cli::output::{self, Format, KUBECTL, Table};
 use crate::cli::{Context, Verb};
 use crate::error::{Error, Result};
@@ -47,15 +47,18 @@ Examples:
   carob pod ps --format json | jq -r '.items[].status.phase'";
 
 impl Verb for Ps {
-    fn run(self, context: &Context) -> Result<i32> {
+    fn run(mut self, context: &Context) -> Result<i32> {
         let root = &context.runtime.root;
+        for name in &mut self.names {
+            *name = bare_name(name)?.to_owned();
+        }
         if self.watch {
             return self.follow(context);
         }
         let pods = self.chosen(StoredPod::list(root)?);
         for name in &self.names {
-            if !pods.iter().any(|pod| key(pod).1 == bare(name)) {
-                StoredPod::find(root, &self.namespace.namespace, bare(name))?;
+            if !pods.iter().any(|pod| key(pod).1 == *name) {
+                self.namespace.find(context, name)?;
             }
         }
         let now = Stamp::now();
@@ -94,7 +97,7 @@ impl Ps {
         pods.retain(|pod| {
             let (namespace, name) = key(pod);
             (self.all_namespaces || namespace == self.namespace.namespace)
-                && (self.names.is_empty() || self.names.iter().any(|wanted| bare(wanted) == name))
+                && (self.names.is_empty() || self.names.contains(&name))
         });
         pods
     }
@@ -136,10 +139,6 @@ impl Ps {
             watch.next(None)?;
         }
     }
-}
-
-fn bare(name: &str) -> &str {
-    name.strip_prefix("pod/").or_else(|| name.strip_prefix("pods/")).unwrap_or(name)
 }
 
 /// Namespace and name.

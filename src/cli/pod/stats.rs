@@ -72,10 +72,9 @@ impl Verb for Stats {
 
 impl Stats {
     fn readings(&self, context: &Context) -> Result<Vec<PodReading>> {
-        let root = &context.runtime.root;
         let pods = match &self.name {
-            Some(name) => vec![StoredPod::find(root, &self.namespace.namespace, name)?],
-            None => StoredPod::list(root)?,
+            Some(name) => vec![self.namespace.find(context, name)?],
+            None => StoredPod::list(&context.runtime.root)?,
         };
         Ok(pods.iter().map(|pod| PodReading::new(context, pod)).collect())
     }
@@ -264,7 +263,7 @@ fn size(bytes: u64) -> String {
         None => format!("{bytes}B"),
         Some((bits, unit)) => {
             // Tenths, rounded down: a limit must not look reached that is not.
-            let tenths = u128::from(bytes) * 10 >> bits;
+            let tenths = (u128::from(bytes) * 10) >> bits;
             match tenths % 10 {
                 0 => format!("{}{unit}", tenths / 10),
                 tenth => format!("{}.{tenth}{unit}", tenths / 10),

@@ -1,6 +1,6 @@
 //! A timeline as a picture: SVG that stands for itself, in light and dark surroundings.
 
-use std::fmt::Write;
+use std::fmt;
 use std::time::Duration;
 
 use crate::pod::age::exact_duration;
@@ -107,14 +107,16 @@ fn x(at: Duration, length: Duration) -> f64 {
 fn axis(svg: &mut String, length: Duration, bottom: f64) {
     for (at, text) in super::ticks(length, 10) {
         let x = x(at, length);
-        drop(write!(
+        line(
             svg,
-            "<line class=\"grid\" x1=\"{x:.1}\" y1=\"{:.0}\" x2=\"{x:.1}\" y2=\"{bottom:.0}\"/>\n\
+            format_args!(
+                "<line class=\"grid\" x1=\"{x:.1}\" y1=\"{:.0}\" x2=\"{x:.1}\" y2=\"{bottom:.0}\"/>\n\
              <text class=\"faint small\" x=\"{x:.1}\" y=\"{:.0}\" text-anchor=\"middle\">{text}\
-             </text>\n",
-            TOP - 8.0,
-            TOP - 14.0,
-        ));
+             </text>",
+                TOP - 8.0,
+                TOP - 14.0
+            ),
+        );
     }
 }
 
@@ -126,13 +128,15 @@ fn row(svg: &mut String, lane: &Lane, length: Duration, y: f64) {
     };
     let name = format!("{}{kind}", lane.name);
     let short = crate::cli::output::shortened(&name, 20);
-    drop(writeln!(
+    line(
         svg,
-        "<text class=\"ink\" x=\"20\" y=\"{:.0}\">{}<title>{}</title></text>",
-        y + 15.0,
-        escape(&short),
-        escape(&name)
-    ));
+        format_args!(
+            "<text class=\"ink\" x=\"20\" y=\"{:.0}\">{}<title>{}</title></text>",
+            y + 15.0,
+            escape(&short),
+            escape(&name)
+        ),
+    );
     for span in &lane.spans {
         bar(svg, span, length, y);
     }
@@ -148,38 +152,46 @@ fn bar(svg: &mut String, span: &Span, length: Duration, y: f64) {
     let middle = y + 1.0 + BAR / 2.0;
     if let Activity::Ended { exit_code } = span.activity {
         let code = exit_code.map(|code| format!("exit code {code}")).unwrap_or_default();
-        drop(writeln!(
+        line(
             svg,
-            "<line class=\"gone\" x1=\"{from:.1}\" y1=\"{middle:.1}\" x2=\"{to:.1}\" \
+            format_args!(
+                "<line class=\"gone\" x1=\"{from:.1}\" y1=\"{middle:.1}\" x2=\"{to:.1}\" \
              y2=\"{middle:.1}\"><title>ended at {begin} {code}</title></line>"
-        ));
+            ),
+        );
         if let Some(code) = exit_code.filter(|code| fits(&format!("exit {code}"), to - from)) {
             let (x, y) = (from + 4.0, middle + 4.0);
-            drop(writeln!(
+            line(
                 svg,
-                "<text class=\"faint small\" x=\"{x:.1}\" y=\"{y:.1}\">exit {code}</text>"
-            ));
+                format_args!(
+                    "<text class=\"faint small\" x=\"{x:.1}\" y=\"{y:.1}\">exit {code}</text>"
+                ),
+            );
         }
         return;
     }
     let (name, class) = (span.activity.name(), class(span.activity));
     // What is too short to be seen is what one looks for: half a pixel at least.
     let width = (to - from).max(0.5);
-    drop(writeln!(
+    line(
         svg,
-        "<rect class=\"{class}\" x=\"{from:.1}\" y=\"{:.1}\" width=\"{width:.1}\" \
+        format_args!(
+            "<rect class=\"{class}\" x=\"{from:.1}\" y=\"{:.1}\" width=\"{width:.1}\" \
          height=\"{BAR}\"><title>{name} for {time}, from {begin}</title></rect>",
-        y + 1.0,
-    ));
+            y + 1.0
+        ),
+    );
     let label = format!("{name} {time}");
     let label = if fits(&label, width) { label } else { time };
     if fits(&label, width) {
         let (x, y) = (from + width / 2.0, middle + 3.5);
-        drop(writeln!(
+        line(
             svg,
-            "<text class=\"in\" x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"middle\" \
+            format_args!(
+                "<text class=\"in\" x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"middle\" \
              pointer-events=\"none\">{label}</text>"
-        ));
+            ),
+        );
     }
 }
 
@@ -194,16 +206,22 @@ fn text_width(text: &str, character: f64) -> f64 {
 fn sign_of(svg: &mut String, mark: &Mark, length: Duration, y: f64) {
     let (x, y) = (x(mark.at, length), y + BAR + 3.0);
     let (class, sign) = sign(mark.kind);
-    drop(writeln!(
+    line(
         svg,
-        "<g><title>{} at {}: {}</title><circle class=\"{class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" \
+        format_args!(
+            "<g><title>{} at {}: {}</title><circle class=\"{class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" \
          r=\"6\"/><text class=\"sign\" x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{sign}\
          </text></g>",
-        mark.kind.name(),
-        exact_duration(mark.at),
-        escape(&mark.message),
-        y + 3.2,
-    ));
+            mark.kind.name(),
+            exact_duration(mark.at),
+            escape(&mark.message),
+            y + 3.2
+        ),
+    );
+}
+
+fn line(svg: &mut String, text: fmt::Arguments) {
+    *svg += &format!("{text}\n");
 }
 
 struct Legend {
@@ -235,17 +253,19 @@ fn legend(timeline: &Timeline, top: f64) -> Legend {
             (x, legend.bottom) = (20.0, legend.bottom + 22.0);
         }
         let y = legend.bottom;
-        drop(write!(
-            legend.svg,
-            "<rect class=\"{class}\" x=\"{x:.1}\" y=\"{:.1}\" width=\"12\" height=\"12\" \
+        line(
+            &mut legend.svg,
+            format_args!(
+                "<rect class=\"{class}\" x=\"{x:.1}\" y=\"{:.1}\" width=\"12\" height=\"12\" \
              rx=\"{}\"/>\n<text class=\"sign\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"middle\">\
-             {sign}</text>\n<text class=\"ink\" x=\"{:.1}\" y=\"{y:.1}\">{name}</text>\n",
-            y - 10.0,
-            if sign.is_empty() { 1 } else { 6 },
-            x + 6.0,
-            y - 0.8,
-            x + 18.0,
-        ));
+             {sign}</text>\n<text class=\"ink\" x=\"{:.1}\" y=\"{y:.1}\">{name}</text>",
+                y - 10.0,
+                if sign.is_empty() { 1 } else { 6 },
+                x + 6.0,
+                y - 0.8,
+                x + 18.0
+            ),
+        );
         x += width;
     }
     legend
