@@ -35,6 +35,7 @@ mod layout;
 mod make;
 mod mounts;
 mod oom;
+mod parent;
 mod plan;
 mod readings;
 mod settings;

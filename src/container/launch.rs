@@ -4,6 +4,7 @@
 //! namespace for its children, same signal mask, affinity and dumpable flag. It calls
 //! [`crate::sys::self_exe::protect`] once, at its start.
 
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
 use nix::sched::CloneFlags;
@@ -40,6 +41,16 @@ pub enum Stdio {
     Fds([OwnedFd; 3]),
     /// The configuration asks for a terminal; its master comes back from [`Launched::start`].
     Terminal,
+}
+
+/// Streams that lead nowhere.
+///
+/// # Errors
+/// [`Error::Os`] without `/dev/null`.
+pub fn null_streams() -> Result<[OwnedFd; 3]> {
+    const NULL: &str = "/dev/null";
+    let open = || File::options().read(true).write(true).open(NULL).os("open", || NULL);
+    Ok([open()?.into(), open()?.into(), open()?.into()])
 }
 
 /// A container whose init waits to be started. Dropped without that, all of it goes again.

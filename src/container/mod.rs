@@ -30,5 +30,5 @@ mod update;
 pub use api::*;
 pub use exec_template::{ExecLaunch, ExecTemplate};
 pub use id::ContainerId;
-pub use launch::{Launch, Launched, Stdio};
+pub use launch::{Launch, Launched, Stdio, null_streams};
 pub use state::{StateReport, Status};
