@@ -247,11 +247,18 @@ pub fn remove(runtime: &Runtime, pod: &StoredPod, removal: Removal) -> Result<()
             result = other;
         }
     };
-    also(sandbox::clear(dirs));
+    also(sandbox::stop(runtime, &sandbox_id(pod), dirs));
     also(volume::teardown(dirs));
     also(remove_tree(&dirs.logs));
     also(remove_tree(&dirs.state));
     result
+}
+
+/// The id of the pod's sandbox; without a record one that cannot be in use.
+fn sandbox_id(pod: &StoredPod) -> String {
+    let (namespace, name) = identity(&pod.file.manifest);
+    let attempt = pod.record.as_ref().map_or(0, |record| record.sandbox_attempt);
+    format!("{namespace}_{name}_POD_{attempt}")
 }
 
 fn is_live(pod: &StoredPod) -> bool {

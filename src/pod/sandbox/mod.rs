@@ -14,6 +14,7 @@ mod user_namespace;
 
 use std::fs::{self, DirBuilder};
 use std::io::Write;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -57,6 +58,8 @@ pub struct Start<'a> {
     pub user_namespace_base: Option<u32>,
     /// Addresses of the pod.
     pub ips: Vec<String>,
+    /// What pause holds as its standard output and error without touching it.
+    pub held: Option<[OwnedFd; 2]>,
 }
 
 /// What a pod has as `/dev/shm`.
@@ -75,9 +78,10 @@ pub enum Shm {
 ///
 /// # Errors
 /// What is wrong with the configuration, or the step that the kernel refused. Nothing is left then.
-pub fn start(runtime: &Runtime, start: Start) -> Result<(SandboxRecord, Child)> {
+pub fn start(runtime: &Runtime, mut start: Start) -> Result<(SandboxRecord, Child)> {
     stop(runtime, start.id, start.dirs)?;
-    match make(runtime, &start) {
+    let held = start.held.take();
+    match make(runtime, &start, held) {
         Ok(child) => Ok((
             SandboxRecord {
                 id: start.id.to_owned(),
@@ -127,7 +131,9 @@ pub fn shm_path(dirs: &PodDirs) -> PathBuf {
     shm::path(&dirs.state)
 }
 
-fn make(runtime: &Runtime, start: &Start) -> Result<Child> {
+fn make(runtime: &Runtime, start: &Start, held: Option<[OwnedFd; 2]>) -> Result<Child> {
+    let [input, output, errors] = null_streams()?;
+    let [output, errors] = held.unwrap_or([output, errors]);
     cgroup(runtime, start.dirs)?.create_parent(start.resources)?;
     if start.shm == Shm::Own {
         shm::mount(&start.dirs.state)?;
@@ -147,8 +153,8 @@ fn make(runtime: &Runtime, start: &Start) -> Result<Child> {
         keyring: Keyring::New,
         preserve_fds: 0,
     };
-    let launch =
-        Launch { options: &options, stdio: Stdio::Fds(null_streams()?), rootfs: Some(tree) };
+    let stdio = Stdio::Fds([input, output, errors]);
+    let launch = Launch { options: &options, stdio, rootfs: Some(tree) };
     Ok(runtime.launch(launch)?.start()?.0)
 }
 

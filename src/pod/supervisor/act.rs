@@ -13,7 +13,9 @@ use crate::pod::decide::{Action, BeginStop, transition};
 use crate::pod::event::EventKind;
 use crate::pod::record::{KillCause, SandboxRecord, StartFailure, StopCause};
 use crate::pod::rules::{Kind, RestartPolicy};
-use crate::pod::{member, sandbox, volume};
+use crate::pod::sandbox::{self, Shm};
+use crate::pod::store::{PodDirs, StoredPod};
+use crate::pod::{member, volume};
 use crate::sys::process;
 use crate::sys::signal::Signal as Number;
 
@@ -105,18 +107,30 @@ impl Supervisor {
             user_namespace_base: base,
         })?;
         let parking = Parking::new().map_err(could_not)?;
-        let launch = sandbox::Launch {
+        let resources = member::pod_resources(&self.file.manifest.pod, &self.node);
+        let spec_of_pod = self.file.manifest.pod.spec.as_ref();
+        let host_ipc = spec_of_pod.and_then(|spec| spec.host_ipc) == Some(true);
+        let start = sandbox::Start {
+            dirs: &self.file.dirs,
+            id: &self.sandbox_id(),
             spec,
-            attempt: self.record.sandbox_attempt,
-            resources: member::pod_resources(&self.file.manifest.pod, &self.node),
-            ips,
+            resources: Some(&resources),
+            shm: if host_ipc { Shm::Host } else { Shm::Own },
             user_namespace_base: base,
-            keep: parking.for_pause().map_err(could_not)?,
+            ips,
+            held: Some(parking.for_pause().map_err(could_not)?),
         };
-        let started = sandbox::start(&self.runtime, &self.file, launch).map_err(could_not)?;
-        let (record, pause) = started;
+        let (record, child) = sandbox::start(&self.runtime, start).map_err(could_not)?;
+        let pause = child.pidfd;
         let network = network_of(&self.file.manifest.pod, &record).map_err(could_not)?;
         Ok((record, Sandbox { pause: Rc::new(pause), network, parking }))
+    }
+
+    /// The id of the sandbox that is or would be there.
+    pub(super) fn sandbox_id(&self) -> String {
+        let rules = &self.rules;
+        let attempt = self.record.sandbox_attempt;
+        format!("{}_{}_POD_{attempt}", rules.namespace, rules.name)
     }
 
     /// Watches a sandbox that runs.
@@ -131,7 +145,17 @@ impl Supervisor {
 
     /// The host ids of a pod with its own user namespace.
     fn user_namespace_base(&self) -> Result<Option<u32>> {
-        Ok(None)
+        let spec = self.file.manifest.pod.spec.as_ref();
+        if spec.and_then(|spec| spec.host_users) != Some(false) {
+            return Ok(None);
+        }
+        // TODO: kept on disk under the lock.
+        let _lock = PodDirs::lock_all(&self.runtime.root)?;
+        let pods = StoredPod::list(&self.runtime.root)?;
+        let in_use = pods
+            .iter()
+            .filter_map(|pod| pod.record.as_ref()?.sandbox.as_ref()?.user_namespace_base);
+        sandbox::lowest_free_base(in_use).map(Some)
     }
 
     /// Addresses of the pod: the host's, or those of a lone loopback device.
@@ -182,7 +206,7 @@ impl Supervisor {
     fn stop_sandbox(&mut self) {
         let Some(record) = self.record.sandbox.clone() else { return };
         self.sandbox = None;
-        if let Err(error) = sandbox::stop(&self.runtime, &record, &self.file.dirs) {
+        if let Err(error) = sandbox::stop(&self.runtime, &record.id, &self.file.dirs) {
             self.warn("FailedKillPod", None, error.to_string());
         }
         transition::on_sandbox_gone(&mut self.record);

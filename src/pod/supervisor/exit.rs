@@ -73,7 +73,7 @@ impl Supervisor {
             return;
         };
         self.sandbox = None;
-        if let Err(error) = sandbox::stop(&self.runtime, &record, &self.file.dirs) {
+        if let Err(error) = sandbox::stop(&self.runtime, &record.id, &self.file.dirs) {
             crate::log::warn(error);
         }
         transition::on_sandbox_gone(&mut self.record);

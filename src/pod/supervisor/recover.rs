@@ -150,7 +150,7 @@ impl Supervisor {
             }
         }
         if self.record.sandbox.is_none()
-            && let Err(error) = sandbox::clear(&self.file.dirs)
+            && let Err(error) = sandbox::stop(&self.runtime, &self.sandbox_id(), &self.file.dirs)
         {
             crate::log::warn(error);
         }
