@@ -46,7 +46,7 @@ use self::member::Member;
 use self::parking::Parking;
 pub use self::spawn::{VERB, spawn};
 use super::clock::{Moment, Stamp};
-use super::control::{Reply, Request};
+use super::control::Request;
 use super::decide;
 use super::event::{Event, EventKind, EventLog};
 use super::member::Node;
@@ -74,9 +74,7 @@ enum Signal {
     /// A hook has ended.
     HookDone { container: String, id: String, hook: HookKind, outcome: Result<(), String> },
     /// A verb asks for something.
-    Asked { request: Request, reply: tokio::sync::oneshot::Sender<Reply> },
-    /// A verb wants to see and feed a container's streams.
-    Attach { container: String, stdin: bool, socket: Rc<OwnedFd> },
+    Asked { request: Request, connection: Rc<OwnedFd> },
     /// Who was attached to the standard input of a container that takes one has left.
     InputEnded { container: String },
     /// SIGTERM or SIGINT.
@@ -228,11 +226,7 @@ impl Supervisor {
             Signal::HookDone { container, id, hook, outcome } => {
                 self.hook_done(&container, &id, hook, outcome);
             }
-            Signal::Asked { request, reply } => {
-                // Who asked may have left.
-                let _left = reply.send(self.answer(request));
-            }
-            Signal::Attach { container, stdin, socket } => self.attach(&container, stdin, socket),
+            Signal::Asked { request, connection } => self.asked(request, connection),
             Signal::InputEnded { container } => self.close_input(&container),
             Signal::Terminate => self.ask_to_stop(None),
         }

@@ -8,7 +8,6 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal as Unix, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::oneshot;
 
 use super::{Signal, Supervisor};
 use crate::error::{OsContext, Result};
@@ -58,8 +57,20 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Answers a verb.
-    pub(super) fn answer(&mut self, request: Request) -> Reply {
+    /// Answers a verb, before anything else is done: it may be what ends this process.
+    pub(super) fn asked(&mut self, request: Request, connection: Rc<OwnedFd>) {
+        let attach = match &request {
+            Request::Attach { container, stdin } => Some((container.clone(), *stdin)),
+            Request::Stop { .. } | Request::Apply => None,
+        };
+        let reply = self.answer(request);
+        say(&connection, &reply);
+        if let (Some((container, stdin)), Reply::Attached { .. }) = (attach, reply) {
+            self.attach(&container, stdin, connection);
+        }
+    }
+
+    fn answer(&mut self, request: Request) -> Reply {
         match request {
             Request::Stop { grace_seconds } => {
                 self.ask_to_stop(grace_seconds);
@@ -97,7 +108,7 @@ impl Supervisor {
     }
 
     /// Joins a connection to the streams of a container.
-    pub(super) fn attach(&mut self, container: &str, stdin: bool, socket: Rc<OwnedFd>) {
+    fn attach(&mut self, container: &str, stdin: bool, socket: Rc<OwnedFd>) {
         let Some(member) = self.members.get(container) else { return };
         member.sink.borrow_mut().attach(Rc::clone(&socket));
         let terminal = member.streams.terminal.clone();
@@ -131,15 +142,7 @@ async fn converse(connection: OwnedFd, inbox: UnboundedSender<Signal>) {
         Ok(request) => request,
         Err(error) => return say(&connection, &Reply::Refused(format!("request: {error}"))),
     };
-    let (sender, answer) = oneshot::channel();
-    if inbox.send(Signal::Asked { request: request.clone(), reply: sender }).is_err() {
-        return;
-    }
-    let Ok(reply) = answer.await else { return };
-    say(&connection, &reply);
-    if let (Request::Attach { container, stdin }, Reply::Attached { .. }) = (request, reply) {
-        let _ending = inbox.send(Signal::Attach { container, stdin, socket: connection });
-    }
+    let _ending = inbox.send(Signal::Asked { request, connection });
 }
 
 fn say(connection: &OwnedFd, reply: &Reply) {
