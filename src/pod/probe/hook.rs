@@ -21,7 +21,7 @@ pub async fn run(
     netns: Option<BorrowedFd<'_>>,
 ) -> Result<std::result::Result<(), String>> {
     let outcome = match action {
-        Action::Http(target) => http(target, netns).await,
+        Action::Http(target) => Box::pin(http(target, netns)).await,
         Action::Sleep(duration) => {
             tokio::time::sleep(*duration).await;
             Ok(())

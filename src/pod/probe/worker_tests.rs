@@ -342,7 +342,49 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     proptest::collection::vec(step, 0..200)
 }
 
+/// A loop around a ticker that keeps one tick for a late reader, in milliseconds: when it probes
+/// a container that runs from `since` on, if each attempt takes `took`.
+fn ticker_loop(since: u64, delay: u64, period: u64, took: u64) -> Vec<u64> {
+    let (mut now, mut tick, mut attempts) = (0, period, Vec::new());
+    while attempts.len() < 20 {
+        if now >= since + delay {
+            attempts.push(now);
+            now += took;
+        }
+        if tick <= now {
+            tick = (now / period + 1) * period;
+        } else {
+            now = tick;
+            tick += period;
+        }
+    }
+    attempts
+}
+
 proptest! {
+    #[test]
+    fn attempts_begin_when_a_ticker_would_have_them_begin(
+        since in 0u64..100,
+        delay in 0u64..100,
+        period in 1u64..50,
+        took in 0u64..200,
+    ) {
+        let rules = ProbeRules {
+            initial_delay: Duration::from_millis(delay),
+            period: Duration::from_millis(period),
+            ..rules()
+        };
+        let mut worker = watching(Kind::Liveness, rules, since);
+        let mut free = at(0);
+        for expected in ticker_loop(since, delay, period, took) {
+            let begin = worker.due().unwrap().max(free);
+            prop_assert_eq!(begin, at(expected));
+            let attempt = worker.begin(begin);
+            worker.finish(attempt, &Health::Success);
+            free = begin.after(Duration::from_millis(took));
+        }
+    }
+
     /// The verdict flips only when the last `threshold` results that count were alike; a failed
     /// startup or liveness probe rests until there is a new instance; nothing is due early.
     #[test]
