@@ -34,8 +34,9 @@ pub use image::Image;
 pub use node::Node;
 pub use qos::{QosClass, qos};
 pub use resources::pod_resources;
-pub use sandbox::{hostname, sandbox_spec};
-pub use spec::{Member, admit, spec, stop_signal};
+pub use sandbox::{SandboxPlace, hostname, sandbox_spec};
+pub use security::admit;
+pub use spec::{Device, Member, spec, stop_signal};
 
 use super::manifest::Manifest;
 use super::record::{SandboxRecord, StartFailure};
