@@ -33,11 +33,8 @@ impl Host {
                 "spec":{spec}}}"#
         );
         let pod = serde_json::from_str(&pod).unwrap();
-        let mut node = Node::read().unwrap();
-        node.memory_bytes = 1 << 30;
-        node.cpus = 4;
         let manifest = Manifest { pod, objects: Objects::default() };
-        Self { root, dirs, manifest, node, ips: vec!["10.0.0.7".into()] }
+        Self { root, dirs, manifest, node: Node::example(), ips: vec!["10.0.0.7".into()] }
     }
 
     pub(super) fn config_map(&mut self, name: &str, data: &[(&str, &str)]) {
@@ -86,7 +83,7 @@ impl Drop for Host {
     fn drop(&mut self) {
         let torn = super::teardown(&self.dirs);
         for mount in self.mounts().iter().rev() {
-            drop(nix::mount::umount2(mount, nix::mount::MntFlags::MNT_DETACH));
+            let _gone = nix::mount::umount2(mount, nix::mount::MntFlags::MNT_DETACH);
         }
         std::fs::remove_dir_all(&self.root).unwrap();
         if !std::thread::panicking() {
