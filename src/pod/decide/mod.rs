@@ -10,6 +10,8 @@
 //! The ways to write it down are in [`transition`]; an action that is not written down comes
 //! again.
 
+#[cfg(test)]
+mod histories;
 mod start;
 mod stop;
 #[cfg(test)]

@@ -30,8 +30,15 @@ pub(crate) struct World {
     pub(crate) done: Vec<String>,
     pub(crate) starts: Starts,
     pub(crate) sandbox_fails: bool,
-    /// Checked before each action.
-    pub(crate) check: fn(&World, &Action),
+    /// When instances began and ended, in milliseconds after boot.
+    pub(crate) journal: Vec<(u64, Entry)>,
+}
+
+/// What the journal says of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Entry {
+    Began { name: String, restart_count: u32 },
+    Ended { name: String },
 }
 
 /// The pod of a manifest as JSON, with what every pod has filled in.
@@ -58,8 +65,16 @@ pub(crate) fn world(spec: &str) -> World {
     let rules = PodRules::from_pod(&pod).unwrap();
     let mut record = PodRecord::new(&rules, stamp(0));
     record.started = Some(stamp(0));
-    let (done, starts, check) = (Vec::new(), Starts::Well, (|_, _| ()) as fn(&World, &Action));
-    World { pod, rules, record, now: stamp(0).at, done, starts, sandbox_fails: false, check }
+    World {
+        pod,
+        rules,
+        record,
+        now: stamp(0).at,
+        done: Vec::new(),
+        starts: Starts::Well,
+        sandbox_fails: false,
+        journal: Vec::new(),
+    }
 }
 
 impl World {
@@ -81,7 +96,6 @@ impl World {
                 return decision.wake;
             }
             for action in decision.actions {
-                (self.check)(self, &action);
                 self.perform(action);
             }
         }
@@ -162,8 +176,18 @@ impl World {
     }
 
     fn start(&mut self, name: &str, now: Stamp) {
+        assert!(!self.is_running(name), "{name} is to run twice");
+        assert!(self.record.sandbox.is_some() && self.record.stop.is_none());
+        let restart_count = self.record.container(name).unwrap().next_restart_count();
+        if self.starts != Starts::NoContainer {
+            let began = Entry::Began { name: name.to_owned(), restart_count };
+            self.journal.push((self.millis(), began));
+        }
+        if self.starts == Starts::NoProgram {
+            self.journal.push((self.millis(), Entry::Ended { name: name.to_owned() }));
+        }
+        let id = format!("{name}_{restart_count}");
         let (rules, record) = (&self.rules, &mut self.record);
-        let id = format!("{name}_{}", record.container(name).unwrap().next_restart_count());
         let (reason, made) = match self.starts {
             Starts::Well => {
                 self.done.push(format!("start {id}"));
@@ -199,6 +223,7 @@ impl World {
             killed: None,
         };
         transition::on_exit(&mut self.record, name, ended);
+        self.journal.push((self.millis(), Entry::Ended { name: name.to_owned() }));
     }
 
     /// A running container's program ends, then what follows from it is done.
