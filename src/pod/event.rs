@@ -3,7 +3,7 @@
 //! The supervisor appends ([`EventLog`]), everybody else reads ([`EventTail`]).
 
 use std::fs::{File, OpenOptions};
-use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -41,6 +41,25 @@ pub enum EventKind {
     /// `PostStartDone`, `PreStop`, `PreStopDone`, `Signalled`, `Killed`, `Exited` (the message is
     /// `exit code N`), `PodReady`, `PodNotReady`, `Stopping`, `Ended` (the message is the phase).
     Transition,
+}
+
+impl Event {
+    /// Something that happens now; without a container it is about the pod.
+    #[must_use]
+    pub fn now(
+        kind: EventKind,
+        container: Option<&str>,
+        reason: &str,
+        message: impl Into<String>,
+    ) -> Self {
+        Self {
+            stamp: Stamp::now(),
+            kind,
+            reason: reason.to_owned(),
+            container: container.map(str::to_owned),
+            message: message.into(),
+        }
+    }
 }
 
 impl EventKind {
@@ -142,14 +161,12 @@ impl Written {
 /// Replaces the file by its newer lines, `keep` bytes of them at most.
 fn halve(dir: &Path, keep: u64) -> std::io::Result<Written> {
     let (old, new) = (dir.join(EVENTS_FILE), dir.join(NEW_FILE));
-    let mut file = File::open(&old)?;
-    let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(keep)))?;
-    let mut newer = Vec::new();
-    file.take(keep).read_to_end(&mut newer)?;
-    let first_whole = newer.iter().position(|byte| *byte == b'\n').map_or(newer.len(), |at| at + 1);
-    let replaced =
-        write_new(&new, &newer[first_whole..]).and_then(|()| std::fs::rename(&new, &old));
+    let mut lines = BufReader::new(File::open(&old)?);
+    let length = lines.get_ref().metadata()?.len();
+    lines.seek(SeekFrom::Start(length.saturating_sub(keep)))?;
+    // The rest of a line whose beginning is dropped.
+    lines.read_until(b'\n', &mut Vec::new())?;
+    let replaced = write_new(&new, &mut lines).and_then(|()| std::fs::rename(&new, &old));
     if let Err(error) = replaced {
         drop(std::fs::remove_file(&new));
         return Err(error);
@@ -157,12 +174,13 @@ fn halve(dir: &Path, keep: u64) -> std::io::Result<Written> {
     Written::open(&old)
 }
 
-fn write_new(path: &Path, content: &[u8]) -> std::io::Result<()> {
+fn write_new(path: &Path, content: &mut impl Read) -> std::io::Result<()> {
     match std::fs::remove_file(path) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?.write_all(content)
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    std::io::copy(content, &mut file).map(drop)
 }
 
 fn bounded(event: &Event) -> Event {

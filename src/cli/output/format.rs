@@ -4,13 +4,15 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde::Serialize;
 
 use super::{print, print_json, to_yaml, unserialisable};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// How an object is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::cli) enum Format {
     /// Columns for people.
     Table,
+    /// The same with more of them.
+    Wide,
     /// Names only, a line each.
     Name,
     /// JSON for programs.
@@ -21,6 +23,7 @@ pub(in crate::cli) enum Format {
 
 const NAMES: &[(&str, Format)] = &[
     ("table", Format::Table),
+    ("wide", Format::Wide),
     ("name", Format::Name),
     ("json", Format::Json),
     ("yaml", Format::Yaml),
@@ -35,6 +38,21 @@ impl Format {
             let row = NAMES.iter().find(|(known, _)| *known == name);
             row.map_or(Self::Table, |(_, format)| *format)
         })
+    }
+}
+
+impl Format {
+    /// Refuses what cannot be gone on with line by line.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for names and YAML.
+    pub(in crate::cli) fn check_watch(self) -> Result<()> {
+        match self {
+            Self::Table | Self::Wide | Self::Json => Ok(()),
+            Self::Name | Self::Yaml => Err(Error::Invalid(
+                "--watch: the format must be one for lines, as table or json".into(),
+            )),
+        }
     }
 }
 

@@ -48,12 +48,32 @@ pub(super) fn terminal_width() -> Option<usize> {
 
 /// Writes a value as one line of JSON.
 pub(super) fn print_json_line(value: &impl Serialize) -> Result<()> {
-    print(&(serde_json::to_string(value).map_err(unserialisable)? + "\n"))
+    print(&(harmless(serde_json::to_string(value).map_err(unserialisable)?) + "\n"))
 }
 
 /// Writes a value as JSON for people, indented by two spaces.
 pub(super) fn print_json(value: &impl Serialize) -> Result<()> {
-    print(&(serde_json::to_string_pretty(value).map_err(unserialisable)? + "\n"))
+    print(&(harmless(serde_json::to_string_pretty(value).map_err(unserialisable)?) + "\n"))
+}
+
+/// JSON escapes only the first set of control characters by itself; this escapes the rest of what
+/// a terminal obeys, which can be nowhere but in strings.
+fn harmless(json: String) -> String {
+    let obeyed = |character: char| character != '\n' && plain::is_obeyed(character);
+    if !json.contains(obeyed) {
+        return json;
+    }
+    let mut escaped = String::with_capacity(json.len() + 16);
+    for character in json.chars() {
+        if obeyed(character) {
+            for unit in character.encode_utf16(&mut [0; 2]) {
+                escaped += &format!("\\u{unit:04x}");
+            }
+        } else {
+            escaped.push(character);
+        }
+    }
+    escaped
 }
 
 /// A value of ours that JSON cannot hold: a path that is not UTF-8.
@@ -71,6 +91,14 @@ pub(super) fn reader_left(error: &Error) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_says_the_same_without_control_characters() {
+        let value = serde_json::json!({"a\u{9b}b": "\u{1b}\u{7f}\u{202e}\u{e0001}é\n"});
+        let text = harmless(serde_json::to_string_pretty(&value).unwrap());
+        assert!(!text.contains(|c: char| c != '\n' && plain::is_obeyed(c)), "{text:?}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
+    }
 
     #[test]
     fn only_a_broken_stdout_is_silent() {

@@ -25,7 +25,7 @@ pub(super) struct Events {
     #[arg(long)]
     all: bool,
     /// Output format
-    #[arg(short, long, value_name = "FORMAT", default_value = "table",
+    #[arg(short, visible_short_alias = 'o', long, value_name = "FORMAT", default_value = "table",
           value_parser = Format::parser(&["table", "json", "yaml"]))]
     format: Format,
 }
@@ -38,6 +38,9 @@ Examples:
 
 impl Verb for Events {
     fn run(self, context: &Context) -> Result<i32> {
+        if self.watch {
+            self.format.check_watch()?;
+        }
         let pod = self.pod.find(context)?;
         let state = &pod.file.dirs.state;
         let watch = if self.watch { Some(Watch::new([state])?) } else { None };
@@ -82,7 +85,7 @@ impl Shown {
     /// All there is; as objects a line each if more are to come.
     fn first(&mut self, events: Vec<Event>, more: bool) -> Result<()> {
         match self.format {
-            Format::Table | Format::Name => {}
+            Format::Table | Format::Wide | Format::Name => {}
             _ if more => return events.iter().try_for_each(output::print_json_line),
             format => return output::print_object(format, &events),
         }
@@ -97,7 +100,7 @@ impl Shown {
     }
 
     fn next(&mut self, event: Event) -> Result<()> {
-        if !matches!(self.format, Format::Table | Format::Name) {
+        if matches!(self.format, Format::Json | Format::Yaml) {
             return output::print_json_line(&event);
         }
         fold(&mut self.folded, event);

@@ -13,7 +13,7 @@ pub(super) struct Inspect {
     #[command(flatten)]
     pod: PodChoice,
     /// Output format
-    #[arg(short, long, value_name = "FORMAT", default_value = "yaml",
+    #[arg(short, visible_short_alias = 'o', long, value_name = "FORMAT", default_value = "yaml",
           value_parser = Format::parser(&["yaml", "json"]))]
     format: Format,
 }

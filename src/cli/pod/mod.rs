@@ -70,3 +70,19 @@ fn run(matches: &ArgMatches, context: &Context) -> Result<i32> {
     let row = row.ok_or_else(|| Error::Invalid(format!("pod: unknown verb {name:?}")))?;
     (row.run)(arguments, context)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_verb_has_help_with_an_example() {
+        for row in VERBS {
+            let line = ["pod", row.name, "--help"];
+            let help = arguments(Command::new("pod")).try_get_matches_from(line).unwrap_err();
+            let text = help.to_string();
+            assert!(text.contains("Examples:\n"), "{text}");
+            assert!(text.contains(&format!("\n  carob pod {}", row.name)), "{text}");
+        }
+    }
+}

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::choice::{NamespaceChoice, bare_name};
 use crate::cli::output::{self, Format, KUBECTL, Table};
 use crate::cli::{Context, Verb};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::pod::clock::Stamp;
 use crate::pod::phase::Columns;
 use crate::pod::record::PodRecord;
@@ -27,12 +27,12 @@ pub(super) struct Ps {
     /// Pods of all namespaces
     #[arg(short = 'A', long, conflicts_with = "names")]
     all_namespaces: bool,
-    /// More columns: address and uid
+    /// More columns: address and uid; the same as --format wide
     #[arg(long)]
     wide: bool,
     /// Output format
-    #[arg(short, long, value_name = "FORMAT", default_value = "table",
-          value_parser = Format::parser(&["table", "name", "json", "yaml"]))]
+    #[arg(short, visible_short_alias = 'o', long, value_name = "FORMAT", default_value = "table",
+          value_parser = Format::parser(&["table", "wide", "name", "json", "yaml"]))]
     format: Format,
     /// Print a line each time that a pod changes
     #[arg(short, long)]
@@ -42,7 +42,7 @@ pub(super) struct Ps {
 const EXAMPLES: &str = "\
 Examples:
   carob pod ps
-  carob pod ps --all-namespaces --wide
+  carob pod ps --all-namespaces -o wide
   carob pod ps --watch web
   carob pod ps --format json | jq -r '.items[].status.phase'";
 
@@ -76,7 +76,7 @@ impl Verb for Ps {
                 let names = pods.iter().map(|pod| format!("pod/{}\n", key(pod).1));
                 output::print(&names.collect::<String>())?;
             }
-            Format::Table => {
+            Format::Table | Format::Wide => {
                 let mut table = PodTable::new(self.shape());
                 for pod in &pods {
                     table.push(&Row::new(pod, now)?);
@@ -90,7 +90,7 @@ impl Verb for Ps {
 
 impl Ps {
     fn shape(&self) -> Shape {
-        Shape { namespace: self.all_namespaces, wide: self.wide }
+        Shape { namespace: self.all_namespaces, wide: self.wide || self.format == Format::Wide }
     }
 
     fn chosen(&self, mut pods: Vec<StoredPod>) -> Vec<StoredPod> {
@@ -103,9 +103,7 @@ impl Ps {
     }
 
     fn follow(&self, context: &Context) -> Result<i32> {
-        if !matches!(self.format, Format::Table | Format::Json) {
-            return Err(Error::Invalid("--watch: must be with --format table or json".into()));
-        }
+        self.format.check_watch()?;
         let root = &context.runtime.root;
         let all = PodDirs::all(root);
         let watch = Watch::new([root])?;
@@ -133,7 +131,7 @@ impl Ps {
                 table.push(gone);
             }
             known = present;
-            if self.format == Format::Table {
+            if self.format != Format::Json {
                 output::print(&table.table.take())?;
             }
             watch.next(None)?;

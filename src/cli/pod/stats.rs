@@ -35,7 +35,7 @@ pub(super) struct Stats {
           value_parser = humantime::parse_duration)]
     interval: Duration,
     /// Output format
-    #[arg(short, long, value_name = "FORMAT", default_value = "table",
+    #[arg(short, visible_short_alias = 'o', long, value_name = "FORMAT", default_value = "table",
           value_parser = Format::parser(&["table", "json", "yaml"]))]
     format: Format,
 }
@@ -51,6 +51,9 @@ const LEAST_INTERVAL: Duration = Duration::from_millis(10);
 
 impl Verb for Stats {
     fn run(self, context: &Context) -> Result<i32> {
+        if self.watch {
+            self.format.check_watch()?;
+        }
         let mut before = self.readings(context)?;
         loop {
             std::thread::sleep(self.interval.max(LEAST_INTERVAL));
@@ -81,7 +84,7 @@ impl Stats {
 
     fn print(&self, usage: &[PodUsage]) -> Result<()> {
         match self.format {
-            Format::Table | Format::Name => {}
+            Format::Table | Format::Wide | Format::Name => {}
             Format::Json if self.watch => return output::print_json_line(&usage),
             format => return output::print_object(format, &usage),
         }

@@ -85,10 +85,12 @@ impl Verb for Wait {
         let (namespace, name) = (self.pod.namespace()?, self.pod.name()?);
         let all = PodDirs::all(root);
         let state = all.join(format!("{namespace}_{name}"));
-        let watch = Watch::new([&state])?;
+        let watch = Watch::new([&all])?;
         let deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         let mut uid = None;
         loop {
+            // Watched before it is read, so that no change falls between.
+            watch.add(&state)?;
             let pod = match StoredPod::find(root, namespace, name) {
                 Ok(pod) => pod,
                 // It was there.

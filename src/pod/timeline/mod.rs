@@ -144,11 +144,8 @@ impl Timeline {
         let start = record.map(|record| record.created).or(first).unwrap_or(now);
         let ended = record.and_then(|record| record.ended);
         let last = events.iter().map(|event| event.stamp.at).max();
-        let end = match (ended, last) {
-            (Some(ended), Some(last)) => ended.at.max(last),
-            (Some(ended), None) => ended.at,
-            (None, _) => now.at,
-        };
+        // An event can be later than `now`: it came while the files were read.
+        let end = ended.unwrap_or(now).at.max(last.unwrap_or(start.at));
         let completed = lost::complete(events, record);
         let mut drafts = draft::drafts(pod);
         for event in &completed {
@@ -254,6 +251,7 @@ impl MarkKind {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -438,6 +436,53 @@ pub(crate) mod tests {
         pod.record.as_mut().unwrap().apps[0].ready = true;
         timeline = Timeline::new(&pod, &[], stamp(9_000));
         assert_eq!(spans(&timeline.lanes[3]).last(), Some(&("ready", 6_000, 9_000)));
+    }
+
+    fn any_event() -> impl Strategy<Value = Event> {
+        let names = prop::sample::select(vec!["", "setup", "log", "web", "other"]);
+        let reasons = prop::sample::select(vec![
+            "SandboxStarted",
+            "Running",
+            "Started",
+            "StartupDone",
+            "Ready",
+            "NotReady",
+            "PostStart",
+            "PostStartDone",
+            "PreStop",
+            "PreStopDone",
+            "Signalled",
+            "Killed",
+            "Exited",
+            "PodReady",
+            "PodNotReady",
+            "Stopping",
+            "Ended",
+            "!BackOff",
+            "!Unhealthy",
+            "Killing",
+            "!Other",
+        ]);
+        (0_u64..9_000, names, reasons, "exit code -?[0-9]{0,12}")
+            .prop_map(|(at, name, reason, message)| event(at, name, reason, &message))
+    }
+
+    proptest! {
+        /// Whatever order events come in: no gap, no overlap, nothing outside.
+        #[test]
+        fn spans_cover_the_life(events in prop::collection::vec(any_event(), 0..40)) {
+            let timeline = Timeline::new(&pod(), &events, stamp(5_000));
+            for lane in &timeline.lanes {
+                let mut at = Duration::ZERO;
+                for span in &lane.spans {
+                    prop_assert_eq!(span.from, at);
+                    prop_assert!(span.to >= at);
+                    at = span.to;
+                }
+                prop_assert_eq!(at, timeline.length);
+                prop_assert!(lane.marks.iter().all(|mark| mark.at <= timeline.length));
+            }
+        }
     }
 
     #[test]

@@ -20,13 +20,13 @@ const BAR_CHARACTER: f64 = 6.2;
 /// Fill of bars in light and in dark, and the name of the class.
 const CLASSES: &[(&str, &str, &str)] = &[
     ("waiting", "#d0d7de", "#3d444d"),
-    ("init", "#8250df", "#ab7df8"),
+    ("init", "#b392f0", "#8957e5"),
     ("starting", "#54aeff", "#388bfd"),
     ("not-ready", "#eac54f", "#bb8009"),
     ("ready", "#2da44e", "#2ea043"),
     ("back-off", "#ffa198", "#da3633"),
     ("pre-stop", "#e287b9", "#bf4b8a"),
-    ("stopping", "#9a6700", "#845306"),
+    ("stopping", "#b08968", "#7d5a3c"),
     ("restart", "#0969da", "#4493f8"),
     ("probe-failed", "#bc4c00", "#db6d28"),
     ("failed", "#cf222e", "#f85149"),
@@ -151,24 +151,7 @@ fn bar(svg: &mut String, span: &Span, length: Duration, y: f64) {
     let begin = exact_duration(span.from);
     let middle = y + 1.0 + BAR / 2.0;
     if let Activity::Ended { exit_code } = span.activity {
-        let code = exit_code.map(|code| format!("exit code {code}")).unwrap_or_default();
-        line(
-            svg,
-            format_args!(
-                "<line class=\"gone\" x1=\"{from:.1}\" y1=\"{middle:.1}\" x2=\"{to:.1}\" \
-             y2=\"{middle:.1}\"><title>ended at {begin} {code}</title></line>"
-            ),
-        );
-        if let Some(code) = exit_code.filter(|code| fits(&format!("exit {code}"), to - from)) {
-            let (x, y) = (from + 4.0, middle + 4.0);
-            line(
-                svg,
-                format_args!(
-                    "<text class=\"faint small\" x=\"{x:.1}\" y=\"{y:.1}\">exit {code}</text>"
-                ),
-            );
-        }
-        return;
+        return end(svg, exit_code, (from, to), middle, &begin);
     }
     let (name, class) = (span.activity.name(), class(span.activity));
     // What is too short to be seen is what one looks for: half a pixel at least.
@@ -193,6 +176,30 @@ fn bar(svg: &mut String, span: &Span, length: Duration, y: f64) {
             ),
         );
     }
+}
+
+/// A line for the time after the end, behind the exit code where that fits.
+fn end(svg: &mut String, exit_code: Option<i32>, (from, to): (f64, f64), y: f64, begin: &str) {
+    let label = exit_code.map(|code| format!("exit {code}")).unwrap_or_default();
+    let mut left = from;
+    if !label.is_empty() && fits(&label, to - from) {
+        left += 12.0 + text_width(&label, BAR_CHARACTER);
+        line(
+            svg,
+            format_args!(
+                "<text class=\"faint small\" x=\"{:.1}\" y=\"{:.1}\">{label}</text>",
+                from + 4.0,
+                y + 4.0
+            ),
+        );
+    }
+    line(
+        svg,
+        format_args!(
+            "<line class=\"gone\" x1=\"{left:.1}\" y1=\"{y:.1}\" x2=\"{to:.1}\" y2=\"{y:.1}\">\
+             <title>ended at {begin} {label}</title></line>"
+        ),
+    );
 }
 
 fn fits(label: &str, width: f64) -> bool {

@@ -187,7 +187,7 @@ fn summary(lane: &Lane) -> Vec<String> {
         (MarkKind::Restart, "restart", "restarts"),
         (MarkKind::ProbeFailed, "probe failure", "probe failures"),
         (MarkKind::Failed, "failure", "failures"),
-        (MarkKind::OomKilled, "time out of memory", "times out of memory"),
+        (MarkKind::OomKilled, "OOM kill", "OOM kills"),
         (MarkKind::Killed, "SIGKILL", "SIGKILLs"),
     ] {
         match lane.count(kind) {
@@ -255,8 +255,8 @@ log (sidecar)  waiting 4.1s, not ready 0.10s, ready 35.0s,
                stopping 0.20s, exit code 0
 web            waiting 4.5s, starting up 5.5s, not ready 1.0s,
                ready 14.0s, back-off 10.0s, preStop 2.0s, stopping 2.1s,
-               exit code 137, 1 restart, 1 probe failure,
-               1 time out of memory, 1 SIGKILL
+               exit code 137, 1 restart, 1 probe failure, 1 OOM kill,
+               1 SIGKILL
 ";
         assert_eq!(draw(&timeline(), 72, Paint::Plain), expected);
     }
