@@ -88,7 +88,7 @@ impl Verb for Logs {
         let root = &context.runtime.root;
         let pod = StoredPod::find(root, &self.namespace, &self.pod)?;
         let dirs = &pod.file.dirs;
-        let mut logs = self.open(&pod)?;
+        let logs = self.open(&pod)?;
         if self.follow {
             let look = || {
                 let now = StoredPod::find(root, &self.namespace, &self.pod).ok()?;
@@ -97,8 +97,8 @@ impl Verb for Logs {
             };
             follow::follow(logs, dirs, io::stdout(), look, output::print_bytes)?;
         } else {
-            for log in &mut logs {
-                log.show(&mut output::print_bytes)?;
+            for log in logs {
+                log.show_rest(&mut output::print_bytes)?;
             }
         }
         Ok(0)
