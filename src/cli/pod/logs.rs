@@ -22,8 +22,8 @@ use crate::pod::store::StoredPod;
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Logs {
-    /// Namespace of the pod
-    #[arg(short, long, value_name = "NAME", default_value = "default")]
+    /// The namespace
+    #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
     namespace: String,
     /// Container; by default the first one of the pod
     #[arg(short, long, value_name = "NAME", conflicts_with = "all_containers")]

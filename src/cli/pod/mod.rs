@@ -14,6 +14,10 @@ pub(super) const ROW: Row =
 /// Every verb of `carob pod`, in the order of its help.
 const VERBS: &[Row] = &[row::<logs::Logs>("logs", "Print the logs of containers")];
 
+const EXAMPLES: &str = "\
+Examples:
+  carob pod logs web -f           see what the pod `web` prints";
+
 fn arguments(pod: Command) -> Command {
     let verbs =
         VERBS.iter().map(|row| Command::new(row.name).about(row.about).defer(row.arguments));
@@ -21,6 +25,7 @@ fn arguments(pod: Command) -> Command {
         .subcommand_help_heading("Verbs")
         .subcommands(verbs)
         .arg_required_else_help(true)
+        .after_help(EXAMPLES)
 }
 
 fn run(matches: &ArgMatches, context: &Context) -> Result<i32> {
