@@ -22,8 +22,8 @@ use crate::pod::store::StoredPod;
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Logs {
-    /// Namespace of the pod
-    #[arg(short, long, value_name = "NAME", default_value = "default")]
+    /// The namespace
+    #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
     namespace: String,
     /// Container; by default the first one of the pod
     #[arg(short, long, value_name = "NAME", conflicts_with = "all_containers")]
@@ -88,7 +88,7 @@ impl Verb for Logs {
         let root = &context.runtime.root;
         let pod = StoredPod::find(root, &self.namespace, &self.pod)?;
         let dirs = &pod.file.dirs;
-        let mut logs = self.open(&pod)?;
+        let logs = self.open(&pod)?;
         if self.follow {
             let look = || {
                 let now = StoredPod::find(root, &self.namespace, &self.pod).ok()?;
@@ -97,8 +97,8 @@ impl Verb for Logs {
             };
             follow::follow(logs, dirs, io::stdout(), look, output::print_bytes)?;
         } else {
-            for log in &mut logs {
-                log.show(&mut output::print_bytes)?;
+            for log in logs {
+                log.show_rest(&mut output::print_bytes)?;
             }
         }
         Ok(0)

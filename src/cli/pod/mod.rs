@@ -50,6 +50,10 @@ Examples:
   carob pod ps                    see what there is
   carob pod timeline web          see why `web` was slow to start";
 
+const EXAMPLES: &str = "\
+Examples:
+  carob pod logs web -f           see what the pod `web` prints";
+
 fn arguments(pod: Command) -> Command {
     let verbs =
         VERBS.iter().map(|row| Command::new(row.name).about(row.about).defer(row.arguments));

@@ -75,6 +75,17 @@ impl Shown {
         if text.is_empty() { Ok(()) } else { output(&text) }
     }
 
+    /// As [`Shown::show`], when nothing more is waited for.
+    ///
+    /// # Errors
+    /// As [`Shown::show`].
+    pub fn show_rest(mut self, output: &mut impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        self.show(output)?;
+        let mut text = Vec::new();
+        self.printer.finish(&mut text);
+        if text.is_empty() { Ok(()) } else { output(&text) }
+    }
+
     /// Whether there may be more. What an instance has printed is in its log before the record says
     /// that it has ended.
     fn goes_on(&self, record: Option<&PodRecord>) -> bool {
@@ -114,7 +125,9 @@ pub fn follow(
         for log in &mut logs {
             log.show(&mut output)?;
         }
-        logs.retain(|log| log.goes_on(record.as_ref()));
+        for log in logs.extract_if(.., |log| !log.goes_on(record.as_ref())) {
+            log.show_rest(&mut output)?;
+        }
         if logs.is_empty() {
             break;
         }

@@ -180,6 +180,13 @@ pub fn link_for_shippers(log: &Path, [pod, namespace, container, id]: [&str; 4])
     let _linked = nix::unistd::symlinkat(log, &dir, name.as_str());
 }
 
+/// Removes what [`link_for_shippers`] has made.
+pub fn unlink_for_shippers(names: [&str; 4]) {
+    if let Ok(dir) = open(SHIPPERS_DIR, DIRECTORY, Mode::empty()) {
+        let _gone = remove(&dir, &shippers_name(names));
+    }
+}
+
 fn shippers_name([pod, namespace, container, id]: [&str; 4]) -> String {
     let mut name = format!("{pod}_{namespace}_{container}-{id}");
     name.truncate(SHIPPERS_NAME_BYTES - ".log".len());

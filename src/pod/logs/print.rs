@@ -31,8 +31,23 @@ pub struct Printer {
     left_bytes: Option<u64>,
     /// The last piece that was shown had no newline.
     is_within_line: bool,
-    joined_out: Vec<u8>,
-    joined_err: Vec<u8>,
+    joined_out: Option<Joined>,
+    joined_err: Option<Joined>,
+}
+
+/// The pieces of a line that is not complete yet, for JSON.
+#[derive(Debug)]
+struct Joined {
+    /// Of the first piece.
+    time: String,
+    stream: Stream,
+    text: Vec<u8>,
+}
+
+impl Joined {
+    fn new(line: &Line) -> Self {
+        Self { time: line.time.to_owned(), stream: line.stream, text: Vec::new() }
+    }
 }
 
 /// A line for a program.
@@ -57,8 +72,8 @@ impl Printer {
             since,
             left_bytes: None,
             is_within_line: false,
-            joined_out: Vec::new(),
-            joined_err: Vec::new(),
+            joined_out: None,
+            joined_err: None,
         }
     }
 
@@ -114,30 +129,45 @@ impl Printer {
             Stream::Stdout => &mut self.joined_out,
             Stream::Stderr => &mut self.joined_err,
         };
-        joined.extend_from_slice(line.text);
-        let is_partial = line.tag == Tag::Partial;
-        if is_partial && joined.len() < JSON_TEXT_BYTES {
-            return;
+        let mut joined = joined.take().unwrap_or_else(|| Joined::new(line));
+        joined.text.extend_from_slice(line.text);
+        if line.tag == Tag::Full || joined.text.len() >= JSON_TEXT_BYTES {
+            self.show_object(&joined, line.tag, out);
+        } else {
+            match line.stream {
+                Stream::Stdout => self.joined_out = Some(joined),
+                Stream::Stderr => self.joined_err = Some(joined),
+            }
         }
-        let text = std::mem::take(joined);
+    }
+
+    /// Shows what is left of lines that have no end; nothing more is to come.
+    pub fn finish(&mut self, out: &mut Vec<u8>) {
+        for joined in [self.joined_out.take(), self.joined_err.take()].into_iter().flatten() {
+            self.show_object(&joined, Tag::Partial, out);
+        }
+    }
+
+    fn show_object(&mut self, joined: &Joined, tag: Tag, out: &mut Vec<u8>) {
         let object = Object {
-            time: line.time,
-            stream: line.stream.name(),
+            time: &joined.time,
+            stream: joined.stream.name(),
             container: &self.container,
-            text: &String::from_utf8_lossy(&text),
-            partial: is_partial,
+            text: &String::from_utf8_lossy(&joined.text),
+            partial: tag == Tag::Partial,
         };
-        let from = out.len();
         // Strings always serialise.
-        out.extend(serde_json::to_vec(&object).unwrap_or_default());
-        out.push(b'\n');
+        let mut text = serde_json::to_vec(&object).unwrap_or_default();
+        text.push(b'\n');
         // Half an object is of no use to a program.
-        let bytes = (out.len() - from) as u64;
-        if self.left_bytes.is_some_and(|left| left < bytes) {
-            out.truncate(from);
-            self.left_bytes = Some(0);
+        match &mut self.left_bytes {
+            Some(left) if *left < text.len() as u64 => *left = 0,
+            Some(left) => {
+                *left -= text.len() as u64;
+                out.append(&mut text);
+            }
+            None => out.append(&mut text),
         }
-        self.cut(from, out);
     }
 
     /// Takes away from what was appended since `from` what is beyond the limit.
@@ -192,7 +222,7 @@ mod tests {
         assert_eq!(
             show(&mut printer, &three()),
             concat!(
-                r#"{"time":"2026-11-20T15:33:02Z","stream":"stdout","container":"main","text":"ab"}"#,
+                r#"{"time":"2026-11-20T15:33:01Z","stream":"stdout","container":"main","text":"ab"}"#,
                 "\n",
                 r#"{"time":"2026-11-20T15:33:03Z","stream":"stderr","container":"main","text":"c"}"#,
                 "\n",
@@ -200,6 +230,11 @@ mod tests {
         );
         let long = line(1, Stream::Stdout, Tag::Partial, &"x".repeat(JSON_TEXT_BYTES));
         assert!(show(&mut printer, &[long]).ends_with("\"partial\":true}\n"));
+        let endless = line(4, Stream::Stderr, Tag::Partial, "d");
+        assert_eq!(show(&mut printer, &[endless]), "");
+        let mut out = Vec::new();
+        printer.finish(&mut out);
+        assert!(out.ends_with(b"\"text\":\"d\",\"partial\":true}\n"));
     }
 
     #[test]

@@ -202,6 +202,8 @@ mod tests {
     use std::fs;
     use std::io::Write;
 
+    use proptest::prelude::*;
+
     use super::super::place::tests::Root;
     use super::*;
 
@@ -255,6 +257,49 @@ mod tests {
 
     const TEXT: usize = super::super::line::TEXT_BYTES;
 
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(60))]
+        #[test]
+        fn the_tail_is_the_end_of_the_whole(
+            pieces in prop::collection::vec((any::<bool>(), 0..40_000_usize), 0..30),
+            lines in 0..12_u64,
+        ) {
+            let mut content = String::new();
+            for (is_partial, length) in &pieces {
+                let tag = if *is_partial { "P" } else { "F" };
+                content += &format!("{TIME} stdout {tag} {}\n", "x".repeat(*length));
+            }
+            let root = log("any-tail", &content);
+            let mut reader = LogReader::open(root.log()).unwrap();
+            let whole = rest(&mut reader);
+            reader.seek_tail(lines).unwrap();
+            let tail = rest(&mut reader);
+            prop_assert!(whole.ends_with(&tail));
+            let ends = |text: &str| {
+                let unended = !text.is_empty() && !text.ends_with('$');
+                text.matches('$').count() as u64 + u64::from(unended)
+            };
+            // A last piece without text is a line that cannot be seen here.
+            let is_hidden = pieces.last() == Some(&(true, 0));
+            prop_assert!(is_hidden || ends(&tail) == lines.min(ends(&whole)));
+            let before = whole.strip_suffix(tail.as_str()).unwrap_or_default();
+            prop_assert!(before.is_empty() || before.ends_with('$') || lines == 0);
+        }
+
+        #[test]
+        fn whatever_is_in_a_file_is_no_reason_to_fail(
+            content in prop::collection::vec(prop_oneof![Just(b'\n'), Just(b' '), any::<u8>()], 0..2000),
+            lines in 0..5_u64,
+        ) {
+            let root = log("noise", "");
+            fs::write(root.log(), &content).unwrap();
+            let mut reader = LogReader::open(root.log()).unwrap();
+            reader.seek_tail(lines).unwrap();
+            rest(&mut reader);
+            prop_assert!(last_lines(&root.log(), 3, 100).len() <= 300);
+        }
+    }
+
     #[test]
     fn a_line_is_seen_once_it_is_complete() {
         let root = log("growing", &format!("{TIME} stdout F a\n{TIME} stdout F b"));
@@ -274,7 +319,7 @@ mod tests {
 
     #[test]
     fn a_file_without_newlines_takes_no_memory() {
-        let root = log("noise", &"z".repeat(3 * FOREIGN_LINE_BYTES));
+        let root = log("no-newlines", &"z".repeat(3 * FOREIGN_LINE_BYTES));
         let mut file = fs::OpenOptions::new().append(true).open(root.log()).unwrap();
         write!(file, "\n{TIME} stdout F a\n").unwrap();
         let mut reader = LogReader::open(root.log()).unwrap();

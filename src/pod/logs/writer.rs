@@ -24,8 +24,8 @@ const BATCH_BYTES: usize = 64 << 10;
 const IDLE_BYTES: usize = 4 << 10;
 /// How often it is looked whether somebody has removed or cut the file.
 const CHECK: Duration = Duration::from_secs(10);
-/// How long after a failure the file is opened again.
-const REOPEN: Duration = Duration::from_secs(1);
+/// How long after a failure it is tried again: a full file system can take its time to say so.
+const RETRY: Duration = Duration::from_millis(200);
 /// How much a log that cannot be rotated grows before that is tried again, bytes.
 const ROTATE_AGAIN_BYTES: u64 = 64 << 10;
 
@@ -35,7 +35,7 @@ pub struct LogWriter {
     path: PathBuf,
     limits: Limits,
     file: Option<OpenLog>,
-    /// The failure that output is being lost by, and when the file was last tried to be opened.
+    /// The failure that output is being lost by, and when it was last met.
     trouble: Option<(Errno, Timestamp)>,
     lost_bytes: u64,
     pending_out: Vec<u8>,
@@ -121,6 +121,10 @@ impl LogWriter {
         if !self.pending(stream).is_empty() {
             self.add_line(&Time::new(wall), stream, Tag::Full, &[]);
         }
+        // There may be no other occasion to say that something was lost.
+        if let Some((_, met)) = &mut self.trouble {
+            *met = Timestamp::MIN;
+        }
         self.store(wall);
     }
 
@@ -197,8 +201,8 @@ impl LogWriter {
 
     /// Makes sure that the file is the one that readers see, if it has been a while.
     fn check(&mut self, wall: Timestamp) {
-        match (&mut self.file, self.trouble) {
-            (Some(open), _) if has_passed(CHECK, open.checked, wall) => {
+        match &mut self.file {
+            Some(open) if has_passed(CHECK, open.checked, wall) => {
                 open.checked = wall;
                 match fstat(&open.file) {
                     Ok(stat) if stat.st_nlink > 0 => {
@@ -207,9 +211,8 @@ impl LogWriter {
                     _ => self.reopen(wall),
                 }
             }
-            (Some(_), _) => {}
-            (None, Some((_, tried))) if !has_passed(REOPEN, tried, wall) => {}
-            (None, _) => self.reopen(wall),
+            Some(_) => {}
+            None => self.reopen(wall),
         }
     }
 
@@ -218,19 +221,30 @@ impl LogWriter {
         if self.batch.is_empty() && self.lost_bytes == 0 {
             return;
         }
-        self.check(wall);
-        let stored = self.confess(wall).and_then(|()| match &mut self.file {
-            Some(open) => open.append(&self.batch),
-            None => Err((0, self.trouble().unwrap_or(Errno::EIO))),
-        });
-        if let Err((stored, errno)) = stored {
-            self.lost_bytes += line::output_bytes(&self.batch[stored..]);
-            let tried = self.trouble.map_or(wall, |(_, tried)| tried);
-            self.trouble = Some((errno, tried));
+        match self.trouble {
+            Some((_, met)) if !has_passed(RETRY, met, wall) => {
+                self.lost_bytes += line::output_bytes(&self.batch);
+            }
+            _ => {
+                self.check(wall);
+                if let Err((stored, errno)) = self.try_to_store(wall) {
+                    self.lost_bytes += line::output_bytes(&self.batch[stored..]);
+                    self.trouble = Some((errno, wall));
+                }
+            }
         }
         self.batch.clear();
         if self.batch.capacity() > IDLE_BYTES {
             self.batch = Vec::new();
+        }
+    }
+
+    /// On failure tells how many bytes of the batch are in the file.
+    fn try_to_store(&mut self, wall: Timestamp) -> Result<(), (usize, Errno)> {
+        self.confess(wall)?;
+        match &mut self.file {
+            Some(open) => open.append(&self.batch),
+            None => Err((0, self.trouble().unwrap_or(Errno::EIO))),
         }
     }
 
@@ -514,7 +528,7 @@ mod tests {
         let stored = read_back(&root.log()).len();
         assert!(fs::read(root.log()).unwrap().ends_with(b"x\n"));
         mount(none, &root.0, none, MsFlags::MS_REMOUNT, Some("size=64k")).unwrap();
-        log.write(Stream::Stdout, b"again\n", wall(0));
+        log.write(Stream::Stdout, b"again\n", wall(1));
         let text = text(&root);
         drop((log, mounted));
         let lost = 400 * line.len() - stored;
