@@ -13,7 +13,7 @@ mod storage;
 
 use k8s_openapi::api::core::v1::Pod;
 
-pub(super) use object::{CONFIG_MAP, PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM, SECRET};
+pub(super) use object::{CONFIG_MAP, PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM, POD, SECRET};
 
 /// A type of objects.
 #[derive(Debug)]
@@ -137,7 +137,7 @@ const CLUSTER: &str = "Placement in a cluster; the pod runs on this machine.";
 /// `kind: Pod`.
 #[must_use]
 pub fn pod() -> &'static Object {
-    &object::POD
+    &POD
 }
 
 /// `spec` of a pod.
@@ -218,7 +218,7 @@ const IGNORED_DEFAULTS: [(&str, &str); 1] = [("schedulerName", "default-schedule
 pub fn ignored(pod: &Pod) -> Vec<String> {
     let mut found = Vec::new();
     if let Ok(serde_json::Value::Object(value)) = serde_json::to_value(pod) {
-        ignored_below(&object::POD, &value, "", &mut found);
+        ignored_below(&POD, &value, "", &mut found);
     }
     found
 }
