@@ -190,16 +190,50 @@ pub fn prepare_start(pod: &StoredPod) -> Result<()> {
     pod.file.dirs.write_record(&record.continuing(pod.record.as_ref()))
 }
 
+/// Finds a pod; a supervisor that was killed is brought back.
+///
+/// # Errors
+/// As [`StoredPod::find`]. That there can be no supervisor is a warning: what is known of the pod
+/// can be read without one.
+pub fn find(runtime: &Runtime, namespace: &str, name: &str) -> Result<StoredPod> {
+    let pod = StoredPod::find(&runtime.root, namespace, name)?;
+    if revive_or_warn(runtime, &pod) {
+        return StoredPod::find(&runtime.root, namespace, name);
+    }
+    Ok(pod)
+}
+
+/// All pods; supervisors that were killed are brought back.
+///
+/// # Errors
+/// As [`StoredPod::list`].
+pub fn list(runtime: &Runtime) -> Result<Vec<StoredPod>> {
+    let pods = StoredPod::list(&runtime.root)?;
+    let mut any = false;
+    for pod in &pods {
+        any |= revive_or_warn(runtime, pod);
+    }
+    if any { StoredPod::list(&runtime.root) } else { Ok(pods) }
+}
+
+fn revive_or_warn(runtime: &Runtime, pod: &StoredPod) -> bool {
+    revive(runtime, pod).unwrap_or_else(|error| {
+        crate::log::warn(format_args!("pod {:?}: no supervisor: {error}", pod.file.name()));
+        false
+    })
+}
+
 /// Brings a supervisor back that was killed; nothing to do for a pod that has none or has one.
+/// Whether it was done.
 ///
 /// # Errors
 /// As [`start`].
-pub fn revive(runtime: &Runtime, pod: &StoredPod) -> Result<()> {
-    let Some(record) = &pod.record else { return Ok(()) };
-    if record.started.is_none() || record.ended.is_some() || pod.is_supervised() {
-        return Ok(());
+pub fn revive(runtime: &Runtime, pod: &StoredPod) -> Result<bool> {
+    let runs = |record: &PodRecord| record.started.is_some() && record.ended.is_none();
+    if !pod.record.as_ref().is_some_and(runs) || pod.is_supervised() {
+        return Ok(false);
     }
-    supervisor::spawn(runtime, &pod.file.dirs)
+    supervisor::spawn(runtime, &pod.file.dirs).map(|()| true)
 }
 
 /// Asks the pod to end; returns at once.

@@ -38,7 +38,6 @@ pub mod sandbox;
 pub mod store;
 pub mod supervisor;
 pub mod timeline;
-pub mod tmp_load;
 pub mod view;
 pub mod volume;
 pub mod watch;

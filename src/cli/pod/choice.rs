@@ -2,6 +2,7 @@
 
 use crate::cli::{Context, output};
 use crate::error::{Error, Result};
+use crate::pod::lifecycle;
 use crate::pod::store::StoredPod;
 
 /// The namespace of pods that do not say where they belong.
@@ -95,7 +96,7 @@ impl NamespaceChoice {
     /// As [`PodChoice::find`].
     pub(in crate::cli) fn find(&self, context: &Context, name: &str) -> Result<StoredPod> {
         let namespace = component(&self.namespace)?;
-        StoredPod::find(&context.runtime.root, namespace, bare_name(name)?)
+        lifecycle::find(&context.runtime, namespace, bare_name(name)?)
     }
 }
 

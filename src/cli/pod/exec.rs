@@ -49,7 +49,6 @@ impl Verb for Exec {
 
     fn run(self, context: &Context) -> Result<i32> {
         let pod = self.pod.find(context)?;
-        lifecycle::revive(&context.runtime, &pod)?;
         let name = self.container.of(&pod)?;
         let running = pod.record.as_ref().and_then(|r| r.container(&name)?.running());
         let Some(running) = running else {
@@ -96,7 +95,6 @@ pub(super) struct Attach {
 impl Verb for Attach {
     fn run(self, context: &Context) -> Result<i32> {
         let pod = self.pod.find(context)?;
-        lifecycle::revive(&context.runtime, &pod)?;
         let container = self.container.of(&pod)?;
         let Some(connection) = Connection::open(&pod.file.dirs)? else {
             let name = pod.file.name();

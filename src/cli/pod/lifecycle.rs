@@ -111,7 +111,6 @@ Examples:
 impl Verb for Kill {
     fn run(self, context: &Context) -> Result<i32> {
         let pod = self.pod.find(context)?;
-        lifecycle::revive(&context.runtime, &pod)?;
         let signal: Signal = self.signal.parse()?;
         let record = pod.record.as_ref();
         let running: Vec<_> = record

@@ -9,10 +9,12 @@ use k8s_openapi::api::core::v1::{Container, PodSpec};
 use crate::cli::{Context, Verb, output};
 use crate::error::{Error, Result};
 use crate::log;
+use crate::pod::lifecycle;
 use crate::pod::logs::follow::{self, Shown};
 use crate::pod::logs::instance::{self, Asked, Outlook, Which};
 use crate::pod::logs::print::{Printer, Style};
 use crate::pod::record::{ContainerRecord, ContainerState, PodRecord};
+use crate::pod::restart::{Verdict, should_restart};
 use crate::pod::store::StoredPod;
 
 /// Print the logs of containers of a pod
@@ -86,7 +88,7 @@ fn style_parser() -> impl TypedValueParser<Value = Style> {
 impl Verb for Logs {
     fn run(self, context: &Context) -> Result<i32> {
         let root = &context.runtime.root;
-        let pod = StoredPod::find(root, &self.namespace, &self.pod)?;
+        let pod = lifecycle::find(&context.runtime, &self.namespace, &self.pod)?;
         let dirs = &pod.file.dirs;
         let logs = self.open(&pod)?;
         if self.follow {
@@ -188,7 +190,7 @@ impl Logs {
         let Some((record, known)) = known else {
             return Err(instance::never_started(&self.pod, &container.name, idle_reason));
         };
-        let outlook = outlook(record, known, spec, container);
+        let outlook = outlook(pod, record, known)?;
         let which = if self.previous { Which::Previous } else { Which::Current };
         let asked = Asked { pod: &self.pod, container: known, outlook, idle_reason };
         instance::choose(asked, which)
@@ -225,26 +227,17 @@ fn defaulted(chosen: &[&Container], spec: &PodSpec, init: &[Container]) -> Strin
 }
 
 /// Whether a container that has ended is to be started again.
-fn outlook(
-    record: &PodRecord,
-    known: &ContainerRecord,
-    spec: &PodSpec,
-    container: &Container,
-) -> Outlook {
-    let ContainerState::Ended(ended) = &known.state else { return Outlook::Stays };
+fn outlook(pod: &StoredPod, record: &PodRecord, known: &ContainerRecord) -> Result<Outlook> {
+    let ContainerState::Ended(ended) = &known.state else { return Ok(Outlook::Stays) };
     if record.stop.is_some() || record.ended.is_some() {
-        return Outlook::Stays;
+        return Ok(Outlook::Stays);
     }
-    let is_init = record.init.iter().any(|init| init.name == known.name);
-    let own = container.restart_policy.as_deref();
-    let restarts = match own.or(spec.restart_policy.as_deref()).unwrap_or("Always") {
-        "Never" => false,
-        // The policy of the pod means another thing to an init container.
-        "Always" if is_init && own.is_none() => ended.exit_code != 0,
-        "Always" => true,
-        _ => ended.exit_code != 0,
-    };
-    if restarts { Outlook::Restarts } else { Outlook::Stays }
+    let rules = pod.file.rules()?;
+    let verdict = rules.container(&known.name).map(|rules| should_restart(rules, ended));
+    Ok(match verdict {
+        Some(Verdict::Restart | Verdict::RestartAll) => Outlook::Restarts,
+        Some(Verdict::Stay) | None => Outlook::Stays,
+    })
 }
 
 #[cfg(test)]

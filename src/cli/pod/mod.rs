@@ -48,11 +48,8 @@ const EXAMPLES: &str = "\
 Examples:
   carob pod run pod.yaml          run a pod and show what happens to it
   carob pod ps                    see what there is
+  carob pod logs web -f           see what the pod `web` prints
   carob pod timeline web          see why `web` was slow to start";
-
-const EXAMPLES: &str = "\
-Examples:
-  carob pod logs web -f           see what the pod `web` prints";
 
 fn arguments(pod: Command) -> Command {
     let verbs =

@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::pod::clock::Stamp;
 use crate::pod::phase::Columns;
 use crate::pod::record::PodRecord;
+use crate::pod::lifecycle;
 use crate::pod::store::{PodDirs, StoredPod};
 use crate::pod::view;
 use crate::pod::watch::Watch;
@@ -48,14 +49,13 @@ Examples:
 
 impl Verb for Ps {
     fn run(mut self, context: &Context) -> Result<i32> {
-        let root = &context.runtime.root;
         for name in &mut self.names {
             *name = bare_name(name)?.to_owned();
         }
         if self.watch {
             return self.follow(context);
         }
-        let pods = self.chosen(StoredPod::list(root)?);
+        let pods = self.chosen(lifecycle::list(&context.runtime)?);
         for name in &self.names {
             if !pods.iter().any(|pod| key(pod).1 == *name) {
                 self.namespace.find(context, name)?;

@@ -13,6 +13,7 @@ use crate::cli::{Context, Verb};
 use crate::error::{Error, Result};
 use crate::pod::clock::Moment;
 use crate::pod::record::PodRecord;
+use crate::pod::lifecycle;
 use crate::pod::store::StoredPod;
 
 /// Show what pods and their containers use
@@ -77,7 +78,7 @@ impl Stats {
     fn readings(&self, context: &Context) -> Result<Vec<PodReading>> {
         let pods = match &self.name {
             Some(name) => vec![self.namespace.find(context, name)?],
-            None => StoredPod::list(&context.runtime.root)?,
+            None => lifecycle::list(&context.runtime)?,
         };
         Ok(pods.iter().map(|pod| PodReading::new(context, pod)).collect())
     }

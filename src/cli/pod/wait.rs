@@ -83,6 +83,7 @@ impl Verb for Wait {
     fn run(self, context: &Context) -> Result<i32> {
         let root = &context.runtime.root;
         let (namespace, name) = (self.pod.namespace()?, self.pod.name()?);
+        self.pod.find(context)?;
         let all = PodDirs::all(root);
         let state = all.join(format!("{namespace}_{name}"));
         let watch = Watch::new([&all])?;

@@ -16,7 +16,7 @@ use crate::container::{CreateOptions, ExecTemplate, Keyring, Launch, Launched, R
 use crate::error::{Error, OsContext, Result};
 use crate::pod::clock::Stamp;
 use crate::pod::decide::transition::{self, FailedStart, Instance};
-use crate::pod::logs::{Limits, LogWriter};
+use crate::pod::logs::{self, Limits, LogWriter};
 use crate::pod::member::{self, Image};
 use crate::pod::record::StartFailure;
 use crate::pod::volume;
@@ -75,7 +75,7 @@ impl Supervisor {
         let Some(before) = self.record.container(name).cloned() else { return };
         let number = before.next_restart_count();
         match self.try_start(name, number) {
-            Ok(()) => self.started(name),
+            Ok(()) => self.started(name, number),
             Err(failed) => {
                 self.members.remove(name);
                 // As it was before the attempt, of which nothing is left.
@@ -88,9 +88,12 @@ impl Supervisor {
         }
     }
 
-    fn started(&mut self, name: &str) {
+    fn started(&mut self, name: &str, number: u32) {
         self.normal("Started", Some(name), format!("Started container {name}"));
         self.transition("Running", Some(name), "");
+        if let Err(error) = logs::prune(&self.file.dirs, name, number.saturating_sub(1)) {
+            crate::log::warn(error);
+        }
         if self.rules.container(name).is_some_and(|rules| rules.post_start) {
             self.run_post_start(name);
         }
@@ -196,7 +199,8 @@ impl Supervisor {
     /// Takes an instance that runs into care: its end, its output, its probes.
     pub(super) fn watch(&mut self, name: &str, watched: Watched) {
         let Watched { number, id, init, streams, stop_signal } = watched;
-        let sink = Rc::new(RefCell::new(Sink::new(self.open_log(name, number))));
+        let sink = Sink::new(self.open_log(name, number), Rc::clone(&self.compress));
+        let sink = Rc::new(RefCell::new(sink));
         let mut tasks = Vec::new();
         for (role, fd) in &streams.outputs {
             let pump = pump(*role, Rc::clone(fd), Rc::clone(&sink));

@@ -44,6 +44,7 @@ use self::hooks::HookKind;
 use self::limits::Limits;
 use self::member::Member;
 use self::parking::Parking;
+use self::streams::Compress;
 pub use self::spawn::{VERB, spawn};
 use super::clock::{Moment, Stamp};
 use super::control::Request;
@@ -102,6 +103,7 @@ struct Supervisor {
     /// Running instances, by the name of the container.
     members: BTreeMap<String, Member>,
     events: EventLog,
+    compress: Rc<Compress>,
     inbox: UnboundedSender<Signal>,
     /// What `status.json` holds.
     saved: Option<PodRecord>,
@@ -159,6 +161,7 @@ fn take_over(runtime: &Runtime, state_dir: &Path) -> Result<Option<Taken>> {
         record,
         sandbox: None,
         members: BTreeMap::new(),
+        compress: Rc::default(),
         inbox: sender,
         saved: None,
         limits: Limits::default(),
@@ -178,6 +181,7 @@ impl Supervisor {
     async fn run(mut self, mut inbox: UnboundedReceiver<Signal>) -> Result<()> {
         self.listen()?;
         self.watch_for_termination()?;
+        tokio::task::spawn_local(Rc::clone(&self.compress).run());
         self.recover();
         let mut reported = false;
         loop {

@@ -129,7 +129,8 @@ impl Supervisor {
         if let Some(parked) = parked {
             let init = parked.fds.iter().find(|(role, _)| *role == Role::Init);
             exit = init.and_then(|(_, pidfd)| exit_of(pidfd));
-            let mut sink = Sink::new(self.open_log(name, number));
+            let log = self.open_log(name, number);
+            let mut sink = Sink::new(log, Rc::clone(&self.compress));
             Streams::parked(parked.fds).drain(&mut sink);
         }
         self.finish_instance(name, exit, None);

@@ -10,13 +10,14 @@ use std::rc::Rc;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::pipe2;
+use tokio::sync::Notify;
 
 use super::parking::Role;
 use crate::container::Stdio;
 use crate::error::{OsContext, Result};
 use crate::pod::clock::Stamp;
 use crate::pod::control::Frame;
-use crate::pod::logs::{LogWriter, Stream};
+use crate::pod::logs::{Compressor, LogWriter, Step, Stream};
 use crate::sys::{poll, socket};
 
 /// Read at once, bytes; also what a stream may take before the others have their turn.
@@ -33,10 +34,36 @@ pub(super) struct Streams {
     pub(super) terminal: Option<Rc<OwnedFd>>,
 }
 
+/// Compresses rotated logs in small steps, between other work.
+#[derive(Debug, Default)]
+pub(super) struct Compress {
+    compressor: RefCell<Compressor>,
+    more: Notify,
+}
+
+impl Compress {
+    fn add(&self, log: &std::path::Path) {
+        self.compressor.borrow_mut().add(log);
+        self.more.notify_one();
+    }
+
+    /// Goes on for as long as the pod.
+    pub(super) async fn run(self: Rc<Self>) {
+        loop {
+            self.more.notified().await;
+            while self.compressor.borrow_mut().step() == Step::More {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+}
+
 /// Where output goes.
 #[derive(Debug)]
 pub(super) struct Sink {
     pub(super) log: LogWriter,
+    /// Where rotated files are compressed.
+    compressor: Rc<Compress>,
     attached: Vec<Attached>,
 }
 
@@ -48,8 +75,16 @@ struct Attached {
 }
 
 impl Sink {
-    pub(super) fn new(log: LogWriter) -> Self {
-        Self { log, attached: Vec::new() }
+    pub(super) fn new(log: LogWriter, compressor: Rc<Compress>) -> Self {
+        let mut sink = Self { log, compressor, attached: Vec::new() };
+        sink.compress_rotated();
+        sink
+    }
+
+    fn compress_rotated(&mut self) {
+        if self.log.take_rotated() {
+            self.compressor.add(self.log.path());
+        }
     }
 
     /// Shows all further output to a connection as well.
@@ -64,6 +99,7 @@ impl Sink {
 
     fn take(&mut self, stream: Stream, bytes: &[u8]) {
         self.log.write(stream, bytes, Stamp::now().wall);
+        self.compress_rotated();
         self.attached.retain_mut(|attached| attached.send(stream, bytes));
     }
 }
