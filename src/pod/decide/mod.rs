@@ -10,15 +10,9 @@
 //! The ways to write it down are in [`transition`]; an action that is not written down comes
 //! again.
 
-#[cfg(test)]
-mod histories;
 mod start;
 mod stop;
-#[cfg(test)]
-mod tests;
 pub mod transition;
-#[cfg(test)]
-pub(crate) mod world;
 
 use super::clock::Moment;
 use super::record::{ContainerRecord, ContainerState, KillCause, PodRecord, StopCause};
@@ -67,7 +61,7 @@ pub enum Action {
         /// Why.
         cause: StopCause,
     },
-    /// End the pause container: [`transition::on_sandbox_gone`].
+    /// End the pause container: [`transition::on_sandbox_gone`]. Namespaces and mounts go with it.
     StopSandbox,
     /// All containers are to run as in a new pod: [`transition::on_forget`].
     ForgetForRestart,
@@ -256,3 +250,10 @@ fn members<'a>(
 ) -> impl Iterator<Item = (&'a ContainerRules, &'a ContainerRecord)> {
     rules.init.iter().zip(&record.init).chain(rules.apps.iter().zip(&record.apps))
 }
+
+#[cfg(test)]
+mod histories;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+pub(crate) mod world;

@@ -548,6 +548,7 @@ fn a_new_sandbox_restarts_all_containers_init_containers_too() {
     world.act();
     world.exits("i", 0);
     world.exits("b", 0);
+    world.pass(SECOND);
     assert_eq!(world.sandbox_dies(), ["end a 30", "TERM a"]);
     assert_eq!(world.exits("a", 143), ["forget", "sandbox", "start i_1"]);
     assert_eq!(world.exits("i", 0), ["start a_1"], "b has done its work");
@@ -565,8 +566,20 @@ fn a_pod_that_must_not_be_repeated_ends_with_its_sandbox() {
     world.starts = Starts::NoContainer;
     world.act();
     world.starts = Starts::Well;
+    world.pass(SECOND);
     assert_eq!(world.sandbox_dies(), ["sandbox"], "nothing had run");
     assert_eq!(world.pass(10 * SECOND), ["start a_0"]);
+}
+
+#[test]
+fn a_sandbox_that_dies_at_once_is_not_made_anew_at_once() {
+    let mut world = one("");
+    world.act();
+    world.pass(999);
+    world.sandbox_dies();
+    assert_eq!(world.exits("a", 137), ["forget"]);
+    assert_eq!(world.wake(), Some(10_999));
+    assert_eq!(world.pass(10 * SECOND), ["sandbox", "start a_1"]);
 }
 
 #[test]
