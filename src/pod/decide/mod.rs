@@ -216,6 +216,7 @@ fn without_sandbox(rules: &PodRules, record: &PodRecord, now: Moment, decision: 
 fn outlives_sandbox(rules: &ContainerRules, container: &ContainerRecord) -> bool {
     rules.kind == Kind::App
         && rules.restart == RestartPolicy::OnFailure
+        && verdict(rules, container) == Some(Verdict::Stay)
         && matches!(&container.state, ContainerState::Ended(ended) if ended.exit_code == 0)
 }
 
