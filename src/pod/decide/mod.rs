@@ -41,7 +41,7 @@ pub enum Action {
         container: String,
     },
     /// Begin to end a container: [`transition::on_stop_begun`] says whether the preStop hook is to
-    /// be run.
+    /// be run. A postStart hook that still runs is dropped.
     BeginStop(BeginStop),
     /// Send the stop signal; [`transition::on_signalled`]. A preStop hook that still runs is left
     /// to itself.

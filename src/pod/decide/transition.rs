@@ -129,7 +129,8 @@ pub fn on_start_failed(rules: &PodRules, record: &mut PodRecord, name: &str, fai
     }
 }
 
-/// The instance with the id in `ended` has ended. Fills in why we ended it and, if it is empty, the reason.
+/// The instance with the id in `ended` has ended. Fills in why we ended it, since when it ran
+/// and, if it is empty, the reason.
 pub fn on_exit(record: &mut PodRecord, name: &str, mut ended: Ended) {
     let Some(container) = record.container_mut(name) else { return };
     let ContainerState::Running(running) = &container.state else { return };
@@ -178,8 +179,8 @@ pub fn on_readiness(record: &mut PodRecord, name: &str, id: &str, ready: bool) {
 }
 
 /// A [`BeginStop`] is carried out; it changes nothing if the container does not run or is being
-/// ended already. Returns whether the preStop hook is to be run now;
-/// [`on_pre_stop_done`] when it has ended.
+/// ended already. Returns whether the preStop hook is to be run now; then [`on_pre_stop_done`]
+/// when it has ended.
 #[must_use]
 pub fn on_stop_begun(
     rules: &PodRules,
