@@ -38,7 +38,7 @@ pub fn should_restart(container: &ContainerRules, ended: &Ended) -> Verdict {
         Some(KillCause::Pod) => return Verdict::Stay,
         Some(KillCause::RestartAll) => return Verdict::Restart,
         Some(KillCause::Liveness | KillCause::Startup) => {
-            return restart_if(container.restart != RestartPolicy::Never);
+            return restart_if(restarts_after_probe(container));
         }
         Some(KillCause::PostStart) | None => {}
     }
@@ -53,6 +53,13 @@ pub fn should_restart(container: &ContainerRules, ended: &Ended) -> Verdict {
         (None, RestartPolicy::OnFailure) => restart_if(ended.exit_code != 0),
         (None, RestartPolicy::Never) => Verdict::Stay,
     }
+}
+
+/// Whether a container that a liveness or startup probe has ended is started again: the exit code
+/// and the rules on it do not matter.
+#[must_use]
+pub fn restarts_after_probe(container: &ContainerRules) -> bool {
+    container.restart != RestartPolicy::Never
 }
 
 fn restart_if(yes: bool) -> Verdict {

@@ -10,15 +10,9 @@
 //! The ways to write it down are in [`transition`]; an action that is not written down comes
 //! again.
 
-#[cfg(test)]
-mod histories;
 mod start;
 mod stop;
-#[cfg(test)]
-mod tests;
 pub mod transition;
-#[cfg(test)]
-pub(crate) mod world;
 
 use super::clock::Moment;
 use super::record::{ContainerRecord, ContainerState, KillCause, PodRecord, StopCause};
@@ -47,7 +41,7 @@ pub enum Action {
         container: String,
     },
     /// Begin to end a container: [`transition::on_stop_begun`] says whether the preStop hook is to
-    /// be run.
+    /// be run. A postStart hook that still runs is dropped.
     BeginStop(BeginStop),
     /// Send the stop signal; [`transition::on_signalled`]. A preStop hook that still runs is left
     /// to itself.
@@ -67,7 +61,7 @@ pub enum Action {
         /// Why.
         cause: StopCause,
     },
-    /// End the pause container: [`transition::on_sandbox_gone`].
+    /// End the pause container: [`transition::on_sandbox_gone`]. Namespaces and mounts go with it.
     StopSandbox,
     /// All containers are to run as in a new pod: [`transition::on_forget`].
     ForgetForRestart,
@@ -222,6 +216,7 @@ fn without_sandbox(rules: &PodRules, record: &PodRecord, now: Moment, decision: 
 fn outlives_sandbox(rules: &ContainerRules, container: &ContainerRecord) -> bool {
     rules.kind == Kind::App
         && rules.restart == RestartPolicy::OnFailure
+        && verdict(rules, container) == Some(Verdict::Stay)
         && matches!(&container.state, ContainerState::Ended(ended) if ended.exit_code == 0)
 }
 
@@ -256,3 +251,10 @@ fn members<'a>(
 ) -> impl Iterator<Item = (&'a ContainerRules, &'a ContainerRecord)> {
     rules.init.iter().zip(&record.init).chain(rules.apps.iter().zip(&record.apps))
 }
+
+#[cfg(test)]
+mod histories;
+#[cfg(test)]
+mod tests;
+#[cfg(test)]
+pub(crate) mod world;

@@ -1,6 +1,7 @@
 //! The rows of the fact sheet, one test each or one row of a table; then random histories.
 
 use super::world::{Starts, World, world};
+use super::{BeginStop, transition};
 use crate::pod::record::KillCause;
 
 const SECOND: u64 = 1000;
@@ -548,6 +549,7 @@ fn a_new_sandbox_restarts_all_containers_init_containers_too() {
     world.act();
     world.exits("i", 0);
     world.exits("b", 0);
+    world.pass(SECOND);
     assert_eq!(world.sandbox_dies(), ["end a 30", "TERM a"]);
     assert_eq!(world.exits("a", 143), ["forget", "sandbox", "start i_1"]);
     assert_eq!(world.exits("i", 0), ["start a_1"], "b has done its work");
@@ -565,8 +567,20 @@ fn a_pod_that_must_not_be_repeated_ends_with_its_sandbox() {
     world.starts = Starts::NoContainer;
     world.act();
     world.starts = Starts::Well;
+    world.pass(SECOND);
     assert_eq!(world.sandbox_dies(), ["sandbox"], "nothing had run");
     assert_eq!(world.pass(10 * SECOND), ["start a_0"]);
+}
+
+#[test]
+fn a_sandbox_that_dies_at_once_is_not_made_anew_at_once() {
+    let mut world = one("");
+    world.act();
+    world.pass(999);
+    world.sandbox_dies();
+    assert_eq!(world.exits("a", 137), ["forget"]);
+    assert_eq!(world.wake(), Some(10_999));
+    assert_eq!(world.pass(10 * SECOND), ["sandbox", "start a_1"]);
 }
 
 #[test]
@@ -575,4 +589,76 @@ fn no_sandbox_is_made_when_nothing_would_run_in_it() {
     world.act();
     world.exit("a", 0);
     assert_eq!(world.sandbox_dies(), ["stop Finished", "finish"]);
+}
+
+#[test]
+fn an_app_that_ends_well_because_its_sandbox_died_has_not_done_its_work() {
+    let mut world = one(r#", "restartPolicy": "OnFailure""#);
+    world.act();
+    world.pass(SECOND);
+    assert_eq!(world.sandbox_dies(), ["end a 30", "TERM a"]);
+    assert_eq!(world.exits("a", 0), ["forget", "sandbox", "start a_1"]);
+}
+
+// Reports
+
+#[test]
+fn reports_of_an_instance_that_is_no_more_change_nothing() {
+    let hooks = r#""lifecycle": {"postStart": {"exec": {}}, "preStop": {"exec": {}}}"#;
+    let mut world = world(&format!(
+        r#"{{"containers": [{{"name": "a", {hooks}, "startupProbe": {{"exec": {{}}}}}}]}}"#
+    ));
+    world.act();
+    world.exits("a", 1);
+    world.probe_fails("a", KillCause::Startup);
+    let before = world.record.clone();
+    let (rules, record) = (&world.rules, &mut world.record);
+    transition::on_post_start_done(rules, record, "a", "a_0");
+    transition::on_startup_done(rules, record, "a", "a_0");
+    transition::on_readiness(record, "a", "a_0", true);
+    transition::on_pre_stop_done(record, "a", "a_0");
+    let begin = BeginStop { container: "a".to_owned(), why: KillCause::Pod, grace_seconds: 1 };
+    assert!(!transition::on_stop_begun(rules, record, &begin, world.now));
+    transition::on_killed(record, "b");
+    let mut ended = record.apps[0].last.clone().unwrap();
+    transition::on_exit(record, "a", ended.clone());
+    assert_eq!(world.record, before);
+    ended.id = "a_1".to_owned();
+    transition::on_exit(&mut world.record, "a", ended);
+    assert!(!world.is_running("a"));
+}
+
+#[test]
+fn readiness_without_a_probe_is_being_started_and_with_one_its_verdict() {
+    let probe = r#""startupProbe": {"exec": {}}"#;
+    let mut world = world(&format!(
+        r#"{{"containers": [{{"name": "a", {probe}}},
+            {{"name": "b", {probe}, "readinessProbe": {{"exec": {{}}}}}}]}}"#
+    ));
+    world.act();
+    let seen = |world: &World, index: usize| {
+        let own = &world.record.apps[index];
+        (own.started, own.ready)
+    };
+    world.ready("b", true);
+    assert_eq!((seen(&world, 0), seen(&world, 1)), ((false, false), (false, false)));
+    world.startup_done("a");
+    world.startup_done("b");
+    assert_eq!((seen(&world, 0), seen(&world, 1)), ((true, true), (true, false)));
+    world.ready("b", true);
+    assert_eq!(seen(&world, 1), (true, true));
+    world.exits("b", 1);
+    assert_eq!(seen(&world, 1), (false, false), "a new instance begins anew");
+}
+
+#[test]
+fn a_record_that_is_written_down_in_the_middle_goes_on_from_there() {
+    let mut world = one("");
+    world.act();
+    world.exits("a", 1);
+    world.exits("a", 1);
+    let text = serde_json::to_string(&world.record).unwrap();
+    world.record = serde_json::from_str(&text).unwrap();
+    assert_eq!(world.wake(), Some(10 * SECOND));
+    assert_eq!(world.pass(10 * SECOND), ["start a_2"]);
 }

@@ -4,6 +4,8 @@
 //! late report (the hook of an instance that has ended meanwhile) does no harm. Those that can
 //! be late take the id of the instance.
 
+use std::time::Duration;
+
 use super::{BeginStop, stop};
 use crate::pod::clock::{Moment, Stamp};
 use crate::pod::record::{
@@ -14,7 +16,9 @@ use crate::pod::restart::{self, Verdict};
 use crate::pod::rules::PodRules;
 
 /// Until a sandbox that could not be made is tried again.
-const SANDBOX_RETRY: std::time::Duration = std::time::Duration::from_secs(10);
+const SANDBOX_RETRY: Duration = Duration::from_secs(10);
+/// A sandbox that dies earlier is held to have failed: the next one has to wait.
+const SANDBOX_LIFE: Duration = Duration::from_secs(1);
 
 /// A new instance of a container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,10 +59,11 @@ pub fn on_sandbox_failed(record: &mut PodRecord, failure: StartFailure, now: Mom
 }
 
 /// The sandbox has been stopped, or has died.
-pub fn on_sandbox_gone(record: &mut PodRecord) {
-    if record.sandbox.take().is_some() {
-        record.sandbox_attempt = record.sandbox_attempt.saturating_add(1);
-    }
+pub fn on_sandbox_gone(record: &mut PodRecord, now: Moment) {
+    let Some(sandbox) = record.sandbox.take() else { return };
+    record.sandbox_attempt = record.sandbox_attempt.saturating_add(1);
+    let failed = now.since(sandbox.started.at) < SANDBOX_LIFE;
+    record.sandbox_retry = failed.then(|| now.after(SANDBOX_RETRY));
 }
 
 /// An instance has been started: counts it, its back-off, and what it waits for.
@@ -124,10 +129,14 @@ pub fn on_start_failed(rules: &PodRules, record: &mut PodRecord, name: &str, fai
     }
 }
 
-/// An instance has ended. Fills in why we ended it and, if it is empty, the reason.
+/// The instance with the id in `ended` has ended. Fills in why we ended it, since when it ran
+/// and, if it is empty, the reason.
 pub fn on_exit(record: &mut PodRecord, name: &str, mut ended: Ended) {
     let Some(container) = record.container_mut(name) else { return };
     let ContainerState::Running(running) = &container.state else { return };
+    if running.id != ended.id {
+        return;
+    }
     ended.killed = ended.killed.or(running.stopping.as_ref().map(|stopping| stopping.why));
     ended.started = ended.started.or(Some(running.since));
     if ended.reason.is_empty() {
@@ -170,8 +179,8 @@ pub fn on_readiness(record: &mut PodRecord, name: &str, id: &str, ready: bool) {
 }
 
 /// A [`BeginStop`] is carried out; it changes nothing if the container does not run or is being
-/// ended already. Returns whether the preStop hook is to be run now;
-/// [`on_pre_stop_done`] when it has ended.
+/// ended already. Returns whether the preStop hook is to be run now; then [`on_pre_stop_done`]
+/// when it has ended.
 #[must_use]
 pub fn on_stop_begun(
     rules: &PodRules,

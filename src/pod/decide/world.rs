@@ -162,7 +162,7 @@ impl World {
             }
             Action::StopSandbox => {
                 self.done.push("end sandbox".to_owned());
-                transition::on_sandbox_gone(record);
+                transition::on_sandbox_gone(record, now.at);
             }
             Action::ForgetForRestart => {
                 self.done.push("forget".to_owned());
@@ -277,7 +277,8 @@ impl World {
     }
 
     pub(crate) fn sandbox_dies(&mut self) -> Vec<String> {
-        transition::on_sandbox_gone(&mut self.record);
+        let now = self.now;
+        transition::on_sandbox_gone(&mut self.record, now);
         self.act()
     }
 

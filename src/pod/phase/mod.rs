@@ -3,8 +3,6 @@
 mod columns;
 mod conditions;
 mod status;
-#[cfg(test)]
-mod tests;
 
 pub use columns::{Columns, columns, human_duration};
 pub use conditions::{conditions, update_conditions};
@@ -188,3 +186,6 @@ fn restarting_all(rules: &PodRules, record: &PodRecord) -> bool {
 fn seconds_of(time: jiff::Timestamp) -> jiff::Timestamp {
     jiff::Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
+
+#[cfg(test)]
+mod tests;
