@@ -39,7 +39,8 @@ pub enum EventKind {
     /// Not an event of Kubernetes: only for `pod timeline` and the foreground of `pod run`.
     /// Reasons: `SandboxStarted`, `Running`, `StartupDone`, `Ready`, `NotReady`, `PostStart`,
     /// `PostStartDone`, `PreStop`, `PreStopDone`, `Signalled`, `Killed`, `Exited` (the message is
-    /// `exit code N`), `PodReady`, `PodNotReady`, `Stopping`, `Ended` (the message is the phase).
+    /// `exit code N`, or `exit code N (OOMKilled)`), `PodReady`, `PodNotReady`, `Stopping`, `Ended`
+    /// (the message is the phase), `Recovered` (of the supervisor).
     Transition,
 }
 

@@ -21,6 +21,8 @@ pub(super) struct Draft {
     startup_pending: bool,
     post_start_pending: bool,
     starts: u32,
+    /// Of the last instance.
+    exit_code: Option<i32>,
 }
 
 /// One for the pod, and one for each container.
@@ -57,6 +59,7 @@ impl Draft {
             startup_pending: false,
             post_start_pending: false,
             starts: 0,
+            exit_code: None,
         }
     }
 
@@ -86,6 +89,7 @@ impl Draft {
             "BackOff" if !running => self.go(at, Activity::BackOff),
             "OOMKilled" | "OOMKilling" => self.mark(at, MarkKind::OomKilled, event),
             "Unhealthy" => self.mark(at, MarkKind::ProbeFailed, event),
+            "Recovered" => self.mark(at, MarkKind::Recovered, event),
             "BackOff" => {}
             _ if event.kind == EventKind::Warning => self.mark(at, MarkKind::Failed, event),
             _ => {}
@@ -99,8 +103,16 @@ impl Draft {
         self.startup_pending = self.has_startup_probe;
         self.post_start_pending = self.has_post_start;
         if self.starts > 0 {
-            let message = format!("restart {}", self.starts);
+            let after = match self.exit_code {
+                Some(code) => format!(", after exit code {code}"),
+                None => String::new(),
+            };
+            let message = format!("restart {}{after}", self.starts);
             self.lane.marks.push(Mark { kind: MarkKind::Restart, at, message });
+        }
+        if self.activity.is_end() {
+            // It has waited for this, whether or not somebody said so.
+            self.activity = Activity::BackOff;
         }
         self.starts += 1;
         self.go(at, self.before_ready());
@@ -124,6 +136,7 @@ impl Draft {
         if event.message.contains("OOMKilled") {
             self.mark(at, MarkKind::OomKilled, event);
         }
+        self.exit_code = code;
         self.go(at, Activity::Ended { exit_code: code });
     }
 
@@ -147,6 +160,13 @@ impl Draft {
         if at > self.since {
             self.lane.spans.push(Span { activity: self.activity, from: self.since, to: at });
             self.since = at;
+        }
+    }
+
+    /// It has ended and is to be started again.
+    pub(super) fn awaits_restart(&mut self) {
+        if self.activity.is_end() {
+            self.activity = Activity::BackOff;
         }
     }
 

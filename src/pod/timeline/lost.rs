@@ -6,6 +6,8 @@ use crate::pod::clock::{Moment, Stamp};
 use crate::pod::event::{Event, EventKind};
 use crate::pod::record::{ContainerRecord, ContainerState, PodRecord};
 
+/// `terminated.reason` of the kubelet.
+const OOM_KILLED: &str = "OOMKilled";
 /// Two stamps of one thing are not further apart.
 const SAME: Duration = Duration::from_millis(500);
 
@@ -20,9 +22,12 @@ pub(super) fn complete(events: &[Event], record: Option<&PodRecord>) -> Vec<Even
             all.push(Event { stamp, kind: EventKind::Transition, reason, container, message });
         };
         for (stamp, reasons, message) in known(container) {
-            let near = |event: &Event| {
-                reasons.contains(&event.reason.as_str()) && apart(event.stamp.at, stamp.at) < SAME
+            let says = |event: &Event| {
+                let reason = reasons.first().copied().unwrap_or_default();
+                reasons.contains(&event.reason.as_str())
+                    || (reason == OOM_KILLED && event.message.contains(reason))
             };
+            let near = |event: &Event| says(event) && apart(event.stamp.at, stamp.at) < SAME;
             if !events.iter().filter(mine).any(near) {
                 add(stamp, reasons.first().copied().unwrap_or_default(), message);
             }
@@ -55,8 +60,8 @@ fn known(container: &ContainerRecord) -> Vec<Known> {
         }
         let message = format!("exit code {}", ended.exit_code);
         known.push((ended.finished, &["Exited"], message.clone()));
-        if ended.reason == "OOMKilled" {
-            known.push((ended.finished, &["OOMKilled", "OOMKilling"], message));
+        if ended.reason == OOM_KILLED {
+            known.push((ended.finished, &[OOM_KILLED, "OOMKilling"], message));
         }
     }
     if let Some(running) = running {

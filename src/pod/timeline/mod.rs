@@ -12,6 +12,8 @@ use serde::{Serialize, Serializer};
 
 use super::clock::Stamp;
 use super::event::Event;
+use super::phase;
+use super::rules::PodRules;
 use super::store::StoredPod;
 
 /// The life of a pod so far.
@@ -121,6 +123,8 @@ pub struct Mark {
 pub enum MarkKind {
     /// It was started again.
     Restart,
+    /// The supervisor came back.
+    Recovered,
     /// A probe failed.
     ProbeFailed,
     /// Something else that Kubernetes warns of: a hook, an image, a volume.
@@ -153,6 +157,14 @@ impl Timeline {
             let draft = drafts.iter_mut().find(|draft| draft.container == name);
             if let Some(draft) = draft {
                 draft.step(event.stamp.at.since(start.at), event);
+            }
+        }
+        let rules = PodRules::from_pod(&pod.file.manifest.pod).ok();
+        if let Some((rules, record)) = rules.zip(record) {
+            for draft in &mut drafts {
+                if phase::back_off_left(&rules, record, &draft.container, now.at).is_some() {
+                    draft.awaits_restart();
+                }
             }
         }
         let length = end.since(start.at);
@@ -241,6 +253,7 @@ impl MarkKind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Restart => "restart",
+            Self::Recovered => "supervisor back",
             Self::ProbeFailed => "probe failed",
             Self::Failed => "failure",
             Self::Killed => "SIGKILL",
@@ -259,7 +272,6 @@ pub(crate) mod tests {
     use crate::pod::event::EventKind;
     use crate::pod::manifest::Manifest;
     use crate::pod::record::{ContainerState, PodRecord};
-    use crate::pod::rules::PodRules;
     use crate::pod::store::{PodDirs, PodFile};
 
     /// A stamp that many milliseconds after 2026-11-20 12:03:04 UTC.
@@ -427,7 +439,7 @@ pub(crate) mod tests {
             [
                 ("waiting", 0, 2_000),
                 ("starting up", 2_000, 5_000),
-                ("ended", 5_000, 6_001),
+                ("back-off", 5_000, 6_001),
                 ("starting up", 6_001, 7_000),
                 ("not ready", 7_000, 9_000),
             ]
@@ -483,6 +495,24 @@ pub(crate) mod tests {
                 prop_assert!(lane.marks.iter().all(|mark| mark.at <= timeline.length));
             }
         }
+    }
+
+    #[test]
+    fn a_container_that_awaits_its_restart_is_in_back_off() {
+        let mut pod = pod();
+        let web = &mut pod.record.as_mut().unwrap().apps[0];
+        let ended = json!({
+            "id": "i", "exit_code": 137, "signal": null, "reason": "OOMKilled", "message": "",
+            "started": stamp(2_000), "finished": stamp(5_000), "killed": null,
+        });
+        web.state = ContainerState::Ended(serde_json::from_value(ended).unwrap());
+        web.backoff.delay_millis = Some(10_000);
+        web.backoff.last_start = Some(stamp(2_000).at);
+        let events = [event(5_001, "web", "Exited", "exit code 137 (OOMKilled)")];
+        let timeline = Timeline::new(&pod, &events, stamp(9_000));
+        let web = &timeline.lanes[3];
+        assert_eq!(spans(web).last(), Some(&("back-off", 5_001, 9_000)));
+        assert_eq!(web.count(MarkKind::OomKilled), 1);
     }
 
     #[test]

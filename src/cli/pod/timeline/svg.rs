@@ -28,6 +28,7 @@ const CLASSES: &[(&str, &str, &str)] = &[
     ("pre-stop", "#e287b9", "#bf4b8a"),
     ("stopping", "#b08968", "#7d5a3c"),
     ("restart", "#0969da", "#4493f8"),
+    ("recovered", "#1b7c83", "#39c5cf"),
     ("probe-failed", "#bc4c00", "#db6d28"),
     ("failed", "#cf222e", "#f85149"),
     ("killed", "#57606a", "#9198a1"),
@@ -92,6 +93,7 @@ const fn class(activity: Activity) -> &'static str {
 const fn sign(kind: MarkKind) -> (&'static str, char) {
     match kind {
         MarkKind::Restart => ("restart", 'R'),
+        MarkKind::Recovered => ("recovered", 'S'),
         MarkKind::ProbeFailed => ("probe-failed", '!'),
         MarkKind::Failed => ("failed", 'F'),
         MarkKind::Killed => ("killed", 'K'),

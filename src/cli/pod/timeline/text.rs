@@ -70,7 +70,7 @@ impl Cell {
                 Activity::BackOff => Colour::Red,
                 Activity::PreStop | Activity::Stopping | Activity::Ended { .. } => Colour::Magenta,
             },
-            Self::Mark(MarkKind::Restart) => Colour::Yellow,
+            Self::Mark(MarkKind::Restart | MarkKind::Recovered) => Colour::Yellow,
             Self::Mark(_) => Colour::Red,
             Self::Nothing => Colour::Dim,
         }
@@ -94,6 +94,7 @@ const fn glyph(activity: Activity) -> char {
 const fn mark_glyph(mark: MarkKind) -> char {
     match mark {
         MarkKind::Restart => 'R',
+        MarkKind::Recovered => 'S',
         MarkKind::ProbeFailed => '!',
         MarkKind::Failed => 'F',
         MarkKind::Killed => 'K',
@@ -185,6 +186,7 @@ fn summary(lane: &Lane) -> Vec<String> {
     items.extend(lane.exit_code().map(|code| format!("exit code {code}")));
     for (kind, one, many) in [
         (MarkKind::Restart, "restart", "restarts"),
+        (MarkKind::Recovered, "return of the supervisor", "returns of the supervisor"),
         (MarkKind::ProbeFailed, "probe failure", "probe failures"),
         (MarkKind::Failed, "failure", "failures"),
         (MarkKind::OomKilled, "OOM kill", "OOM kills"),
