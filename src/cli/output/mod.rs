@@ -30,7 +30,7 @@ pub(super) fn print(text: &str) -> Result<()> {
     print_bytes(text.as_bytes())
 }
 
-/// As [`print`], for what may not be text: the output of a container.
+/// As [`print()`], for what may not be text: the output of a container.
 pub(super) fn print_bytes(bytes: &[u8]) -> Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(bytes).and_then(|()| stdout.flush()).os(WRITE, || STDOUT)

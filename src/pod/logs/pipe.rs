@@ -182,6 +182,59 @@ mod tests {
     }
 
     #[test]
+    fn a_flood_fills_no_more_than_the_limits() {
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+        use super::super::{Compressor, Step, last_lines};
+        const MEGABYTE: u64 = 1 << 20;
+        let root = Root::new("flood");
+        let dirs = dirs(&root);
+        let limits = Limits { bytes: MEGABYTE, files: 4 };
+        let mut log = LogWriter::open(dirs.log("main", 0), limits);
+        let pipe = make(&dirs, "main", Stream::Stdout).unwrap();
+        let mut yes = std::process::Command::new("yes")
+            .arg("x".repeat(60))
+            .stdout(pipe.container)
+            .spawn()
+            .unwrap();
+        let mut compressor = Compressor::default();
+        let mut buffer: Buffer = [0; _];
+        let mut rotations = 0;
+        while rotations < 8 {
+            let drained = drain(&pipe.reader, Stream::Stdout, &mut log, &mut buffer, 64 << 10);
+            assert_ne!(drained, Drained::Closed);
+            if log.take_rotated() {
+                rotations += 1;
+                compressor.add(log.path());
+            }
+            compressor.step();
+            if drained == Drained::Empty {
+                let mut ready = [PollFd::new(pipe.reader.as_fd(), PollFlags::POLLIN)];
+                poll(&mut ready, PollTimeout::from(5000_u16)).unwrap();
+            }
+        }
+        yes.kill().unwrap();
+        yes.wait().unwrap();
+        while drain(&pipe.reader, Stream::Stdout, &mut log, &mut buffer, 1 << 20) != Drained::Closed
+        {
+        }
+        while compressor.step() == Step::More {}
+        let files: Vec<_> = std::fs::read_dir(root.log().parent().unwrap())
+            .unwrap()
+            .map(|entry| entry.unwrap())
+            .map(|entry| {
+                (entry.file_name().into_string().unwrap(), entry.metadata().unwrap().len())
+            })
+            .collect();
+        assert!(files.iter().all(|(_, size)| *size <= MEGABYTE), "{files:?}");
+        assert!(
+            files.len() == 4 && files.iter().any(|(name, _)| name.ends_with(".gz")),
+            "{files:?}"
+        );
+        assert!(last_lines(log.path(), 2, 1000).starts_with(&"x".repeat(60)));
+    }
+
+    #[test]
     fn a_pipe_of_before_is_replaced_and_nothing_else_is_opened() {
         let root = Root::new("replace");
         let dirs = dirs(&root);

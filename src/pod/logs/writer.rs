@@ -73,6 +73,8 @@ impl LogWriter {
             has_rotated: false,
         };
         writer.reopen(Timestamp::now());
+        // A supervisor that was killed may have left something to compress.
+        writer.has_rotated = writer.file.as_ref().is_some_and(|open| open.size > 0);
         writer
     }
 
@@ -88,8 +90,8 @@ impl LogWriter {
         self.trouble.map(|(errno, _)| errno)
     }
 
-    /// Whether files were rotated since it was last asked: then there may be something for
-    /// [`super::Compressor::add`].
+    /// Whether files were rotated since it was last asked, or the log was there when it was opened:
+    /// then there may be something for [`super::Compressor::add`].
     pub fn take_rotated(&mut self) -> bool {
         std::mem::take(&mut self.has_rotated)
     }
@@ -118,12 +120,12 @@ impl LogWriter {
 
     /// A stream has ended: what has no newline becomes a line nevertheless.
     pub fn end(&mut self, stream: Stream, wall: Timestamp) {
-        if !self.pending(stream).is_empty() {
-            self.add_line(&Time::new(wall), stream, Tag::Full, &[]);
-        }
         // There may be no other occasion to say that something was lost.
         if let Some((_, met)) = &mut self.trouble {
             *met = Timestamp::MIN;
+        }
+        if !self.pending(stream).is_empty() {
+            self.add_line(&Time::new(wall), stream, Tag::Full, &[]);
         }
         self.store(wall);
     }
