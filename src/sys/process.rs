@@ -346,9 +346,14 @@ pub fn set_domain_name(name: &str) -> nix::Result<()> {
 pub struct Stat {
     /// The letter of its state, `Z` for a zombie.
     pub state: char,
+    /// PF_* of the kernel.
+    flags: u64,
     /// When it started, in clock ticks after boot.
     pub start_time: u64,
 }
+
+/// It ends: nothing of it will run again. Source: include/linux/sched.h.
+const PF_EXITING: u64 = 0x4;
 
 impl Stat {
     /// Neither a zombie nor dead.
@@ -357,13 +362,20 @@ impl Stat {
         !matches!(self.state, 'Z' | 'X' | 'x')
     }
 
+    /// It has ended, or is about to; the first process of a pid namespace waits for the others then.
+    #[must_use]
+    pub fn is_exiting(self) -> bool {
+        self.flags & PF_EXITING != 0 || !self.is_alive()
+    }
+
     /// The second field is the program's name and may hold anything, parentheses included.
     fn parse(text: &str) -> Option<Self> {
         let (_name, rest) = text.rsplit_once(')')?;
         let mut fields = rest.split_ascii_whitespace();
         let state = fields.next()?.chars().next()?;
-        let start_time = fields.nth(18)?.parse().ok()?;
-        Some(Self { state, start_time })
+        let flags = fields.nth(5)?.parse().ok()?;
+        let start_time = fields.nth(12)?.parse().ok()?;
+        Some(Self { state, flags, start_time })
     }
 }
 

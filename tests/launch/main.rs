@@ -28,17 +28,22 @@ fn main() -> ExitCode {
         checks::measure(&Scene::new(), count.parse().unwrap());
         return ExitCode::SUCCESS;
     }
+    // Options of cargo's own harness are accepted.
+    let filter = args.iter().find(|arg| !arg.starts_with('-'));
+    let chosen = checks::ALL
+        .iter()
+        .filter(|(name, _)| filter.is_none_or(|filter| name.contains(filter.as_str())));
+    if args.iter().any(|arg| arg == "--list") {
+        chosen.for_each(|(name, _)| println!("{name}: test"));
+        return ExitCode::SUCCESS;
+    }
     let is_root = nix::unistd::geteuid().is_root();
     if !is_root || !args.iter().any(|arg| arg == "--include-ignored" || arg == "--ignored") {
         println!("\ntest result: ok. 0 passed; 0 failed; {} ignored", checks::ALL.len());
         return ExitCode::SUCCESS;
     }
-    let filter = args.iter().find(|arg| !arg.starts_with('-'));
     let (mut passed, mut failed) = (0, 0);
-    for (name, check) in checks::ALL {
-        if filter.is_some_and(|filter| !name.contains(filter.as_str())) {
-            continue;
-        }
+    for (name, check) in chosen {
         let scene = Scene::new();
         let outcome = catch_unwind(AssertUnwindSafe(|| check(&scene)));
         let left = scene.end();

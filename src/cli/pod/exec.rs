@@ -13,7 +13,6 @@ use crate::cli::{Context, Failure, Verb};
 use crate::container::{Attach as Mode, ExecArgs, ExecOptions, ExecProcess};
 use crate::error::{Error, OsContext, Result};
 use crate::pod::control::{Connection, Frame, MESSAGE_BYTES, Reply, Request};
-use crate::pod::lifecycle;
 use crate::sys::tty::{self, RawMode};
 use crate::sys::{process, socket};
 

@@ -9,6 +9,7 @@ mod live;
 mod logs;
 mod ps;
 mod run;
+mod sandbox;
 mod stats;
 mod timeline;
 mod wait;
@@ -39,6 +40,7 @@ const VERBS: &[Row] = &[
     row::<wait::Wait>("wait", "Wait until a pod has got somewhere"),
     row::<stats::Stats>("stats", "Show what pods and their containers use"),
     row::<timeline::Timeline>("timeline", "Draw what a pod was doing when"),
+    Row { name: "sandbox", about: "Make the namespaces of a pod alone", ..sandbox::ROW },
 ];
 
 /// Not shown: carob starts it itself.

@@ -14,8 +14,8 @@ use crate::cli::{Context, Verb};
 use crate::error::{OsContext, Result};
 use crate::pod::event::EventTail;
 use crate::pod::lifecycle::{self, Applied, Existing, Places, Removal};
-use crate::pod::store::{self, StoredPod};
 use crate::pod::manifest::{self, Input, Manifest};
+use crate::pod::store::{self, StoredPod};
 use crate::pod::watch::Watch;
 use crate::pod::{outcome, supervisor};
 

@@ -12,8 +12,8 @@ use crate::cli::output::{self, Format, KUBECTL, Table};
 use crate::cli::{Context, Verb};
 use crate::error::{Error, Result};
 use crate::pod::clock::Moment;
-use crate::pod::record::PodRecord;
 use crate::pod::lifecycle;
+use crate::pod::record::PodRecord;
 use crate::pod::store::StoredPod;
 
 /// Show what pods and their containers use

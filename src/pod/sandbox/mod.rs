@@ -3,13 +3,14 @@
 //!
 //! ```text
 //! <state>/sandbox/config.json    the pause container's configuration
-//! <state>/sandbox/rootfs/pause   all that is in its root
+//! <state>/sandbox/rootfs/pause   all that is in its root, but for an empty /dev
 //! <state>/shm                    a tmpfs, mounted on the host while the sandbox is there
 //! <pod cgroup>/POD               the pause container's cgroup
 //! ```
 
 mod shm;
 mod spec;
+pub mod standalone;
 mod user_namespace;
 
 use std::fs::{self, DirBuilder};
@@ -48,7 +49,8 @@ pub struct Start<'a> {
     pub dirs: &'a PodDirs,
     /// Id of the pause container.
     pub id: &'a str,
-    /// Configuration of the pause container; root, command and cgroup are filled in here.
+    /// Configuration of the pause container, whose command is [`PAUSE_PATH`]; root, mounts and cgroup
+    /// are filled in here.
     pub spec: Spec,
     /// Limits of the pod as a whole.
     pub resources: Option<&'a LinuxResources>,
@@ -166,8 +168,11 @@ fn write_bundle(start: &Start) -> Result<PathBuf> {
     };
     directory(&bundle, 0o700)?;
     directory(&rootfs, 0o755)?;
+    directory(&rootfs.join("dev"), 0o755)?;
+    directory(&bundle.join("dev"), 0o755)?;
     write(&rootfs.join("pause"), 0o555, PAUSE)?;
-    let spec = spec::completed(start.spec.clone(), &start.dirs.cgroup.join(CGROUP_NAME));
+    let cgroup = start.dirs.cgroup.join(CGROUP_NAME);
+    let spec = spec::completed(start.spec.clone(), &bundle, &cgroup);
     let text = serde_json::to_vec(&spec)
         .map_err(|error| Error::Invalid(format!("configuration of the sandbox: {error}")))?;
     write(&bundle.join("config.json"), 0o600, &text)?;

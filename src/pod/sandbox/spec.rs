@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Mount, Spec};
 use serde_json::{Value, json};
 
 use super::user_namespace::IDS;
@@ -114,8 +114,15 @@ pub fn pause_spec(shape: &Shape) -> Result<Spec> {
         .map_err(|error| Error::Invalid(format!("configuration of the sandbox: {error}")))
 }
 
-/// With what does not depend on the pod: the root beside it, and the cgroup.
-pub(super) fn completed(mut spec: Spec, cgroup: &Path) -> Spec {
+/// With what does not depend on the pod: the root beside it, and the cgroup. Its only mount is an
+/// empty directory on `/dev`, which would be filled with devices else.
+pub(super) fn completed(mut spec: Spec, bundle: &Path, cgroup: &Path) -> Spec {
+    let mut dev = Mount::default();
+    dev.set_destination("/dev".into()).set_typ(Some("bind".into()));
+    dev.set_source(Some(bundle.join("dev")));
+    let words = ["bind", "ro", "nosuid", "nodev", "noexec"];
+    dev.set_options(Some(words.map(str::to_owned).to_vec()));
+    spec.set_mounts(Some(vec![dev]));
     let mut root = spec.root().clone().unwrap_or_default();
     root.set_path("rootfs".into());
     root.set_readonly(Some(true));
@@ -166,7 +173,7 @@ mod tests {
         let sysctls = [("net.ipv4.ip_unprivileged_port_start".to_owned(), "0".to_owned())];
         for pid in [PidScope::Container, PidScope::Pod, PidScope::Node] {
             let spec = pause_spec(&Shape { pid, sysctls: &sysctls, ..SHAPE }).unwrap();
-            let spec = completed(spec, Path::new("/carob/pod1/POD"));
+            let spec = completed(spec, Path::new("/b"), Path::new("/carob/pod1/POD"));
             crate::oci::validate::validate(&spec).unwrap();
         }
     }

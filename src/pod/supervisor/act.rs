@@ -65,12 +65,15 @@ impl Supervisor {
     }
 
     fn start_sandbox(&mut self) {
+        // Held until the record says which host ids are taken.
+        let _lock = self.has_user_namespace().then(|| PodDirs::lock_all(&self.runtime.root));
         match self.try_start_sandbox() {
             Ok((record, sandbox)) => {
                 transition::on_sandbox_started(&mut self.record, record.clone());
                 self.hold_sandbox(&record, sandbox);
                 self.read_limits();
                 self.transition("SandboxStarted", None, "");
+                self.publish();
             }
             Err(failure) => {
                 let event = if failure.reason == "FailedMount" {
@@ -143,14 +146,16 @@ impl Supervisor {
         self.sandbox = Some(sandbox);
     }
 
-    /// The host ids of a pod with its own user namespace.
-    fn user_namespace_base(&self) -> Result<Option<u32>> {
+    fn has_user_namespace(&self) -> bool {
         let spec = self.file.manifest.pod.spec.as_ref();
-        if spec.and_then(|spec| spec.host_users) != Some(false) {
+        spec.and_then(|spec| spec.host_users) == Some(false)
+    }
+
+    /// The host ids of a pod with its own user namespace: a block that no other pod has.
+    fn user_namespace_base(&self) -> Result<Option<u32>> {
+        if !self.has_user_namespace() {
             return Ok(None);
         }
-        // TODO: kept on disk under the lock.
-        let _lock = PodDirs::lock_all(&self.runtime.root)?;
         let pods = StoredPod::list(&self.runtime.root)?;
         let in_use = pods
             .iter()
@@ -209,7 +214,7 @@ impl Supervisor {
         if let Err(error) = sandbox::stop(&self.runtime, &record.id, &self.file.dirs) {
             self.warn("FailedKillPod", None, error.to_string());
         }
-        transition::on_sandbox_gone(&mut self.record);
+        transition::on_sandbox_gone(&mut self.record, Moment::now());
     }
 
     fn finish(&mut self) {

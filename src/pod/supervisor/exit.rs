@@ -2,6 +2,8 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use nix::unistd::Pid;
+
 use super::{Member, Supervisor};
 use crate::container::Force;
 use crate::pod::clock::Stamp;
@@ -15,6 +17,8 @@ const MESSAGE_BYTES: u64 = 4096;
 /// What of the log stands in for a message that was not written.
 const LOG_LINES: usize = 80;
 const LOG_BYTES: usize = 2048;
+/// The kubelet's text.
+const CHANGED: &str = "Pod sandbox changed, it will be killed and re-created.";
 
 impl Supervisor {
     /// An init has ended.
@@ -22,6 +26,7 @@ impl Supervisor {
         let found = self.members.iter().find(|(_, member)| member.id == id);
         let Some(name) = found.map(|(name, _)| name.clone()) else { return };
         let Some(member) = self.members.remove(&name) else { return };
+        self.notice_dying_sandbox();
         let exit = exit_of(&member.init);
         self.finish_instance(&name, exit, Some(&member));
         self.park();
@@ -67,19 +72,33 @@ impl Supervisor {
         text
     }
 
+    /// Where the members are in the pid namespace of the pause process they die with it, and it
+    /// has not ended before the last of them is reaped: none of them may be started again into it.
+    fn notice_dying_sandbox(&mut self) {
+        let Some(sandbox) = &self.record.sandbox else { return };
+        let dies = process::stat(Pid::from_raw(sandbox.pid)).is_none_or(|stat| stat.is_exiting());
+        if dies && self.record.stop.is_none() {
+            transition::on_sandbox_gone(&mut self.record, Stamp::now().at);
+            self.normal("SandboxChanged", None, CHANGED);
+        }
+    }
+
     /// The pause process has ended though nobody asked it to: the pod starts over.
     pub(super) fn sandbox_exited(&mut self, id: &str) {
-        let Some(record) = self.record.sandbox.clone().filter(|sandbox| sandbox.id == id) else {
+        if self.record.sandbox.as_ref().is_none_or(|sandbox| sandbox.id != id) {
+            // Another one is in its place already, or will be.
+            if let Err(error) = self.runtime.delete(id, Force::Yes) {
+                crate::log::warn(error);
+            }
             return;
-        };
+        }
         self.sandbox = None;
-        if let Err(error) = sandbox::stop(&self.runtime, &record.id, &self.file.dirs) {
+        if let Err(error) = sandbox::stop(&self.runtime, id, &self.file.dirs) {
             crate::log::warn(error);
         }
-        transition::on_sandbox_gone(&mut self.record);
+        transition::on_sandbox_gone(&mut self.record, Stamp::now().at);
         if self.record.stop.is_none() {
-            let text = "Pod sandbox changed, it will be killed and re-created.";
-            self.normal("SandboxChanged", None, text);
+            self.normal("SandboxChanged", None, CHANGED);
         }
     }
 }

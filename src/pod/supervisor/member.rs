@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::Path;
 use std::rc::Rc;
 
 use k8s_openapi::api::core::v1::Container;
@@ -238,7 +238,7 @@ impl Supervisor {
     }
 }
 
-fn write_config(bundle: &PathBuf, spec: &oci_spec::runtime::Spec) -> Result<()> {
+fn write_config(bundle: &Path, spec: &oci_spec::runtime::Spec) -> Result<()> {
     let rootfs = bundle.join("rootfs");
     std::fs::create_dir_all(&rootfs).os("mkdir", || rootfs.display())?;
     let path = bundle.join("config.json");

@@ -44,8 +44,8 @@ use self::hooks::HookKind;
 use self::limits::Limits;
 use self::member::Member;
 use self::parking::Parking;
-use self::streams::Compress;
 pub use self::spawn::{VERB, spawn};
+use self::streams::Compress;
 use super::clock::{Moment, Stamp};
 use super::control::Request;
 use super::decide;
@@ -193,10 +193,11 @@ impl Supervisor {
             if self.record.ended.is_some() {
                 return self.save();
             }
-            if let Some(signal) = next(&mut inbox, wake).await {
-                self.apply(signal);
-            }
-            while let Ok(signal) = inbox.try_recv() {
+            let mut signals: Vec<Signal> = next(&mut inbox, wake).await.into_iter().collect();
+            signals.extend(std::iter::from_fn(|| inbox.try_recv().ok()));
+            // The death of the sandbox explains those of the members.
+            signals.sort_by_key(|signal| !matches!(signal, Signal::SandboxExited { .. }));
+            for signal in signals {
                 self.apply(signal);
             }
         }
