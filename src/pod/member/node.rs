@@ -91,7 +91,7 @@ impl Node {
             memory_bytes: memory(&read("/proc/meminfo")?),
             cpus: cpus(),
             storage_bytes: statvfs("/")
-                .map(|fs| u64::from(fs.blocks()).saturating_mul(fs.fragment_size()))
+                .map(|fs| fs.blocks().saturating_mul(fs.fragment_size()))
                 .os("statvfs", || "/")?,
             huge_pages: huge_pages(),
             apparmor: fs::read_to_string("/sys/module/apparmor/parameters/enabled")

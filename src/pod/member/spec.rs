@@ -263,7 +263,8 @@ fn devices(
     Ok(member.devices.iter().map(|device| device.node.clone()).collect())
 }
 
-fn mount(destination: &str, typ: &str, source: &str, options: &[&str]) -> Mount {
+/// A mount.
+pub(super) fn mount(destination: &str, typ: &str, source: &str, options: &[&str]) -> Mount {
     let mut mount = Mount::default();
     mount
         .set_destination(destination.into())
