@@ -296,7 +296,7 @@ fn default_mounts(spec: &PodSpec, node: &Node, privileged: bool) -> Vec<Mount> {
         mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
         sys,
     ];
-    if !node.cgroups.controllers.is_empty() {
+    if node.cgroups.unified || !node.cgroups.controllers.is_empty() {
         let options = ["nosuid", "noexec", "nodev", "relatime", access];
         all.push(mount("/sys/fs/cgroup", "cgroup", "cgroup", &options));
     }
