@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{
-    ConfigMap, Container, EnvFromSource, EnvVar, EnvVarSource, ObjectFieldSelector,
+    ConfigMap, Container, EnvFromSource, EnvVar, EnvVarSource, ObjectFieldSelector, PodSpec,
     ResourceFieldSelector, Secret,
 };
 
 use super::quantity::Quantity;
 use super::resources::Side;
-use super::{Image, Place, StartFailure, config_error, create_error, pod_spec, resources};
+use super::{Image, Node, Place, StartFailure, config_error, create_error, pod_spec, resources};
 use crate::pod::manifest::Objects;
 
 /// Variables in the order in which they first came up, each name once; a later value wins.
@@ -248,7 +248,7 @@ fn of_resource(
             .ok_or_else(|| config_error(format!("container {name} not found")))?,
     };
     let divisor = field.divisor.as_ref().and_then(|text| Quantity::parse(&text.0));
-    resource_value(place, container, &field.resource, divisor)
+    resource_value(&spec, place.node, container, &field.resource, divisor)
         .ok_or_else(|| config_error(format!("unsupported container resource : {}", field.resource)))
 }
 
@@ -258,7 +258,8 @@ fn of_resource(
 /// Also what the downwardAPI volume shows.
 #[must_use]
 pub fn resource_value(
-    place: &Place<'_>,
+    spec: &PodSpec,
+    node: &Node,
     container: &Container,
     resource: &str,
     divisor: Option<Quantity>,
@@ -277,9 +278,8 @@ pub fn resource_value(
         (Some(own), _) => own,
         (None, Side::Requests) => Quantity::ZERO,
         (None, Side::Limits) => {
-            let spec = pod_spec(&place.manifest.pod);
-            let of_pod = resources::of_pod(&spec, side, name).filter(|of_pod| !of_pod.is_zero());
-            of_pod.unwrap_or_else(|| resources::allocatable(place.node, name))
+            let of_pod = resources::of_pod(spec, side, name).filter(|of_pod| !of_pod.is_zero());
+            of_pod.unwrap_or_else(|| resources::allocatable(node, name))
         }
     };
     let divisor = divisor.filter(|divisor| !divisor.is_zero()).unwrap_or(Quantity::units(1));

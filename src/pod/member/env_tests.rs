@@ -2,7 +2,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::pod::member::{Node, tests::Fixture};
+use crate::pod::member::tests::Fixture;
 
 fn fixture(spec: Value) -> Fixture {
     let mut fixture = Fixture::new(spec);
@@ -203,7 +203,10 @@ fn resource_fields() {
     }
     let whole = fixture(json!({
         "containers": [{"name": "c"}], "resources": {"limits": {"cpu": "3"}}}));
-    let value = resource_value(&whole.place(), whole.app(), "limits.cpu", None);
+    let value = {
+        let spec = whole.manifest.pod.spec.as_ref().unwrap();
+        resource_value(spec, &whole.node, whole.app(), "limits.cpu", None)
+    };
     assert_eq!(value.as_deref(), Some("3"));
 }
 

@@ -1,16 +1,22 @@
 //! A container of the manifest, as an OCI configuration that joins the sandbox.
 //!
 //! ```text
-//! quantity.rs   numbers of Kubernetes: 100m, 64Mi, 1e3
-//! node.rs       facts of the machine, read once                        ┐ these two look
-//! image.rs      where a container's files and defaults come from      ┘ at the machine
-//! users.rs      user, groups, runAsNonRoot; reads the image's passwd and group
-//! env.rs        environment and $(NAME) expansion
-//! resources.rs  requests and limits → shares, quota, memory; qos.rs: classes and OOM scores
-//! security.rs   capabilities, seccomp, AppArmor, SELinux; sysctls.rs
+//! quantity.rs          numbers of Kubernetes: 100m, 64Mi, 1e3
+//! node.rs              facts of the machine, read once
+//! image.rs             where a container's files and defaults come from
+//! users.rs             user, groups, runAsNonRoot; reads the image's passwd and group
+//! env.rs               environment, $(NAME) expansion, the command line
+//! resources.rs         requests and limits → shares, quota, memory
+//! qos.rs               classes of pods, OOM scores
+//! security.rs          capabilities, seccomp, AppArmor, SELinux, hidden paths; admission
+//! sysctls.rs           kernel parameters of a pod
 //! seccomp_default.rs   the RuntimeDefault profile
-//! spec.rs       all of it together; sandbox.rs: that of the pause container
+//! spec.rs              all of it together: the configuration of a member
+//! sandbox.rs           that of the pause container; the pod's host name
 //! ```
+//!
+//! Pure, but for `node.rs`, `image.rs`, the files of an image in `users.rs` and a Localhost profile
+//! in `security.rs`: those read, and nothing here writes.
 //!
 //! What a manifest asks for and cannot be had is a [`StartFailure`] in the kubelet's words.
 

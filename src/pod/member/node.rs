@@ -53,7 +53,7 @@ pub struct Cgroups {
     pub unified: bool,
     /// Names of v1 or v2: `cpu`, `memory`, `hugetlb`, ….
     pub controllers: Vec<String>,
-    /// Whether the kernel can swap.
+    /// Whether cgroups of v2 have a limit on swap.
     pub swap: bool,
 }
 
@@ -91,7 +91,7 @@ impl Node {
             memory_bytes: memory(&read("/proc/meminfo")?),
             cpus: cpus(),
             storage_bytes: statvfs("/")
-                .map(|fs| u64::from(fs.blocks()).saturating_mul(fs.fragment_size()))
+                .map(|fs| fs.blocks().saturating_mul(fs.fragment_size()))
                 .os("statvfs", || "/")?,
             huge_pages: huge_pages(),
             apparmor: fs::read_to_string("/sys/module/apparmor/parameters/enabled")
@@ -157,17 +157,25 @@ fn cgroups() -> Result<Cgroups> {
     let below = Cgroup::resolve(Some(Path::new("/any")), "any", CgroupDriver::Cgroupfs)?;
     let mut controllers = Vec::new();
     let mut unified = true;
+    let mut swap = false;
     for (names, path) in below.paths() {
         if names.is_empty() {
             let offered = path.with_file_name("cgroup.controllers");
             let text = fs::read_to_string(offered).unwrap_or_default();
             controllers.extend(text.split_whitespace().map(str::to_owned));
+            swap = path.parent().is_some_and(limits_swap);
         } else {
             unified = false;
             controllers.extend(names.split(',').map(str::to_owned));
         }
     }
-    Ok(Cgroups { unified, controllers, swap: Path::new("/proc/swaps").exists() })
+    Ok(Cgroups { unified, controllers, swap })
+}
+
+/// The root of the tree has no limits, but what is below it shows which ones there are.
+fn limits_swap(root: &Path) -> bool {
+    let children = fs::read_dir(root).into_iter().flatten().flatten();
+    children.into_iter().any(|child| child.path().join("memory.swap.max").exists())
 }
 
 /// Whether the kernel has an AppArmor profile of this name.

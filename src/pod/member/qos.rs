@@ -32,37 +32,50 @@ impl QosClass {
 /// What counts for the class.
 const COUNTED: [&str; 2] = ["cpu", "memory"];
 
+/// What somebody has of one resource; zeros do not count.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    request: Option<Quantity>,
+    limit: Option<Quantity>,
+}
+
+impl Part {
+    fn new(request: Option<Quantity>, limit: Option<Quantity>) -> Self {
+        let given = |value: Option<Quantity>| value.filter(|value| *value > Quantity::ZERO);
+        Self { request: given(request), limit: given(limit) }
+    }
+}
+
 /// The class of a pod. If it has resources as a whole, only those decide.
 #[must_use]
 pub fn qos(pod: &Pod) -> QosClass {
     let spec = pod_spec(pod);
-    let given = |value: Option<Quantity>| value.filter(|value| *value > Quantity::ZERO);
-    // Requests and limits of each resource, for each that has them.
-    let parts: Vec<[(Option<Quantity>, Option<Quantity>); 2]> = match &spec.resources {
-        Some(_) => vec![COUNTED.map(|name| {
-            let limit = given(of_pod(&spec, Side::Limits, name));
-            let request = of_pod(&spec, Side::Requests, name);
-            (request.map_or(limit, |request| given(Some(request))), limit)
-        })],
-        None => all_containers(&spec)
-            .map(|one| {
-                COUNTED.map(|name| {
-                    let request = given(of_container(one, Side::Requests, name));
-                    (request, given(of_container(one, Side::Limits, name)))
-                })
-            })
-            .collect(),
+    let as_whole = |name| {
+        let limit = of_pod(&spec, Side::Limits, name);
+        Part::new(of_pod(&spec, Side::Requests, name).or(limit), limit)
     };
-    let sum = |index: usize, of: fn(&(Option<Quantity>, Option<Quantity>)) -> Option<Quantity>| {
-        parts.iter().filter_map(|part| of(part.get(index)?)).sum::<Quantity>()
+    let of_one = |one, name| {
+        let request = of_container(one, Side::Requests, name);
+        Part::new(request, of_container(one, Side::Limits, name))
     };
-    let nothing = parts.iter().flatten().all(|(request, limit)| request.or(*limit).is_none());
-    if nothing {
+    let parts: Vec<[Part; 2]> = match &spec.resources {
+        Some(_) => vec![COUNTED.map(as_whole)],
+        None => all_containers(&spec).map(|one| COUNTED.map(|name| of_one(one, name))).collect(),
+    };
+    let mut all = parts.iter().flatten();
+    if all.clone().all(|part| part.request.or(part.limit).is_none()) {
         return QosClass::BestEffort;
     }
-    let all_limited = parts.iter().flatten().all(|(_, limit)| limit.is_some());
-    let equal = (0..COUNTED.len()).all(|index| sum(index, |p| p.0) == sum(index, |p| p.1));
-    if all_limited && equal { QosClass::Guaranteed } else { QosClass::Burstable }
+    let total = |index: usize| {
+        let of_it = || parts.iter().filter_map(|part| part.get(index));
+        let requests = of_it().filter_map(|part| part.request).sum::<Quantity>();
+        (requests, of_it().filter_map(|part| part.limit).sum::<Quantity>())
+    };
+    let equal = (0..COUNTED.len()).map(total).all(|(requests, limits)| requests == limits);
+    match all.all(|part| part.limit.is_some()) && equal {
+        true => QosClass::Guaranteed,
+        false => QosClass::Burstable,
+    }
 }
 
 /// Of Guaranteed pods, and of those the machine cannot do without.

@@ -174,7 +174,8 @@ pub fn pod_resources(pod: &Pod, node: &Node) -> LinuxResources {
     out
 }
 
-/// The limits of a member, without devices.
+/// The limits of a member, without devices. In v2 it does not swap, and the OOM killer takes all of
+/// it.
 #[must_use]
 pub fn member_resources(pod: &Pod, container: &Container, node: &Node) -> LinuxResources {
     let spec = pod_spec(pod);

@@ -1,10 +1,14 @@
 //! The configuration of the pause container, and the pod's host name.
 
 use k8s_openapi::api::core::v1::Pod;
-use oci_spec::runtime::{LinuxCpu, LinuxNamespaceType as Kind, LinuxResources, Root, Spec, User};
+use oci_spec::runtime::{
+    LinuxCpu, LinuxNamespaceType as Kind, LinuxResources, Mount, Root, Spec, User,
+};
 
 use super::security::capability_sets;
-use super::spec::{empty, empty_linux, empty_process, id_mappings, namespace, pod_annotations};
+use super::spec::{
+    empty, empty_linux, empty_process, id_mappings, mount, namespace, pod_annotations,
+};
 use super::{
     CLUSTER_DOMAIN, Manifest, Node, PodDirs, StartFailure, failure, pod_spec, qos, resources,
     seccomp_default, sysctls,
@@ -82,8 +86,8 @@ pub struct SandboxPlace<'a> {
     pub user_namespace_base: Option<u32>,
 }
 
-/// The configuration of the pause container: program `/pause`, root `rootfs` in its bundle,
-/// nothing mounted.
+/// The configuration of the pause container: program `/pause`, root `rootfs` in its bundle, with
+/// an empty directory `dev`. Nothing is mounted, but a `/dev` in a user namespace of the pod.
 ///
 /// # Errors
 /// `CreatePodSandboxError`.
@@ -128,10 +132,18 @@ pub fn sandbox_spec(place: &SandboxPlace<'_>) -> Result<Spec, StartFailure> {
     out.set_root(Some(root))
         .set_process(Some(process))
         .set_hostname(hostname(pod)?.kernel)
-        .set_mounts(Some(Vec::new()))
+        .set_mounts(Some(
+            place.user_namespace_base.map(|_| device_directory()).into_iter().collect(),
+        ))
         .set_annotations(Some(annotations))
         .set_linux(Some(linux));
     Ok(out)
+}
+
+/// Every container gets its devices in `/dev`, and the root of a user namespace cannot make them in
+/// a directory of the host's root.
+fn device_directory() -> Mount {
+    mount("/dev", "tmpfs", "tmpfs", &["nosuid", "noexec", "mode=755", "size=64k"])
 }
 
 /// As little as there is.

@@ -99,5 +99,7 @@ fn namespaces() {
         let kinds: Vec<_> = all.iter().map(|one| one.typ()).collect();
         assert_eq!(kinds, expected, "{spec}");
         assert_eq!(made.hostname().is_some(), kinds.contains(&Uts), "{spec}");
+        let mounts = made.mounts().as_ref().unwrap();
+        assert_eq!(mounts.len(), usize::from(base.is_some()), "{spec}");
     }
 }

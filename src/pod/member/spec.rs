@@ -263,7 +263,8 @@ fn devices(
     Ok(member.devices.iter().map(|device| device.node.clone()).collect())
 }
 
-fn mount(destination: &str, typ: &str, source: &str, options: &[&str]) -> Mount {
+/// A mount.
+pub(super) fn mount(destination: &str, typ: &str, source: &str, options: &[&str]) -> Mount {
     let mut mount = Mount::default();
     mount
         .set_destination(destination.into())
@@ -295,7 +296,7 @@ fn default_mounts(spec: &PodSpec, node: &Node, privileged: bool) -> Vec<Mount> {
         mount("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
         sys,
     ];
-    if !node.cgroups.controllers.is_empty() {
+    if node.cgroups.unified || !node.cgroups.controllers.is_empty() {
         let options = ["nosuid", "noexec", "nodev", "relatime", access];
         all.push(mount("/sys/fs/cgroup", "cgroup", "cgroup", &options));
     }
