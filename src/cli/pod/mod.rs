@@ -1,8 +1,11 @@
 //! `carob pod`: the table of its verbs.
 
+mod explain;
+mod validate;
+
 use clap::{ArgMatches, Command};
 
-use super::{Context, Failure, Row};
+use super::{Context, Failure, Row, Verb, output, row};
 use crate::error::{Error, Result};
 
 /// `carob pod` in the table of all verbs.
@@ -10,7 +13,10 @@ pub(super) const ROW: Row =
     Row { name: "pod", about: "", arguments, run, failure: Failure { code: 1, prefix: "" } };
 
 /// Every verb of `carob pod`, in the order of its help.
-const VERBS: &[Row] = &[];
+const VERBS: &[Row] = &[
+    row::<explain::Explain>("explain", "Show what becomes of each field of a manifest"),
+    row::<validate::Validate>("validate", "Check a manifest without running it"),
+];
 
 fn arguments(pod: Command) -> Command {
     let verbs =
