@@ -407,7 +407,8 @@ mod tests {
     fn a_program_cannot_forge_its_stat_line_by_its_name() {
         let rest = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20";
         let stat = Stat::parse(&format!("42 (a) Z 1 (b) {rest}")).unwrap();
-        assert_eq!(stat, Stat { state: 'S', start_time: 4711 });
+        assert_eq!(stat, Stat { state: 'S', flags: 6, start_time: 4711 });
+        assert!(stat.is_exiting(), "PF_EXITING is 4");
         assert!(Stat::parse("42 (a").is_none());
         assert!(Stat::parse("42 (a) S 1").is_none());
     }

@@ -245,9 +245,7 @@ mod tests {
     use clap::{Args, FromArgMatches};
 
     use super::*;
-    use crate::pod::clock::{Moment, Stamp};
     use crate::pod::manifest::{Manifest, Objects};
-    use crate::pod::record::{Backoff, Ended, FORMAT, PodStop, StopCause};
     use crate::pod::store::{PodDirs, PodFile};
 
     fn parse(line: &str) -> Result<Logs> {
@@ -326,60 +324,5 @@ mod tests {
         ] {
             assert!(parse(line).is_err(), "{line}");
         }
-    }
-
-    #[test]
-    fn what_is_to_be_restarted_is_told_from_what_stays() {
-        let stamp = Stamp { at: Moment::from_nanos(0), wall: Timestamp::UNIX_EPOCH };
-        let record = |name: &str, exit_code| ContainerRecord {
-            name: name.into(),
-            state: ContainerState::Ended(Ended {
-                id: "id_0".into(),
-                exit_code,
-                signal: None,
-                reason: "Error".into(),
-                message: String::new(),
-                started: None,
-                finished: stamp,
-                killed: None,
-            }),
-            last: None,
-            restart_count: 0,
-            backoff: Backoff::default(),
-            started: false,
-            ready: false,
-        };
-        let mut pod = PodRecord {
-            format: FORMAT,
-            created: stamp,
-            started: None,
-            sandbox: None,
-            sandbox_attempt: 0,
-            refusal: None,
-            sandbox_error: None,
-            sandbox_retry: None,
-            stop: None,
-            ended: None,
-            init: vec![record("setup", 0)],
-            apps: vec![],
-            conditions: Default::default(),
-        };
-        for (name, of_pod, own, exit_code, expected) in [
-            ("web", "Always", None, 0, Outlook::Restarts),
-            ("web", "OnFailure", None, 0, Outlook::Stays),
-            ("web", "OnFailure", None, 1, Outlook::Restarts),
-            ("web", "Never", None, 1, Outlook::Stays),
-            ("web", "Never", Some("Always"), 0, Outlook::Restarts),
-            ("setup", "Always", None, 0, Outlook::Stays),
-            ("setup", "Always", None, 1, Outlook::Restarts),
-            ("setup", "Never", Some("Always"), 0, Outlook::Restarts),
-        ] {
-            let spec = PodSpec { restart_policy: Some(of_pod.into()), ..PodSpec::default() };
-            let found = outlook(&pod, &record(name, exit_code), &spec, &container(name, own));
-            assert_eq!(found, expected, "{name} {of_pod} {own:?} {exit_code}");
-        }
-        pod.stop = Some(PodStop { cause: StopCause::Asked, since: stamp, grace_seconds: None });
-        let found = outlook(&pod, &record("web", 1), &PodSpec::default(), &container("web", None));
-        assert_eq!(found, Outlook::Stays);
     }
 }
