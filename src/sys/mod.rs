@@ -5,6 +5,7 @@
 
 pub mod bpf;
 pub mod credentials;
+pub mod dir;
 pub mod fd;
 pub mod mount;
 pub mod net;
