@@ -1,1 +1,6 @@
-//! empty_dir
+//! emptyDir.
+use crate::pod::store::PodDirs;
+use std::path::PathBuf;
+pub(super) fn memory(dirs: &PodDirs) -> PathBuf {
+    dirs.state.join("memory")
+}

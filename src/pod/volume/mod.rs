@@ -31,6 +31,8 @@ mod resolv;
 mod source;
 mod subpath;
 mod teardown;
+#[cfg(test)]
+mod testing;
 mod usage;
 
 use std::path::PathBuf;
