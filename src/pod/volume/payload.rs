@@ -46,7 +46,9 @@ pub(super) fn payload(place: &Place<'_>, source: &Source<'_>) -> Result<Payload,
             downward_api(place, source.items.as_ref(), source.default_mode)
         }
         Source::Projected(source) => projected(place, source),
-        Source::EmptyDir(_) | Source::HostPath(_) | Source::Local(..) => Ok(Payload::new()),
+        Source::EmptyDir(_) | Source::HostPath(_) | Source::Local(..) | Source::Device(_) => {
+            Ok(Payload::new())
+        }
     }
 }
 

@@ -21,6 +21,8 @@ pub(super) enum Source<'a> {
     HostPath(&'a HostPathVolumeSource),
     /// A directory of the host, by a claim: path, and name of the PersistentVolume.
     Local(&'a str, &'a str),
+    /// A block device of the host, by a claim.
+    Device(&'a str),
     /// Files on disk.
     ConfigMap(&'a ConfigMapVolumeSource),
     /// Files in memory.
@@ -65,6 +67,11 @@ impl Source<'_> {
         }
     }
 
+    /// Whether `fsGroup` applies to it when it is made.
+    pub(super) fn is_of_the_pod(&self) -> bool {
+        !matches!(self, Self::HostPath(_) | Self::Local(..) | Self::Device(_))
+    }
+
     /// Whether it lies on the tmpfs that all data of the pod shares that must not reach a disk.
     pub(super) fn is_secret_data(&self) -> bool {
         matches!(self, Self::Secret(_) | Self::DownwardApi(_) | Self::Projected(_))
@@ -81,7 +88,7 @@ impl Resolved<'_> {
                 Ok(Medium::Disk) | Err(_) => dirs.volume("empty-dir", self.name),
             },
             Source::HostPath(source) => PathBuf::from(&source.path),
-            Source::Local(path, _) => PathBuf::from(path),
+            Source::Local(path, _) | Source::Device(path) => PathBuf::from(path),
             Source::ConfigMap(_) => dirs.volume("configmap", self.name),
             Source::Secret(_) | Source::DownwardApi(_) | Source::Projected(_) => in_memory(),
         }
@@ -145,11 +152,10 @@ fn claimed<'a>(place: &Place<'a>, claim: &str) -> Result<Source<'a>, String> {
         ));
     };
     let Some(spec) = &volume.spec else { return wrong(format!("PV {name} has no source")) };
-    if spec.volume_mode.as_deref() == Some("Block") {
-        // The text follows the volume's name.
-        return Err("has volumeMode Block, but is specified in volumeMounts".into());
-    }
+    let is_device = spec.volume_mode.as_deref() == Some("Block");
     match (&spec.host_path, &spec.local) {
+        (Some(source), _) if is_device => Ok(Source::Device(&source.path)),
+        (None, Some(source)) if is_device => Ok(Source::Device(&source.path)),
         (Some(source), _) => Ok(Source::HostPath(source)),
         (None, Some(source)) => Ok(Source::Local(&source.path, name)),
         (None, None) => wrong(format!("PV {name}: only hostPath and local are supported here")),
