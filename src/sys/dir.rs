@@ -7,7 +7,6 @@
 
 use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
 
 use nix::NixPath;
@@ -57,6 +56,18 @@ fn child_without_openat2<P: NixPath + ?Sized>(parent: impl AsFd, name: &P) -> ni
 /// `EXDEV` for what leads outside; `ENOENT`, `ENOTDIR`, `ELOOP` for a link of procfs.
 pub fn beneath(root: impl AsFd, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
     let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+    match open_resolved(&root, path, flags, resolve) {
+        Err(Errno::ENOSYS) => beneath_without_openat2(root, path, flags),
+        other => other,
+    }
+}
+
+/// As [`beneath`], but no link is followed at all.
+///
+/// # Errors
+/// `ELOOP` for a link; as [`beneath`].
+pub fn exactly(root: impl AsFd, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
+    let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS;
     match open_resolved(&root, path, flags, resolve) {
         Err(Errno::ENOSYS) => beneath_without_openat2(root, path, flags),
         other => other,
@@ -331,12 +342,4 @@ pub fn remove_content(dir: OwnedFd) -> nix::Result<()> {
         }
     }
     first
-}
-
-/// A name for the kernel.
-///
-/// # Errors
-/// `EINVAL` for one with a zero byte.
-pub fn c_name(name: &OsStr) -> nix::Result<CString> {
-    CString::new(name.as_bytes()).or(Err(Errno::EINVAL))
 }
