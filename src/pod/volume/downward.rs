@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{Container, Pod, ResourceFieldSelector, ResourceRequirements};
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
+use k8s_openapi::api::core::v1::{Pod, ResourceFieldSelector};
 
 use super::Place;
+use crate::pod::member;
 use crate::pod::member::quantity::Quantity;
+use crate::pod::member::resources::{self, Side};
 
 /// The value of a `fieldRef`.
 ///
@@ -76,75 +77,42 @@ pub(super) fn resource(
     place: &Place<'_>,
     selector: &ResourceFieldSelector,
 ) -> Result<String, String> {
+    let spec = member::pod_spec(&place.manifest.pod);
     let wanted = selector.container_name.as_deref().unwrap_or_default();
-    let spec = place.manifest.pod.spec.as_ref();
-    let of_init = spec.and_then(|spec| spec.init_containers.as_ref());
-    let mut containers =
-        spec.into_iter().flat_map(|spec| &spec.containers).chain(of_init.into_iter().flatten());
+    let mut containers = spec.containers.iter().chain(spec.init_containers.iter().flatten());
     let Some(container) = containers.find(|container| container.name == wanted) else {
         return Err(format!("container {wanted} not found"));
     };
     let unknown = || format!("unsupported container resource : {}", selector.resource);
-    let (which, name) = selector.resource.split_once('.').ok_or_else(unknown)?;
+    let (side, name) = selector.resource.split_once('.').ok_or_else(unknown)?;
     let is_known =
         matches!(name, "cpu" | "memory" | "ephemeral-storage") || name.starts_with("hugepages-");
-    if !is_known || !matches!(which, "limits" | "requests") {
-        return Err(unknown());
-    }
-    let divisor = selector.divisor.as_ref().map(|text| parse(&text.0)).transpose()?;
-    if name == "cpu" {
-        let found = match which {
-            "limits" => limit(place, container, name)?
-                .map_or_else(|| i64::from(place.node.cpus) * 1000, Quantity::milli),
-            _ => request(container, name)?.map_or(0, Quantity::milli),
-        };
-        return Ok(divided(found, divisor.map_or(0, Quantity::milli), 1000));
-    }
-    let found = match which {
-        "limits" => {
-            limit(place, container, name)?.map_or_else(|| allocatable(place, name), Quantity::value)
+    let side = match side {
+        "limits" if is_known => Side::Limits,
+        "requests" if is_known => Side::Requests,
+        _ => return Err(unknown()),
+    };
+    let own = resources::of_container(container, side, name).filter(|own| !own.is_zero());
+    let shared = || resources::of_pod(&spec, side, name).filter(|of_pod| !of_pod.is_zero());
+    let value = match side {
+        Side::Requests => own.unwrap_or_default(),
+        Side::Limits => {
+            own.or_else(shared).unwrap_or_else(|| resources::allocatable(place.node, name))
         }
-        _ => request(container, name)?.map_or(0, Quantity::value),
     };
-    Ok(divided(found, divisor.map_or(0, Quantity::value), 1))
+    let divisor = selector.divisor.as_ref().and_then(|text| Quantity::parse(&text.0));
+    let divisor = divisor.filter(|divisor| !divisor.is_zero()).unwrap_or(Quantity::units(1));
+    Ok(if name == "cpu" {
+        divided(value.milli(), divisor.milli())
+    } else {
+        divided(value.value(), divisor.value())
+    })
 }
 
-fn parse(text: &str) -> Result<Quantity, String> {
-    Quantity::parse(text).ok_or_else(|| format!("invalid quantity {text:?}"))
-}
-
-/// `amount / divisor`, rounded up; a divisor of zero stands for `one`.
-fn divided(amount: i64, divisor: i64, one: i64) -> String {
-    let divisor = if divisor == 0 { one } else { divisor };
-    let quotient = amount / divisor;
-    let has_rest = amount % divisor != 0;
-    (quotient + i64::from(has_rest && amount > 0)).to_string()
-}
-
-fn limit(place: &Place<'_>, container: &Container, name: &str) -> Result<Option<Quantity>, String> {
-    let of = |resources: Option<&ResourceRequirements>| {
-        let limits: Option<&BTreeMap<String, Text>> = resources?.limits.as_ref();
-        Some(limits?.get(name)?.0.clone())
-    };
-    let pod = place.manifest.pod.spec.as_ref().and_then(|spec| spec.resources.as_ref());
-    let text = of(container.resources.as_ref()).or_else(|| of(pod));
-    let quantity = text.map(|text| parse(&text)).transpose()?;
-    Ok(quantity.filter(|quantity| quantity.value() > 0))
-}
-
-fn request(container: &Container, name: &str) -> Result<Option<Quantity>, String> {
-    let requests = container.resources.as_ref().and_then(|resources| resources.requests.as_ref());
-    requests.and_then(|requests| requests.get(name)).map(|text| parse(&text.0)).transpose()
-}
-
-/// What the machine has of a resource.
-fn allocatable(place: &Place<'_>, name: &str) -> i64 {
-    let bytes = match name {
-        "memory" => place.node.memory_bytes,
-        "ephemeral-storage" => place.node.storage_bytes,
-        _ => 0,
-    };
-    i64::try_from(bytes).unwrap_or(i64::MAX)
+/// Rounded up.
+fn divided(amount: i64, divisor: i64) -> String {
+    let whole = amount.div_euclid(divisor);
+    (whole + i64::from(amount.rem_euclid(divisor) != 0)).to_string()
 }
 
 #[cfg(test)]
@@ -178,11 +146,10 @@ mod tests {
 
     #[test]
     fn division_rounds_up() {
-        let cases = [(1500, 0, 1000, "2"), (1000, 1000, 1000, "1"), (250, 1, 1000, "250")];
-        for (amount, divisor, one, expected) in cases {
-            assert_eq!(divided(amount, divisor, one), expected);
+        let cases =
+            [(1500, 1000, "2"), (1000, 1000, "1"), (250, 1, "250"), (0, 1000, "0"), (65, 64, "2")];
+        for (amount, divisor, expected) in cases {
+            assert_eq!(divided(amount, divisor), expected);
         }
-        assert_eq!(divided((64 << 20) + 1, 1 << 20, 1), "65");
-        assert_eq!(divided(0, 0, 1), "0");
     }
 }

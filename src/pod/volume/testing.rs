@@ -33,11 +33,8 @@ impl Host {
                 "spec":{spec}}}"#
         );
         let pod = serde_json::from_str(&pod).unwrap();
-        let mut node = Node::read().unwrap();
-        node.memory_bytes = 1 << 30;
-        node.cpus = 4;
         let manifest = Manifest { pod, objects: Objects::default() };
-        Self { root, dirs, manifest, node, ips: vec!["10.0.0.7".into()] }
+        Self { root, dirs, manifest, node: Node::example(), ips: vec!["10.0.0.7".into()] }
     }
 
     pub(super) fn config_map(&mut self, name: &str, data: &[(&str, &str)]) {
