@@ -164,57 +164,60 @@ fn what_a_crash_has_left_is_finished_and_cleaned() {
     assert_eq!(host.entries()[1..], ["..data", "a", "b"]);
 }
 
+type Plant = fn(&Host);
+
+/// What a container may leave.
+const PLANTS: &[(&str, Plant)] = &[
+    ("a user's link", |host| {
+        std::fs::remove_file(host.volume().join("key")).unwrap();
+        symlink(host.0.join("secret"), host.volume().join("key")).unwrap();
+    }),
+    ("..data leads out", |host| {
+        std::fs::remove_file(host.volume().join("..data")).unwrap();
+        symlink(&host.0, host.volume().join("..data")).unwrap();
+    }),
+    ("..data leads up", |host| {
+        std::fs::remove_file(host.volume().join("..data")).unwrap();
+        symlink("..", host.volume().join("..data")).unwrap();
+    }),
+    ("..data is a directory", |host| {
+        std::fs::remove_file(host.volume().join("..data")).unwrap();
+        std::fs::create_dir_all(host.volume().join("..data/key")).unwrap();
+    }),
+    ("..data_tmp is a directory", |host| {
+        std::fs::create_dir_all(host.volume().join("..data_tmp/x")).unwrap();
+    }),
+    ("the file itself is a link", |host| {
+        std::fs::remove_file(host.volume().join("..data/key")).unwrap();
+        symlink(host.0.join("secret"), host.volume().join("..data/key")).unwrap();
+    }),
+    ("the file is a pipe", |host| {
+        let path = host.volume().join("..data/key");
+        std::fs::remove_file(&path).unwrap();
+        nix::unistd::mkfifo(&path, Mode::from_bits_truncate(0o644)).unwrap();
+    }),
+    ("the directory is a link out", |host| {
+        let old = host.volume().join(&host.entries()[0]);
+        std::fs::remove_dir_all(&old).unwrap();
+        symlink(&host.0, &old).unwrap();
+    }),
+    ("a stale directory is a link out", |host| {
+        symlink(&host.0, host.volume().join("..2020_01_01_00_00_00.1")).unwrap();
+    }),
+    ("a directory holds links out", |host| {
+        let stale = host.volume().join("left/deep");
+        std::fs::create_dir_all(&stale).unwrap();
+        symlink(&host.0, stale.join("out")).unwrap();
+    }),
+    ("content was changed", |host| {
+        std::fs::write(host.volume().join("key"), "forged").unwrap();
+    }),
+];
+
 #[test]
 #[ignore = "needs root: run scripts/test"]
 fn links_that_a_container_left_lead_nowhere() {
-    type Plant = fn(&Host);
-    let plants: &[(&str, Plant)] = &[
-        ("a user's link", |host| {
-            std::fs::remove_file(host.volume().join("key")).unwrap();
-            symlink(host.0.join("secret"), host.volume().join("key")).unwrap();
-        }),
-        ("..data leads out", |host| {
-            std::fs::remove_file(host.volume().join("..data")).unwrap();
-            symlink(&host.0, host.volume().join("..data")).unwrap();
-        }),
-        ("..data leads up", |host| {
-            std::fs::remove_file(host.volume().join("..data")).unwrap();
-            symlink("..", host.volume().join("..data")).unwrap();
-        }),
-        ("..data is a directory", |host| {
-            std::fs::remove_file(host.volume().join("..data")).unwrap();
-            std::fs::create_dir_all(host.volume().join("..data/key")).unwrap();
-        }),
-        ("..data_tmp is a directory", |host| {
-            std::fs::create_dir_all(host.volume().join("..data_tmp/x")).unwrap();
-        }),
-        ("the file itself is a link", |host| {
-            std::fs::remove_file(host.volume().join("..data/key")).unwrap();
-            symlink(host.0.join("secret"), host.volume().join("..data/key")).unwrap();
-        }),
-        ("the file is a pipe", |host| {
-            let path = host.volume().join("..data/key");
-            std::fs::remove_file(&path).unwrap();
-            nix::unistd::mkfifo(&path, Mode::from_bits_truncate(0o644)).unwrap();
-        }),
-        ("the directory is a link out", |host| {
-            let old = host.volume().join(&host.entries()[0]);
-            std::fs::remove_dir_all(&old).unwrap();
-            symlink(&host.0, &old).unwrap();
-        }),
-        ("a stale directory is a link out", |host| {
-            symlink(&host.0, host.volume().join("..2020_01_01_00_00_00.1")).unwrap();
-        }),
-        ("a directory holds links out", |host| {
-            let stale = host.volume().join("left/deep");
-            std::fs::create_dir_all(&stale).unwrap();
-            symlink(&host.0, stale.join("out")).unwrap();
-        }),
-        ("content was changed", |host| {
-            std::fs::write(host.volume().join("key"), "forged").unwrap();
-        }),
-    ];
-    for (what, plant) in plants {
+    for (what, plant) in PLANTS {
         let host = Host::new();
         let files = payload(&[("key", "mine")]);
         host.write(&files);

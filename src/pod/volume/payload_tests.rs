@@ -26,7 +26,7 @@ fn rows(rows: &[(&str, &str, u32)]) -> Result<Vec<(String, String, u32)>, String
 }
 
 #[test]
-fn files_of_each_kind() {
+fn keys_of_objects() {
     let cases = [
         (r#""configMap":{"name":"conf"}"#, rows(&[("a", "1", 0o644), ("b", "2", 0o644)])),
         (
@@ -53,6 +53,15 @@ fn files_of_each_kind() {
             r#""secret":{"secretName":"keys","items":[{"key":"z","path":"y"}]}"#,
             Err("references non-existent secret key: z".into()),
         ),
+    ];
+    for (volume, expected) in cases {
+        assert_eq!(of(volume), expected, "{volume}");
+    }
+}
+
+#[test]
+fn files_of_other_kinds() {
+    let cases = [
         (
             r#""downwardAPI":{"items":[{"path":"n/ame","fieldRef":{"fieldPath":"metadata.name"}},
                 {"path":"l","mode":256,"fieldRef":{"fieldPath":"metadata.labels"}}]}"#,

@@ -67,11 +67,6 @@ impl Source<'_> {
         }
     }
 
-    /// Whether `fsGroup` applies to it when it is made.
-    pub(super) fn is_of_the_pod(&self) -> bool {
-        !matches!(self, Self::HostPath(_) | Self::Local(..) | Self::Device(_))
-    }
-
     /// Whether it lies on the tmpfs that all data of the pod shares that must not reach a disk.
     pub(super) fn is_secret_data(&self) -> bool {
         matches!(self, Self::Secret(_) | Self::DownwardApi(_) | Self::Projected(_))

@@ -62,26 +62,23 @@ fn unmount_below(base: &Path) -> Result<()> {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         other => other.os("resolve", || base.display())?,
     };
-    let mut result = Ok(());
+    let above = base.parent().unwrap_or(Path::new("/"));
     for _ in 0..ROUNDS {
         let points = outermost(&base)?;
         if points.is_empty() {
             return Ok(());
         }
-        // Opened anew: the base may be a mount point itself.
-        let above = base.parent().unwrap_or(Path::new("/"));
-        let above = dir::open(above).os("open", || above.display())?;
-        result = Ok(());
+        // Opened above the base, which may be a mount point itself.
+        let parent = dir::open(above).os("open", || above.display())?;
+        let mut result = Ok(());
         for point in &points {
-            let inside = point.strip_prefix(base.parent().unwrap_or(Path::new("/")));
-            let detached = detach_in(&above, inside.unwrap_or(point));
-            result = result.and(detached.os("unmount", || point.display()));
+            let inside = point.strip_prefix(above).unwrap_or(point);
+            let detached = detach_in(&parent, inside).os("unmount", || point.display());
+            result = result.and(detached);
         }
-        if result.is_err() {
-            return result;
-        }
+        result?;
     }
-    result.and(Err(Error::Invalid(format!("{} has too many mounts in it", base.display()))))
+    Err(Error::Invalid(format!("{} has too many mounts in it", base.display())))
 }
 
 /// Mount points at or below a directory that are in no other one of them.

@@ -83,7 +83,7 @@ impl Drop for Host {
     fn drop(&mut self) {
         let torn = super::teardown(&self.dirs);
         for mount in self.mounts().iter().rev() {
-            drop(nix::mount::umount2(mount, nix::mount::MntFlags::MNT_DETACH));
+            let _gone = nix::mount::umount2(mount, nix::mount::MntFlags::MNT_DETACH);
         }
         std::fs::remove_dir_all(&self.root).unwrap();
         if !std::thread::panicking() {
