@@ -313,6 +313,8 @@ pub fn remove<P: NixPath + ?Sized>(parent: impl AsFd, name: &P) -> nix::Result<(
         Ok(dir) => remove_content(dir)?,
         Err(Errno::ENOENT) => return Ok(()),
         Err(Errno::EXDEV) => return Err(Errno::EBUSY),
+        // No directory after all: one that must not be changed (chattr +i).
+        Err(Errno::ENOTDIR | Errno::ELOOP) => return Err(Errno::EPERM),
         Err(errno) => return Err(errno),
     }
     match unlinkat(&parent, name, UnlinkatFlags::RemoveDir) {
@@ -342,4 +344,132 @@ pub fn remove_content(dir: OwnedFd) -> nix::Result<()> {
         }
     }
     first
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    struct Tree(PathBuf);
+
+    impl Tree {
+        fn new() -> Self {
+            let name = format!("carob-dir-{}", uuid::Uuid::new_v4());
+            let root = std::env::temp_dir().join(name);
+            std::fs::create_dir_all(root.join("t/a/b")).unwrap();
+            std::fs::create_dir_all(root.join("outside")).unwrap();
+            std::fs::write(root.join("outside/kept"), "").unwrap();
+            std::fs::write(root.join("t/a/f"), "").unwrap();
+            symlink("../outside", root.join("t/link")).unwrap();
+            symlink("a", root.join("t/inside")).unwrap();
+            Self(root)
+        }
+
+        fn open(&self) -> OwnedFd {
+            open(&self.0.join("t")).unwrap()
+        }
+    }
+
+    impl Drop for Tree {
+        fn drop(&mut self) {
+            let _gone = nix::mount::umount(&self.0.join("t/a/b"));
+            std::fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    #[test]
+    fn names_are_entered_only_if_they_are_directories_here() {
+        let tree = Tree::new();
+        let dir = tree.open();
+        for enter in [child::<str>, child_without_openat2::<str>] {
+            assert!(enter(&dir, "a").is_ok());
+            assert_eq!(enter(&dir, "none").unwrap_err(), Errno::ENOENT);
+            for name in ["link", "inside"] {
+                let errno = enter(&dir, name).unwrap_err();
+                assert!(matches!(errno, Errno::ELOOP | Errno::ENOTDIR), "{name} {errno}");
+            }
+        }
+    }
+
+    #[test]
+    fn paths_stay_beneath_whatever_the_kernel_has() {
+        let tree = Tree::new();
+        let dir = tree.open();
+        let path = Path::new;
+        for find in [beneath, exactly, beneath_without_openat2] {
+            assert!(find(&dir, path("a/b"), OFlag::O_PATH).is_ok());
+            assert!(find(&dir, path("a/f"), OFlag::O_PATH).is_ok());
+            for outside in ["../outside", "link", "link/kept", "/etc", "a/../../outside"] {
+                assert!(find(&dir, path(outside), OFlag::O_PATH).is_err(), "{outside}");
+            }
+        }
+        assert!(beneath(&dir, path("inside/b"), OFlag::O_PATH).is_ok());
+        assert!(exactly(&dir, path("inside/b"), OFlag::O_PATH).is_err());
+        assert!(beneath_without_openat2(&dir, path("inside/b"), OFlag::O_PATH).is_err());
+    }
+
+    #[test]
+    fn a_walk_reports_everything_once() {
+        let tree = Tree::new();
+        let mut walk = Walk::new(tree.open()).unwrap();
+        let mut seen = Vec::new();
+        while let Some(found) = walk.advance().unwrap() {
+            seen.push(match found {
+                Found::Entered => "enter".to_owned(),
+                Found::Entry(name) => format!("{name:?}"),
+                Found::Left(name) => format!("left {name:?}"),
+                Found::Closed(name, errno) => format!("{name:?} {errno}"),
+            });
+        }
+        seen[1..3].sort();
+        let expected = [
+            "enter",
+            "\"inside\"",
+            "\"link\"",
+            "enter",
+            "\"f\"",
+            "enter",
+            "left \"b\"",
+            "left \"a\"",
+        ];
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn a_directory_that_is_moved_out_ends_the_walk() {
+        let tree = Tree::new();
+        let mut walk = Walk::new(tree.open()).unwrap();
+        let mut entered = 0;
+        while entered < 3 {
+            entered += usize::from(walk.advance().unwrap() == Some(Found::Entered));
+        }
+        std::fs::rename(tree.0.join("t/a/b"), tree.0.join("outside/b")).unwrap();
+        assert_eq!(walk.advance(), Err(Errno::ESTALE));
+    }
+
+    #[test]
+    fn removal_follows_no_link() {
+        let tree = Tree::new();
+        let parent = open(&tree.0).unwrap();
+        remove(&parent, "t").unwrap();
+        remove(&parent, "t").unwrap();
+        assert!(!tree.0.join("t").exists() && tree.0.join("outside/kept").exists());
+    }
+
+    #[test]
+    #[ignore = "needs root: run scripts/test"]
+    fn removal_enters_no_mount() {
+        let tree = Tree::new();
+        let none = None::<&str>;
+        let bind = nix::mount::MsFlags::MS_BIND;
+        let (from, to) = (tree.0.join("outside"), tree.0.join("t/a/b"));
+        nix::mount::mount(Some(&from), &to, none, bind, none).unwrap();
+        let parent = open(&tree.0).unwrap();
+        assert_eq!(remove(&parent, "t"), Err(Errno::EBUSY));
+        assert!(tree.0.join("outside/kept").exists());
+        assert!(!tree.0.join("t/a/f").exists(), "the rest is gone");
+    }
 }
