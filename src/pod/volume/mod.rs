@@ -39,7 +39,7 @@ mod usage;
 use std::path::Path;
 
 pub use devices::devices;
-pub use etc::{termination_log, write_etc};
+pub use etc::{dns_warnings, termination_log, write_etc};
 pub use mounts::mounts;
 pub use teardown::teardown;
 pub use usage::{SizeLimit, Usage, size_limits};
