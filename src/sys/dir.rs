@@ -161,12 +161,21 @@ struct Level {
     entered: CString,
     /// Directories in it that are still to be entered.
     pending: Vec<CString>,
+    /// The rest of its entries, if there are more directories in it than are remembered at once.
+    stream: Option<nix::dir::OwningIter>,
 }
+
+/// Directories of one level that are remembered before they are entered.
+const BATCH: usize = 4096;
+/// As [`BATCH`], of all levels together; beyond it they are entered one by one.
+const MOST_PENDING: usize = 65_536;
+/// Directories that are read in pieces, at most: each costs a descriptor meanwhile.
+const MOST_STREAMS: usize = 128;
 
 /// Visits a tree, directories before and after their content, without recursion.
 ///
 /// The tree may be changed meanwhile by the caller and by an enemy: a directory that is moved away
-/// while it is visited ends the walk.
+/// while it is visited ends the walk. Memory and descriptors are bounded whatever the tree.
 #[derive(Debug)]
 pub struct Walk {
     /// The directory that is being read, and its descriptor.
@@ -175,6 +184,10 @@ pub struct Walk {
     pending: Vec<CString>,
     above: Vec<Level>,
     is_new: bool,
+    /// Length of all `pending` together.
+    waiting: usize,
+    /// How many levels above have a stream.
+    streams: usize,
 }
 
 impl Walk {
@@ -184,7 +197,8 @@ impl Walk {
     /// `EMFILE`.
     pub fn new(root: OwnedFd) -> nix::Result<Self> {
         let stream = Some(stream(&root)?);
-        Ok(Self { here: root, stream, pending: vec![], above: vec![], is_new: true })
+        let (pending, above) = (vec![], vec![]);
+        Ok(Self { here: root, stream, pending, above, is_new: true, waiting: 0, streams: 0 })
     }
 
     /// The directory that the last reported name is in.
@@ -196,32 +210,43 @@ impl Walk {
     /// The next thing; nothing at the end, when [`Walk::here`] is the root again.
     ///
     /// # Errors
-    /// `ESTALE` if a directory was moved while the walk was in it; errors of getdents(2).
+    /// `ESTALE` if a directory was moved while the walk was in it; `E2BIG` for a tree that is both
+    /// wider and deeper than any that is not meant to be a nuisance; errors of getdents(2).
     pub fn advance(&mut self) -> nix::Result<Option<Found>> {
         if std::mem::take(&mut self.is_new) {
             return Ok(Some(Found::Entered));
         }
-        if let Some(name) = self.read_on()? {
-            return Ok(Some(Found::Entry(name)));
+        loop {
+            if let Some(name) = self.read_on()? {
+                return Ok(Some(Found::Entry(name)));
+            }
+            if let Some(name) = self.pending.pop() {
+                self.waiting -= 1;
+                return self.enter(name).map(Some);
+            }
+            if self.stream.is_none() {
+                return self.leave();
+            }
         }
-        self.stream = None;
-        if let Some(name) = self.pending.pop() {
-            return self.enter(name).map(Some);
-        }
-        self.leave()
     }
 
-    /// The rest of the directory up to the next entry that is none itself.
+    /// Reads up to the next entry that is no directory, or until enough directories are pending.
     fn read_on(&mut self) -> nix::Result<Option<CString>> {
+        let batch = if self.waiting < MOST_PENDING { BATCH } else { 1 };
         let Some(stream) = &mut self.stream else { return Ok(None) };
-        for entry in stream {
+        while self.pending.len() < batch {
+            let Some(entry) = stream.next() else {
+                self.stream = None;
+                return Ok(None);
+            };
             let entry = entry?;
             let name = entry.file_name();
-            if name == c"." || name == c".." {
+            if matches!(name.to_bytes(), b"." | b"..") {
                 continue;
             }
             if is_directory(self.here.as_fd(), name, entry.file_type())? {
                 self.pending.push(name.to_owned());
+                self.waiting += 1;
             } else {
                 return Ok(Some(name.to_owned()));
             }
@@ -235,12 +260,22 @@ impl Walk {
             Err(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM) => return Err(Errno::EMFILE),
             Err(errno) => return Ok(Found::Closed(name, errno)),
         };
+        if self.stream.is_some() {
+            self.streams += 1;
+            if self.streams > MOST_STREAMS {
+                return Err(Errno::E2BIG);
+            }
+        }
         let stat = fstat(&self.here)?;
-        self.stream = Some(stream(&next)?);
+        let rest = self.stream.replace(stream(&next)?);
         self.here = next;
-        let pending = std::mem::take(&mut self.pending);
-        let level = Level { device: stat.st_dev, inode: stat.st_ino, entered: name, pending };
-        self.above.push(level);
+        self.above.push(Level {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            entered: name,
+            pending: std::mem::take(&mut self.pending),
+            stream: rest,
+        });
         Ok(Found::Entered)
     }
 
@@ -255,6 +290,8 @@ impl Walk {
         }
         self.here = parent;
         self.pending = level.pending;
+        self.streams -= usize::from(level.stream.is_some());
+        self.stream = level.stream;
         Ok(Some(Found::Left(level.entered)))
     }
 }
@@ -448,6 +485,27 @@ mod tests {
         }
         std::fs::rename(tree.0.join("t/a/b"), tree.0.join("outside/b")).unwrap();
         assert_eq!(walk.advance(), Err(Errno::ESTALE));
+    }
+
+    #[test]
+    fn a_wide_directory_is_read_in_pieces() {
+        let tree = Tree::new();
+        let dir = tree.open();
+        for number in 0..BATCH + 10 {
+            mkdirat(&dir, number.to_string().as_str(), Mode::S_IRWXU).unwrap();
+        }
+        let mut walk = Walk::new(tree.open()).unwrap();
+        let (mut left, mut most) = (std::collections::BTreeSet::new(), 0);
+        while let Some(found) = walk.advance().unwrap() {
+            most = most.max(walk.waiting);
+            if let Found::Left(name) = found {
+                assert!(left.insert(name));
+            }
+        }
+        assert_eq!(left.len(), BATCH + 12);
+        assert!(most <= BATCH, "{most}");
+        remove(open(&tree.0).unwrap(), "t").unwrap();
+        assert!(!tree.0.join("t").exists());
     }
 
     #[test]
