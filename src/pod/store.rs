@@ -12,7 +12,7 @@
 //!     fifos/<container>.{out,err}   log pipes: they survive the supervisor
 //!     shm/             mount point: /dev/shm of the pod
 //!     memory/          mount point of a tmpfs: secrets and other data that must not reach a disk
-//!     etc/             hosts, hostname, resolv.conf
+//!     etc/             mount point of a small tmpfs: hosts, hostname, resolv.conf
 //! <data>/pods/<uid>/                      0750; survives a reboot, not `pod rm`
 //!     volumes/kubernetes.io~<plugin>/<name>/
 //!     volume-subpaths/

@@ -161,12 +161,21 @@ struct Level {
     entered: CString,
     /// Directories in it that are still to be entered.
     pending: Vec<CString>,
+    /// The rest of its entries, if there are more directories in it than are remembered at once.
+    stream: Option<nix::dir::OwningIter>,
 }
+
+/// Directories of one level that are remembered before they are entered.
+const BATCH: usize = 4096;
+/// As [`BATCH`], of all levels together; beyond it they are entered one by one.
+const MOST_PENDING: usize = 65_536;
+/// Directories that are read in pieces, at most: each costs a descriptor meanwhile.
+const MOST_STREAMS: usize = 128;
 
 /// Visits a tree, directories before and after their content, without recursion.
 ///
 /// The tree may be changed meanwhile by the caller and by an enemy: a directory that is moved away
-/// while it is visited ends the walk.
+/// while it is visited ends the walk. Memory and descriptors are bounded whatever the tree.
 #[derive(Debug)]
 pub struct Walk {
     /// The directory that is being read, and its descriptor.
@@ -175,6 +184,10 @@ pub struct Walk {
     pending: Vec<CString>,
     above: Vec<Level>,
     is_new: bool,
+    /// Length of all `pending` together.
+    waiting: usize,
+    /// How many levels above have a stream.
+    streams: usize,
 }
 
 impl Walk {
@@ -184,7 +197,8 @@ impl Walk {
     /// `EMFILE`.
     pub fn new(root: OwnedFd) -> nix::Result<Self> {
         let stream = Some(stream(&root)?);
-        Ok(Self { here: root, stream, pending: vec![], above: vec![], is_new: true })
+        let (pending, above) = (vec![], vec![]);
+        Ok(Self { here: root, stream, pending, above, is_new: true, waiting: 0, streams: 0 })
     }
 
     /// The directory that the last reported name is in.
@@ -196,32 +210,43 @@ impl Walk {
     /// The next thing; nothing at the end, when [`Walk::here`] is the root again.
     ///
     /// # Errors
-    /// `ESTALE` if a directory was moved while the walk was in it; errors of getdents(2).
+    /// `ESTALE` if a directory was moved while the walk was in it; `E2BIG` for a tree that is both
+    /// wider and deeper than any that is not meant to be a nuisance; errors of getdents(2).
     pub fn advance(&mut self) -> nix::Result<Option<Found>> {
         if std::mem::take(&mut self.is_new) {
             return Ok(Some(Found::Entered));
         }
-        if let Some(name) = self.read_on()? {
-            return Ok(Some(Found::Entry(name)));
+        loop {
+            if let Some(name) = self.read_on()? {
+                return Ok(Some(Found::Entry(name)));
+            }
+            if let Some(name) = self.pending.pop() {
+                self.waiting -= 1;
+                return self.enter(name).map(Some);
+            }
+            if self.stream.is_none() {
+                return self.leave();
+            }
         }
-        self.stream = None;
-        if let Some(name) = self.pending.pop() {
-            return self.enter(name).map(Some);
-        }
-        self.leave()
     }
 
-    /// The rest of the directory up to the next entry that is none itself.
+    /// Reads up to the next entry that is no directory, or until enough directories are pending.
     fn read_on(&mut self) -> nix::Result<Option<CString>> {
+        let batch = if self.waiting < MOST_PENDING { BATCH } else { 1 };
         let Some(stream) = &mut self.stream else { return Ok(None) };
-        for entry in stream {
+        while self.pending.len() < batch {
+            let Some(entry) = stream.next() else {
+                self.stream = None;
+                return Ok(None);
+            };
             let entry = entry?;
             let name = entry.file_name();
-            if name == c"." || name == c".." {
+            if matches!(name.to_bytes(), b"." | b"..") {
                 continue;
             }
             if is_directory(self.here.as_fd(), name, entry.file_type())? {
                 self.pending.push(name.to_owned());
+                self.waiting += 1;
             } else {
                 return Ok(Some(name.to_owned()));
             }
@@ -235,12 +260,22 @@ impl Walk {
             Err(Errno::EMFILE | Errno::ENFILE | Errno::ENOMEM) => return Err(Errno::EMFILE),
             Err(errno) => return Ok(Found::Closed(name, errno)),
         };
+        if self.stream.is_some() {
+            self.streams += 1;
+            if self.streams > MOST_STREAMS {
+                return Err(Errno::E2BIG);
+            }
+        }
         let stat = fstat(&self.here)?;
-        self.stream = Some(stream(&next)?);
+        let rest = self.stream.replace(stream(&next)?);
         self.here = next;
-        let pending = std::mem::take(&mut self.pending);
-        let level = Level { device: stat.st_dev, inode: stat.st_ino, entered: name, pending };
-        self.above.push(level);
+        self.above.push(Level {
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            entered: name,
+            pending: std::mem::take(&mut self.pending),
+            stream: rest,
+        });
         Ok(Found::Entered)
     }
 
@@ -255,6 +290,8 @@ impl Walk {
         }
         self.here = parent;
         self.pending = level.pending;
+        self.streams -= usize::from(level.stream.is_some());
+        self.stream = level.stream;
         Ok(Some(Found::Left(level.entered)))
     }
 }
@@ -313,6 +350,8 @@ pub fn remove<P: NixPath + ?Sized>(parent: impl AsFd, name: &P) -> nix::Result<(
         Ok(dir) => remove_content(dir)?,
         Err(Errno::ENOENT) => return Ok(()),
         Err(Errno::EXDEV) => return Err(Errno::EBUSY),
+        // No directory after all: one that must not be changed (chattr +i).
+        Err(Errno::ENOTDIR | Errno::ELOOP) => return Err(Errno::EPERM),
         Err(errno) => return Err(errno),
     }
     match unlinkat(&parent, name, UnlinkatFlags::RemoveDir) {
@@ -342,4 +381,153 @@ pub fn remove_content(dir: OwnedFd) -> nix::Result<()> {
         }
     }
     first
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::path::PathBuf;
+
+    use super::*;
+
+    struct Tree(PathBuf);
+
+    impl Tree {
+        fn new() -> Self {
+            let name = format!("carob-dir-{}", uuid::Uuid::new_v4());
+            let root = std::env::temp_dir().join(name);
+            std::fs::create_dir_all(root.join("t/a/b")).unwrap();
+            std::fs::create_dir_all(root.join("outside")).unwrap();
+            std::fs::write(root.join("outside/kept"), "").unwrap();
+            std::fs::write(root.join("t/a/f"), "").unwrap();
+            symlink("../outside", root.join("t/link")).unwrap();
+            symlink("a", root.join("t/inside")).unwrap();
+            Self(root)
+        }
+
+        fn open(&self) -> OwnedFd {
+            open(&self.0.join("t")).unwrap()
+        }
+    }
+
+    impl Drop for Tree {
+        fn drop(&mut self) {
+            let _gone = nix::mount::umount(&self.0.join("t/a/b"));
+            std::fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    #[test]
+    fn names_are_entered_only_if_they_are_directories_here() {
+        let tree = Tree::new();
+        let dir = tree.open();
+        for enter in [child::<str>, child_without_openat2::<str>] {
+            assert!(enter(&dir, "a").is_ok());
+            assert_eq!(enter(&dir, "none").unwrap_err(), Errno::ENOENT);
+            for name in ["link", "inside"] {
+                let errno = enter(&dir, name).unwrap_err();
+                assert!(matches!(errno, Errno::ELOOP | Errno::ENOTDIR), "{name} {errno}");
+            }
+        }
+    }
+
+    #[test]
+    fn paths_stay_beneath_whatever_the_kernel_has() {
+        let tree = Tree::new();
+        let dir = tree.open();
+        let path = Path::new;
+        for find in [beneath, exactly, beneath_without_openat2] {
+            assert!(find(&dir, path("a/b"), OFlag::O_PATH).is_ok());
+            assert!(find(&dir, path("a/f"), OFlag::O_PATH).is_ok());
+            for outside in ["../outside", "link", "link/kept", "/etc", "a/../../outside"] {
+                assert!(find(&dir, path(outside), OFlag::O_PATH).is_err(), "{outside}");
+            }
+        }
+        assert!(beneath(&dir, path("inside/b"), OFlag::O_PATH).is_ok());
+        assert!(exactly(&dir, path("inside/b"), OFlag::O_PATH).is_err());
+        assert!(beneath_without_openat2(&dir, path("inside/b"), OFlag::O_PATH).is_err());
+    }
+
+    #[test]
+    fn a_walk_reports_everything_once() {
+        let tree = Tree::new();
+        let mut walk = Walk::new(tree.open()).unwrap();
+        let mut seen = Vec::new();
+        while let Some(found) = walk.advance().unwrap() {
+            seen.push(match found {
+                Found::Entered => "enter".to_owned(),
+                Found::Entry(name) => format!("{name:?}"),
+                Found::Left(name) => format!("left {name:?}"),
+                Found::Closed(name, errno) => format!("{name:?} {errno}"),
+            });
+        }
+        seen[1..3].sort();
+        let expected = [
+            "enter",
+            "\"inside\"",
+            "\"link\"",
+            "enter",
+            "\"f\"",
+            "enter",
+            "left \"b\"",
+            "left \"a\"",
+        ];
+        assert_eq!(seen, expected);
+    }
+
+    #[test]
+    fn a_directory_that_is_moved_out_ends_the_walk() {
+        let tree = Tree::new();
+        let mut walk = Walk::new(tree.open()).unwrap();
+        let mut entered = 0;
+        while entered < 3 {
+            entered += usize::from(walk.advance().unwrap() == Some(Found::Entered));
+        }
+        std::fs::rename(tree.0.join("t/a/b"), tree.0.join("outside/b")).unwrap();
+        assert_eq!(walk.advance(), Err(Errno::ESTALE));
+    }
+
+    #[test]
+    fn a_wide_directory_is_read_in_pieces() {
+        let tree = Tree::new();
+        let dir = tree.open();
+        for number in 0..BATCH + 10 {
+            mkdirat(&dir, number.to_string().as_str(), Mode::S_IRWXU).unwrap();
+        }
+        let mut walk = Walk::new(tree.open()).unwrap();
+        let (mut left, mut most) = (std::collections::BTreeSet::new(), 0);
+        while let Some(found) = walk.advance().unwrap() {
+            most = most.max(walk.waiting);
+            if let Found::Left(name) = found {
+                assert!(left.insert(name));
+            }
+        }
+        assert_eq!(left.len(), BATCH + 12);
+        assert!(most <= BATCH, "{most}");
+        remove(open(&tree.0).unwrap(), "t").unwrap();
+        assert!(!tree.0.join("t").exists());
+    }
+
+    #[test]
+    fn removal_follows_no_link() {
+        let tree = Tree::new();
+        let parent = open(&tree.0).unwrap();
+        remove(&parent, "t").unwrap();
+        remove(&parent, "t").unwrap();
+        assert!(!tree.0.join("t").exists() && tree.0.join("outside/kept").exists());
+    }
+
+    #[test]
+    #[ignore = "needs root: run scripts/test"]
+    fn removal_enters_no_mount() {
+        let tree = Tree::new();
+        let none = None::<&str>;
+        let bind = nix::mount::MsFlags::MS_BIND;
+        let (from, to) = (tree.0.join("outside"), tree.0.join("t/a/b"));
+        nix::mount::mount(Some(&from), &to, none, bind, none).unwrap();
+        let parent = open(&tree.0).unwrap();
+        assert_eq!(remove(&parent, "t"), Err(Errno::EBUSY));
+        assert!(tree.0.join("outside/kept").exists());
+        assert!(!tree.0.join("t/a/f").exists(), "the rest is gone");
+    }
 }

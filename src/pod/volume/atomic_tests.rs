@@ -276,3 +276,81 @@ fn a_racing_container_redirects_no_write() {
     left.sort();
     assert_eq!(left, ["secret", "volume"]);
 }
+
+/// No room: all is as before, and nothing half-written is left.
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn a_full_disk_changes_nothing() {
+    let host = Host::new();
+    let fs = crate::sys::mount::NewFileSystem {
+        kind: "tmpfs",
+        source: None,
+        options: &["size=64k".to_owned()],
+        attributes: 0,
+    };
+    let tmpfs = crate::sys::mount::create(&fs).unwrap();
+    crate::sys::mount::attach_at(&tmpfs, dir::open(&host.0).unwrap(), "volume").unwrap();
+    host.write(&payload(&[("a", "1"), ("b", "2")]));
+    let before = host.entries();
+    let big = payload(&[("a", "new"), ("z", &"x".repeat(1 << 20))]);
+    let error = super::write(&dir::open(&host.volume()).unwrap(), &big, None).unwrap_err();
+    assert_eq!(error.errno(), Some(Errno::ENOSPC), "{error}");
+    assert_eq!(host.entries(), before);
+    assert_eq!((host.read("a"), host.read("b")), ("1".into(), "2".into()));
+    drop(tmpfs);
+    nix::mount::umount(&host.volume()).unwrap();
+}
+
+/// A file where another path needs a directory.
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn paths_that_exclude_each_other_change_nothing() {
+    let host = Host::new();
+    host.write(&payload(&[("a", "1")]));
+    let before = host.entries();
+    let both = payload(&[("a", "1"), ("a/b", "2")]);
+    assert!(super::write(&dir::open(&host.volume()).unwrap(), &both, None).is_err());
+    assert_eq!(host.entries(), before);
+}
+
+proptest::proptest! {
+    #[test]
+    fn a_path_that_is_accepted_stays_inside(path in "[a.]{0,3}(/[a.]{0,3}){0,3}") {
+        if check_path(&path).is_ok() {
+            let parts: Vec<_> = Path::new(&path).components().collect();
+            let is_plain =
+                parts.iter().all(|part| matches!(part, std::path::Component::Normal(_)));
+            proptest::prop_assert!(is_plain && !parts.is_empty(), "{}", path);
+            proptest::prop_assert!(!path.starts_with("..") && !path.contains("//"));
+        }
+    }
+
+    #[test]
+    #[ignore = "needs root: run scripts/test"]
+    fn a_volume_holds_what_was_written_last(
+        history in proptest::collection::vec(
+            proptest::collection::btree_map("[ab](/[cd]){0,2}", "[xy]{0,3}", 0..5),
+            1..5,
+        ),
+    ) {
+        let host = Host::new();
+        let volume = dir::open(&host.volume()).unwrap();
+        let mut expected: std::collections::BTreeMap<String, String> = Default::default();
+        for files in history {
+            let pairs: Vec<_> = files.iter().map(|(a, b)| (a.as_str(), b.as_str())).collect();
+            if super::write(&volume, &payload(&pairs), None).is_ok() {
+                expected = files;
+            }
+            for (path, text) in &expected {
+                proptest::prop_assert_eq!(&host.read(path), text);
+            }
+            let tops: BTreeSet<&str> =
+                expected.keys().map(|path| path.split('/').next().unwrap()).collect();
+            let links = host.entries().into_iter().filter(|name| !name.starts_with(".."));
+            proptest::prop_assert_eq!(
+                links.collect::<Vec<_>>(),
+                tops.into_iter().map(str::to_owned).collect::<Vec<_>>()
+            );
+        }
+    }
+}

@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{Pod, ResourceFieldSelector};
 
 use super::Place;
-use crate::pod::member;
 use crate::pod::member::quantity::Quantity;
-use crate::pod::member::resources::{self, Side};
+use crate::pod::member::{self, env};
 
 /// The value of a `fieldRef`.
 ///
@@ -83,36 +82,9 @@ pub(super) fn resource(
     let Some(container) = containers.find(|container| container.name == wanted) else {
         return Err(format!("container {wanted} not found"));
     };
-    let unknown = || format!("unsupported container resource : {}", selector.resource);
-    let (side, name) = selector.resource.split_once('.').ok_or_else(unknown)?;
-    let is_known =
-        matches!(name, "cpu" | "memory" | "ephemeral-storage") || name.starts_with("hugepages-");
-    let side = match side {
-        "limits" if is_known => Side::Limits,
-        "requests" if is_known => Side::Requests,
-        _ => return Err(unknown()),
-    };
-    let own = resources::of_container(container, side, name).filter(|own| !own.is_zero());
-    let shared = || resources::of_pod(&spec, side, name).filter(|of_pod| !of_pod.is_zero());
-    let value = match side {
-        Side::Requests => own.unwrap_or_default(),
-        Side::Limits => {
-            own.or_else(shared).unwrap_or_else(|| resources::allocatable(place.node, name))
-        }
-    };
     let divisor = selector.divisor.as_ref().and_then(|text| Quantity::parse(&text.0));
-    let divisor = divisor.filter(|divisor| !divisor.is_zero()).unwrap_or(Quantity::units(1));
-    Ok(if name == "cpu" {
-        divided(value.milli(), divisor.milli())
-    } else {
-        divided(value.value(), divisor.value())
-    })
-}
-
-/// Rounded up.
-fn divided(amount: i64, divisor: i64) -> String {
-    let whole = amount.div_euclid(divisor);
-    (whole + i64::from(amount.rem_euclid(divisor) != 0)).to_string()
+    env::resource_value(&spec, place.node, container, &selector.resource, divisor)
+        .ok_or_else(|| format!("unsupported container resource : {}", selector.resource))
 }
 
 #[cfg(test)]
@@ -141,15 +113,6 @@ mod tests {
         for (path, expected) in cases {
             let expected = expected.map(str::to_owned).map_err(str::to_owned);
             assert_eq!(field(&pod, path), expected, "{path}");
-        }
-    }
-
-    #[test]
-    fn division_rounds_up() {
-        let cases =
-            [(1500, 1000, "2"), (1000, 1000, "1"), (250, 1, "250"), (0, 1000, "0"), (65, 64, "2")];
-        for (amount, divisor, expected) in cases {
-            assert_eq!(divided(amount, divisor), expected);
         }
     }
 }

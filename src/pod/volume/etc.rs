@@ -33,7 +33,7 @@ const RESOLV: &str = "/etc/resolv.conf";
 const RESOLVED: &str = "/run/systemd/resolve/resolv.conf";
 
 /// Writes `/etc/hosts`, `/etc/hostname` and `/etc/resolv.conf` of the pod below `<pod>/etc`; files
-/// that are right already are left alone. Called by [`super::mounts`], and for a sandbox alone.
+/// that are right already are left alone. Called by [`super::mounts()`], and for a sandbox alone.
 ///
 /// # Errors
 /// `CreateContainerConfigError`; `CreatePodSandboxError` for a host name that is too long.
@@ -54,7 +54,7 @@ pub fn write_etc(place: &Place<'_>) -> std::result::Result<(), StartFailure> {
         let host = name.kernel.as_ref().unwrap_or(host);
         replace(place, &etc, "hosts", &hosts)?;
         replace(place, &etc, "hostname", &format!("{host}\n"))?;
-        replace(place, &etc, "resolv.conf", &resolv(&spec)?)
+        replace(place, &etc, "resolv.conf", &resolv(&spec)?.cut().0.text())
     };
     written().map_err(|error| {
         member::failure("CreateContainerConfigError", format!("prepare files of /etc: {error}"))
@@ -68,10 +68,18 @@ fn open(dirs: &PodDirs) -> Result<OwnedFd> {
     dir::open(&path).os("open", || path.display())
 }
 
-fn resolv(spec: &PodSpec) -> Result<String> {
+/// What had to be left out of `/etc/resolv.conf`: messages of `DNSConfigForming` events, for when
+/// the pod is first started.
+#[must_use]
+pub fn dns_warnings(place: &Place<'_>) -> Vec<String> {
+    let spec = member::pod_spec(&place.manifest.pod);
+    resolv(&spec).map(|resolv| resolv.cut().1).unwrap_or_default()
+}
+
+fn resolv(spec: &PodSpec) -> Result<Resolv> {
     let config = spec.dns_config.as_ref();
     if spec.dns_policy.as_deref() == Some("None") {
-        return Ok(Resolv::default().with(config).text());
+        return Ok(Resolv::default().with(config));
     }
     let mut machine = Resolv::parse(&read_of_machine(RESOLV)?);
     if spec.host_network != Some(true) && machine.is_loopback() {
@@ -81,7 +89,7 @@ fn resolv(spec: &PodSpec) -> Result<String> {
             machine = behind;
         }
     }
-    Ok(machine.with(config).text())
+    Ok(machine.with(config))
 }
 
 /// A file that may be missing; what comes after 64 KiB is left out.

@@ -10,7 +10,7 @@
 //! fsgroup.rs    ownership by `fsGroup`
 //! subpath.rs    a part of a volume, pinned
 //! etc.rs        /etc/hosts, hostname, resolv.conf on a small tmpfs; termination messages
-//! mounts.rs     all of it as mounts of an OCI configuration
+//! mounts.rs     all of it as mounts of an OCI configuration; devices.rs: block volumes
 //! usage.rs      how much an emptyDir holds
 //! teardown.rs   the end of all of it
 //! ```
@@ -19,6 +19,7 @@
 //! one below open directories (`sys::dir`), never by path.
 
 pub mod atomic;
+mod devices;
 mod downward;
 mod empty_dir;
 mod etc;
@@ -37,8 +38,9 @@ mod usage;
 
 use std::path::Path;
 
-pub use etc::{termination_log, write_etc};
-pub use mounts::{mounts, rootfs_propagation};
+pub use devices::devices;
+pub use etc::{dns_warnings, termination_log, write_etc};
+pub use mounts::mounts;
 pub use teardown::teardown;
 pub use usage::{SizeLimit, Usage, size_limits};
 

@@ -81,16 +81,6 @@ pub fn mounts(
     Ok(all)
 }
 
-/// What `linux.rootfsPropagation` has to be for these mounts to propagate: `rshared`, `rslave` or
-/// nothing.
-#[must_use]
-pub fn rootfs_propagation(mounts: &[Mount]) -> Option<&'static str> {
-    let has = |word: &&str| {
-        mounts.iter().flat_map(|mount| mount.options().iter().flatten()).any(|one| one == word)
-    };
-    ["rshared", "rslave"].into_iter().find(has)
-}
-
 /// One of a container's `volumeMounts`.
 struct One<'a> {
     place: &'a Place<'a>,

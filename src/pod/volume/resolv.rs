@@ -47,7 +47,7 @@ impl Resolv {
         self.servers.iter().all(is_loopback)
     }
 
-    /// Adds what the pod wants, and cuts off what is too much.
+    /// Adds what the pod wants.
     pub(super) fn with(mut self, config: Option<&PodDNSConfig>) -> Self {
         if let Some(config) = config {
             self.servers.extend(config.nameservers.iter().flatten().cloned());
@@ -63,13 +63,34 @@ impl Resolv {
         }
         drop_repeated(&mut self.servers);
         drop_repeated(&mut self.searches);
+        self
+    }
+
+    /// Cuts off what is more than resolvers take; says so in the kubelet's words.
+    pub(super) fn cut(mut self) -> (Self, Vec<String>) {
+        let (servers, searches) = (self.servers.len(), self.searches.len());
         self.servers.truncate(MAX_SERVERS);
         self.searches.retain(|search| search.len() <= DOMAIN_BYTES);
         self.searches.truncate(MAX_SEARCHES);
         while self.searches.join(" ").len() > SEARCH_BYTES {
             self.searches.pop();
         }
-        self
+        let mut warnings = Vec::new();
+        if self.servers.len() < servers {
+            warnings.push(format!(
+                "Nameserver limits were exceeded, some nameservers have been omitted, \
+                 the applied nameserver line is: {}",
+                self.servers.join(" ")
+            ));
+        }
+        if self.searches.len() < searches {
+            warnings.push(format!(
+                "Search Line limits were exceeded, some search paths have been omitted, \
+                 the applied search line is: {}",
+                self.searches.join(" ")
+            ));
+        }
+        (self, warnings)
     }
 
     /// As the file.
@@ -118,14 +139,18 @@ mod tests {
         serde_json::from_str(json).unwrap()
     }
 
+    fn text(resolv: Resolv) -> String {
+        resolv.with(None).cut().0.text()
+    }
+
     #[test]
     fn the_file_of_the_machine() {
         assert_eq!(
-            Resolv::parse(NODE).with(None).text(),
+            text(Resolv::parse(NODE)),
             "search a.example b.example .\nnameserver 10.0.0.1\nnameserver 10.0.0.2\n\
              options ndots:2 rotate\n"
         );
-        assert_eq!(Resolv::parse("").with(None).text(), "");
+        assert_eq!(text(Resolv::parse("")), "");
         assert!(Resolv::parse("nameserver 127.0.0.53\nnameserver ::1\n").is_loopback());
         assert!(!Resolv::parse(NODE).is_loopback());
     }
@@ -137,13 +162,13 @@ mod tests {
                 "options":[{"name":"ndots","value":"5"},{"name":"edns0"},{"value":"x"}]}"#,
         );
         assert_eq!(
-            Resolv::parse(NODE).with(Some(&config)).text(),
+            text(Resolv::parse(NODE).with(Some(&config))),
             "search a.example b.example . c\n\
              nameserver 10.0.0.1\nnameserver 10.0.0.2\nnameserver 1.1.1.1\n\
              options ndots:5 rotate edns0\n"
         );
         assert_eq!(
-            Resolv::default().with(Some(&config)).text(),
+            text(Resolv::default().with(Some(&config))),
             "search b.example c\nnameserver 10.0.0.2\nnameserver 1.1.1.1\nnameserver 8.8.8.8\n\
              options ndots:5 edns0\n"
         );
@@ -155,12 +180,21 @@ mod tests {
         let long = "x".repeat(254);
         let all = [vec![long.clone()], many].concat();
         let all = serde_json::json!({ "searches": all });
-        let resolv = Resolv::default().with(Some(&config(&all.to_string())));
+        let (resolv, warnings) = Resolv::default().with(Some(&config(&all.to_string()))).cut();
         assert_eq!(resolv.searches.len(), 32);
+        assert_eq!(warnings.len(), 1);
+        assert!(warnings[0].ends_with(&resolv.searches.join(" ")), "{warnings:?}");
         assert!(!resolv.searches.contains(&long));
         let wide: Vec<String> = (10..30).map(|n| format!("{n}{}", "y".repeat(198))).collect();
         let wide = serde_json::json!({ "searches": wide });
-        let resolv = Resolv::default().with(Some(&config(&wide.to_string())));
+        let (resolv, _) = Resolv::default().with(Some(&config(&wide.to_string()))).cut();
         assert_eq!(resolv.searches.len(), 10, "of 200 bytes and a space each");
+        let four = config(r#"{"nameservers":["1.1.1.1","2.2.2.2","3.3.3.3","4.4.4.4"]}"#);
+        let (_, warnings) = Resolv::default().with(Some(&four)).cut();
+        assert_eq!(
+            warnings,
+            ["Nameserver limits were exceeded, some nameservers have been omitted, \
+              the applied nameserver line is: 1.1.1.1 2.2.2.2 3.3.3.3"]
+        );
     }
 }

@@ -63,6 +63,7 @@ fn unmount_below(base: &Path) -> Result<()> {
         other => other.os("resolve", || base.display())?,
     };
     let above = base.parent().unwrap_or(Path::new("/"));
+    let mut result = Ok(());
     for _ in 0..ROUNDS {
         let points = outermost(&base)?;
         if points.is_empty() {
@@ -70,15 +71,15 @@ fn unmount_below(base: &Path) -> Result<()> {
         }
         // Opened above the base, which may be a mount point itself.
         let parent = dir::open(above).os("open", || above.display())?;
-        let mut result = Ok(());
+        result = Ok(());
         for point in &points {
             let inside = point.strip_prefix(above).unwrap_or(point);
             let detached = detach_in(&parent, inside).os("unmount", || point.display());
             result = result.and(detached);
         }
-        result?;
     }
-    Err(Error::Invalid(format!("{} has too many mounts in it", base.display())))
+    // What was gone by itself, or has come meanwhile, is seen in the next round.
+    result.and(Err(Error::Invalid(format!("{} has too many mounts in it", base.display()))))
 }
 
 /// Mount points at or below a directory that are in no other one of them.
