@@ -3,6 +3,7 @@
 mod choice;
 mod events;
 mod exec;
+mod explain;
 mod inspect;
 mod lifecycle;
 mod live;
@@ -12,6 +13,7 @@ mod run;
 mod sandbox;
 mod stats;
 mod timeline;
+mod validate;
 mod wait;
 
 use clap::{ArgMatches, Command};
@@ -40,6 +42,8 @@ const VERBS: &[Row] = &[
     row::<wait::Wait>("wait", "Wait until a pod has got somewhere"),
     row::<stats::Stats>("stats", "Show what pods and their containers use"),
     row::<timeline::Timeline>("timeline", "Draw what a pod was doing when"),
+    row::<validate::Validate>("validate", "Check a manifest without running it"),
+    row::<explain::Explain>("explain", "Show what becomes of each field of a manifest"),
     Row { name: "sandbox", about: "Make the namespaces of a pod alone", ..sandbox::ROW },
 ];
 

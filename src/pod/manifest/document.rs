@@ -6,7 +6,7 @@ use super::tree::{Node, Value};
 use super::yaml;
 
 /// Kinds that a manifest can have, all of API version `v1`.
-static KINDS: [(&str, &Object); 5] = [
+pub(super) static KINDS: [(&str, &Object); 5] = [
     ("ConfigMap", &support::CONFIG_MAP),
     ("PersistentVolume", &support::PERSISTENT_VOLUME),
     ("PersistentVolumeClaim", &support::PERSISTENT_VOLUME_CLAIM),
@@ -24,6 +24,11 @@ const WORKLOADS: [&str; 8] = [
     "ReplicationController",
     "StatefulSet",
 ];
+
+/// A kind of objects by its name, in which case does not count.
+pub(super) fn kind(name: &str) -> Option<(&'static str, &'static Object)> {
+    KINDS.iter().find(|(kind, _)| kind.eq_ignore_ascii_case(name)).copied()
+}
 
 /// An object of a known kind.
 #[derive(Debug)]
@@ -88,8 +93,7 @@ fn classify(file: &str, mut node: Node, found: &mut Vec<Document>, problems: &mu
         }
         return;
     }
-    let known = KINDS.iter().find(|(name, _)| *name == kind);
-    match known {
+    match KINDS.iter().find(|(name, _)| *name == kind) {
         Some((kind, object)) if version == "v1" => {
             found.push(Document { file: file.to_owned(), node, kind, object });
         }

@@ -87,10 +87,70 @@ fn files(path: &Path) -> Result<Vec<PathBuf>> {
     }
     if files.is_empty() {
         return Err(Error::Invalid(format!(
-            "error reading {}: recognized file extensions are [.json .yaml .yml]",
+            "{}: has no file with the extension .json, .yaml or .yml",
             path.display()
         )));
     }
     files.sort();
     Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A directory that is removed in the end.
+    struct Dir(PathBuf);
+
+    impl Dir {
+        fn new(name: &str, files: &[(&str, &[u8])]) -> Self {
+            let dir = std::env::temp_dir().join(format!("carob-{name}-{}", std::process::id()));
+            fs::create_dir_all(&dir).unwrap();
+            for (file, content) in files {
+                fs::write(dir.join(file), content).unwrap();
+            }
+            Self(dir)
+        }
+
+        fn read(&self, file: &str) -> Result<Vec<Text>> {
+            read(&[Input::from(self.0.join(file))])
+        }
+    }
+
+    impl Drop for Dir {
+        fn drop(&mut self) {
+            fs::remove_dir_all(&self.0).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_directory_stands_for_its_manifests() {
+        let bom = "\u{feff}c".as_bytes();
+        let dir =
+            Dir::new("dir", &[("b.yml", b"b"), ("a.json", b"a"), ("c.yaml", bom), ("d", b"")]);
+        fs::create_dir(dir.0.join("e.yaml")).unwrap();
+        let texts = dir.read("").unwrap();
+        assert_eq!(
+            texts.iter().map(|text| text.text.as_str()).collect::<Vec<_>>(),
+            ["a", "b", "c"]
+        );
+        assert!(texts[0].file.ends_with("/a.json"));
+        let none = dir.read("e.yaml").unwrap_err().to_string();
+        assert!(none.ends_with("has no file with the extension .json, .yaml or .yml"), "{none}");
+        assert_eq!(Input::from(PathBuf::from("-")), Input::Stdin);
+    }
+
+    #[test]
+    fn what_is_no_text_is_refused() {
+        let dir = Dir::new("text", &[("a", b"\xff"), ("b", b"")]);
+        assert!(dir.read("a").unwrap_err().to_string().contains("a: is not UTF-8"));
+        assert!(dir.read("x").unwrap_err().errno().is_some());
+        let big = File::options().write(true).open(dir.0.join("b")).unwrap();
+        big.set_len(MAX_SIZE + 1).unwrap();
+        let refused = dir.read("b").unwrap_err().to_string();
+        assert!(
+            refused.contains("b: manifests must not be larger than 16777216 bytes"),
+            "{refused}"
+        );
+    }
 }

@@ -186,7 +186,7 @@ mod tests {
 
         #[test]
         fn no_text_is_too_strange(text in "[-+0-9.eEmkKiMGTPnu]{0,40}") {
-            let _ = Amount::parse(&text);
+            let _parsed = Amount::parse(&text);
         }
     }
 }

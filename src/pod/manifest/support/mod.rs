@@ -8,12 +8,14 @@ mod cluster;
 mod container;
 mod object;
 mod pod;
+mod rows;
 mod source;
 mod storage;
 
 use k8s_openapi::api::core::v1::Pod;
 
 pub(super) use object::{CONFIG_MAP, PERSISTENT_VOLUME, PERSISTENT_VOLUME_CLAIM, POD, SECRET};
+pub use rows::{Row, kinds, rows, types};
 
 /// A type of objects.
 #[derive(Debug)]
