@@ -6,10 +6,15 @@ use std::fmt::{self, Write};
 
 use super::tree::Node;
 
+/// Most problems of an object that are reported; nobody reads more.
+const MAX_PROBLEMS: usize = 100;
+
 /// All that is wrong with one object; nothing stops at the first.
 #[derive(Debug, Default)]
 pub(super) struct Problems {
     found: Vec<Problem>,
+    /// How many there are beyond those.
+    more: usize,
 }
 
 #[derive(Debug)]
@@ -43,6 +48,11 @@ impl Problems {
     }
 
     fn push(&mut self, stage: Stage, path: &str, line: Option<u32>, text: String) {
+        // A problem of type decides over what can be said of the rest.
+        if self.found.len() >= MAX_PROBLEMS && (stage != Stage::Type || self.has_type_errors()) {
+            self.more += 1;
+            return;
+        }
         self.found.push(Problem { stage, path: path.to_owned(), line, text });
     }
 
@@ -157,6 +167,9 @@ impl Problems {
                 }
                 lines.push(text + "\n]");
             }
+        }
+        if self.more > 0 {
+            lines.push(format!("{file}:{}: and {} more problems", node.line, self.more));
         }
         lines
     }

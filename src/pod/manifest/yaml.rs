@@ -5,6 +5,7 @@
 //!
 //! Source: YAML 1.2.2 §3.2; <https://yaml.org/type/merge.html>.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
@@ -29,7 +30,8 @@ pub(super) struct Fault {
 /// Every document of a text that is not empty.
 pub(super) fn documents(text: &str) -> Result<Vec<Node>, Fault> {
     let mut builder = Builder::default();
-    for event in Parser::new_from_str(text) {
+    let text = if text.trim_start().starts_with('{') { surrogates(text) } else { text.into() };
+    for event in Parser::new_from_str(&text) {
         let (event, span) = event.map_err(|error| Fault {
             line: line(error.marker().line()),
             text: format!("cannot be read as YAML: {}", error.info()),
@@ -42,6 +44,43 @@ pub(super) fn documents(text: &str) -> Result<Vec<Node>, Fault> {
         builder.event(event, line).map_err(|text| Fault { line, text })?;
     }
     Ok(builder.documents)
+}
+
+/// JSON writes a character beyond U+FFFF as two escapes, YAML as one: `\U0001f600`.
+fn surrogates(text: &str) -> Cow<'_, str> {
+    let mut written = String::new();
+    let mut copied = 0;
+    let mut at = 0;
+    while let Some(offset) = text[at..].find('\\') {
+        let escape = at + offset;
+        let pair = text.get(escape..escape + 12).and_then(pair);
+        if let Some(character) = pair {
+            written += &text[copied..escape];
+            written += &format!("\\U{:08x}", u32::from(character));
+            copied = escape + 12;
+            at = copied;
+        } else {
+            // Whatever is escaped is no backslash that escapes.
+            let escaped = text[escape + 1..].chars().next().map_or(0, char::len_utf8);
+            at = escape + 1 + escaped;
+        }
+    }
+    match copied {
+        0 => text.into(),
+        _ => (written + &text[copied..]).into(),
+    }
+}
+
+/// The character of `\ud83d\ude00`.
+fn pair(text: &str) -> Option<char> {
+    let unit = |part: &str| {
+        let digits = part.strip_prefix("\\u").filter(|digits| !digits.starts_with('+'));
+        digits.and_then(|digits| u16::from_str_radix(digits, 16).ok())
+    };
+    let units = [unit(text.get(..6)?)?, unit(text.get(6..)?)?];
+    let mut characters = char::decode_utf16(units);
+    let first = characters.next()?.ok()?;
+    characters.next().is_none().then_some(first)
 }
 
 fn line(line: usize) -> u32 {
@@ -268,6 +307,19 @@ mod tests {
         assert_eq!(node.line_of("c"), 3);
         let Value::List(items) = &node.get("a").unwrap().get("b").unwrap().value else { panic!() };
         assert_eq!(items[3].value, Value::Scalar(Scalar::Text, "x/é".into()));
+    }
+
+    #[test]
+    fn characters_that_json_writes_as_two_escapes_are_one() {
+        for (json, read) in [
+            (r#"{"a": "x\ud83d\ude00y\u00e9"}"#, "x😀yé"),
+            (r#"{"a": "\\ud83d\\ude00"}"#, r"\ud83d\ude00"),
+            (r#"{"a": "\\\ud83d\ude00\\"}"#, r"\😀\"),
+        ] {
+            assert_eq!(one(json).text("a"), Some(read), "{json}");
+        }
+        assert!(documents(r#"{"a": "\ud83d"}"#).is_err());
+        assert!(documents("{\"a\": \"\\").is_err());
     }
 
     #[test]
