@@ -3,7 +3,7 @@
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde::Serialize;
 
-use super::{Context, Verb, output};
+use crate::cli::{Context, Verb, output};
 use crate::error::{Error, Result};
 use crate::pod::manifest::support::{self, Field, Kind, Object, Row, Support};
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::{Context, Verb, output};
+use crate::cli::{Context, Verb, output};
 use crate::error::Result;
 use crate::pod::manifest::{self, Input};
 

@@ -252,7 +252,6 @@ impl Decoder<'_> {
         let (range, detail) = match limit {
             Limit::Any => return,
             Limit::NotNegative => (0..=i64::MAX, "must be greater than or equal to 0"),
-            Limit::Positive => (1..=i64::MAX, "must be greater than 0"),
             Limit::Port => (1..=65535, "must be between 1 and 65535, inclusive"),
             Limit::Id => (0..=i64::from(i32::MAX), "must be between 0 and 2147483647, inclusive"),
             Limit::Deadline => {

@@ -232,6 +232,14 @@ fn metadata_is_checked() {
         ),
         ("{name: a, annotations: {-: c}}", "metadata.annotations: Invalid value: \"-\""),
         ("{name: a, annotations: {carob/backoff-max: x}}", "must be a duration such as"),
+        (
+            "{name: a, annotations: {container.apparmor.security.beta.kubernetes.io/a: x}}",
+            "Forbidden: has no effect; set securityContext.appArmorProfile instead",
+        ),
+        (
+            "{name: a, annotations: {seccomp.security.alpha.kubernetes.io/pod: x}}",
+            "Forbidden: has no effect; set securityContext.seccompProfile instead",
+        ),
         (&format!("{{name: {long}}}"), "must be no more than 210 characters here"),
         ("{name: a, creationTimestamp: today}", "of type Time: \"today\": not RFC 3339"),
     ] {

@@ -161,7 +161,7 @@ impl Supervisor {
             image,
             env: &env,
             mounts,
-            devices: Vec::new(),
+            devices: volume::devices(&volumes, container)?,
             restart_count: number,
         };
         let spec = member::spec(&place, member)?;

@@ -37,9 +37,9 @@ const RESOURCES: [&str; 6] = [
     "requests.ephemeral-storage",
     "requests.memory",
 ];
-const CPU_DIVISORS: [&str; 2] = ["1", "1m"];
+const CPU_DIVISORS: [&str; 2] = ["1m", "1"];
 const DIVISORS: [&str; 13] =
-    ["1", "1E", "1Ei", "1G", "1Gi", "1Ki", "1M", "1Mi", "1P", "1Pi", "1T", "1Ti", "1k"];
+    ["1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"];
 
 /// Where a reference to a field or resource stands: not all can be used everywhere.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,8 +161,8 @@ pub(super) fn resource(
     match resource.container_name.as_deref().unwrap_or_default() {
         "" if place == Place::File => problems.required(&at, ""),
         "" => {}
-        name if containers(spec).any(|(_, container)| container.name == name) => {}
-        name => problems.not_found(&at, name, "the pod has no container of this name"),
+        whose if containers(spec).any(|(_, container)| container.name == whose) => {}
+        whose => problems.not_found(&at, whose, "the pod has no container of this name"),
     }
     let Some(divisor) = &resource.divisor else { return };
     let divisors: &[&str] = if part == "cpu" { &CPU_DIVISORS } else { &DIVISORS };
@@ -170,8 +170,8 @@ pub(super) fn resource(
     let known = divisors.iter().any(|known| Amount::parse(known) == Some(amount));
     // 0 stands for none.
     if amount != Amount::default() && !known {
-        let list = divisors.join(", ");
+        let list = if part == "cpu" { divisors.join(" and ") } else { divisors.join(", ") };
         let detail = format!("only divisor's values {list} are supported with the {part} resource");
-        problems.invalid(&format!("{path}.divisor"), &divisor.0, detail);
+        problems.invalid(&format!("{path}.divisor"), name, detail);
     }
 }

@@ -28,6 +28,7 @@ pub(in super::super) fn pod(pod: &Pod, problems: &mut Problems) {
     host_namespaces(spec, problems);
     host_names(spec, problems);
     dns(spec, problems);
+    security::annotations(pod, spec, problems);
     security::pod(spec, problems);
     volumes::volumes(spec, problems);
     for (path, item) in containers(spec) {

@@ -100,11 +100,11 @@ pub(super) fn lifecycle(path: &str, item: &Container, spec: &PodSpec, problems: 
         if let Some(sleep) = &hook.sleep
             && !(0..=grace).contains(&sleep.seconds)
         {
+            // The API's words; as there, the whole grace period is allowed.
             let detail = format!(
-                "must be non-negative and less than or equal to terminationGracePeriodSeconds \
-                 ({grace})"
+                "must be non-negative and less than terminationGracePeriodSeconds ({grace})"
             );
-            problems.invalid(&format!("{path}.sleep.seconds"), sleep.seconds, detail);
+            problems.invalid(&format!("{path}.sleep"), sleep.seconds, detail);
         }
     }
     if let Some(signal) = &lifecycle.stop_signal {

@@ -146,6 +146,14 @@ fn against_limit(
 pub(super) fn pod(spec: &PodSpec, problems: &mut Problems) {
     let Some(resources) = &spec.resources else { return };
     container("spec.resources", resources, problems);
+    for (part, which) in [("limits", Which::Limits), ("requests", Which::Requests)] {
+        for name in which.of(Some(resources)).into_iter().flatten().map(|(name, _)| name) {
+            if !matches!(name.as_str(), "cpu" | "memory") && !is_huge(name) {
+                let path = format!("spec.resources.{part}[{name}]");
+                problems.unsupported(&path, name, &["cpu", "hugepages-", "memory"]);
+            }
+        }
+    }
     for (name, sum) in effective(spec, Which::Requests) {
         let Some(request) = resources.requests.as_ref().and_then(|all| all.get(&name)) else {
             continue;

@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 
 use k8s_openapi::api::core::v1::{
-    AppArmorProfile, PodSpec, SeccompProfile, SecurityContext, Sysctl,
+    AppArmorProfile, Pod, PodSpec, SeccompProfile, SecurityContext, Sysctl,
 };
 
 use super::super::problem::Problems;
-use super::{list, relative_path};
+use super::{containers, list, relative_path};
 
 /// Parameters that change nothing outside of the pod. Source: Kubernetes 1.36
 /// `pkg/kubelet/sysctl/safe_sysctls.go`.
@@ -27,6 +27,37 @@ const SAFE_SYSCTLS: [&str; 12] = [
 ];
 const MAX_SYSCTL: usize = 253;
 const SYSCTL: &str = "^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$";
+
+/// Annotations that once confined containers, up to the name of a container.
+const APP_ARMOR_OF: &str = "container.apparmor.security.beta.kubernetes.io/";
+const SECCOMP_OF: &str = "container.seccomp.security.alpha.kubernetes.io/";
+const SECCOMP: &str = "seccomp.security.alpha.kubernetes.io/pod";
+
+/// Refuses annotations that ask for a confinement which no field asks for: it would be missing.
+pub(super) fn annotations(pod: &Pod, spec: &PodSpec, problems: &mut Problems) {
+    let context = spec.security_context.as_ref();
+    let seccomp = context.is_some_and(|context| context.seccomp_profile.is_some());
+    let app_armor = context.is_some_and(|context| context.app_armor_profile.is_some());
+    let own = |name: &str, has: fn(&SecurityContext) -> bool| {
+        let mut all = containers(spec).filter(|(_, container)| container.name == name);
+        all.any(|(_, container)| container.security_context.as_ref().is_some_and(has))
+    };
+    for key in pod.metadata.annotations.iter().flatten().map(|(key, _)| key) {
+        let (field, given) = if let Some(name) = key.strip_prefix(APP_ARMOR_OF) {
+            ("appArmorProfile", app_armor || own(name, |own| own.app_armor_profile.is_some()))
+        } else if let Some(name) = key.strip_prefix(SECCOMP_OF) {
+            ("seccompProfile", seccomp || own(name, |own| own.seccomp_profile.is_some()))
+        } else if key == SECCOMP {
+            ("seccompProfile", seccomp)
+        } else {
+            continue;
+        };
+        if !given {
+            let detail = format!("has no effect; set securityContext.{field} instead");
+            problems.forbidden(&format!("metadata.annotations[{key}]"), detail);
+        }
+    }
+}
 
 /// Checks what a pod sets for all its containers.
 pub(super) fn pod(spec: &PodSpec, problems: &mut Problems) {

@@ -174,7 +174,7 @@ const INVALID: &[(&str, &str, &str)] = &[
     (
         "",
         "lifecycle: {preStop: {sleep: {seconds: 31}}}",
-        "preStop.sleep.seconds: Invalid value: 31: must be non-negative and less than or equal to terminationGracePeriodSeconds (30)",
+        "preStop.sleep: Invalid value: 31: must be non-negative and less than terminationGracePeriodSeconds (30)",
     ),
     ("", "lifecycle: {preStop: {tcpSocket: {port: 1}}}", "preStop.tcpSocket: Forbidden"),
     (
@@ -223,7 +223,7 @@ const INVALID: &[(&str, &str, &str)] = &[
     (
         "",
         "env: [{name: A, valueFrom: {resourceFieldRef: {resource: limits.cpu, divisor: 3}}}]",
-        "only divisor's values 1, 1m are supported with the cpu resource",
+        "Invalid value: \"limits.cpu\": only divisor's values 1m and 1 are supported with the cpu resource",
     ),
     (
         "",
@@ -325,6 +325,16 @@ const INVALID: &[(&str, &str, &str)] = &[
         "",
         "spec.volumes[0].image: Forbidden: volumes of images are not supported yet",
     ),
+    (
+        "volumes: [{name: v, projected: {sources: [{downwardAPI: {}, secret: {name: s, optional: true}}]}}]",
+        "",
+        "sources[0]: Forbidden: may not specify more than 1 volume type per source",
+    ),
+    (
+        "volumes: [{name: v, projected: {sources: [{secret: {name: s, optional: true, items: [{key: a, path: p}, {key: b, path: p}]}}]}}]",
+        "",
+        "sources[0]: Invalid value: \"s\": conflicting duplicate paths",
+    ),
     // Mounts.
     (
         "",
@@ -405,6 +415,11 @@ const INVALID: &[(&str, &str, &str)] = &[
         "resources: {limits: {cpu: 1}}",
         "resources: {limits: {cpu: 2}}",
         "must be less than or equal to pod limits of 1",
+    ),
+    (
+        "resources: {limits: {ephemeral-storage: 1}}",
+        "",
+        "spec.resources.limits[ephemeral-storage]: Unsupported value",
     ),
     // Security.
     (

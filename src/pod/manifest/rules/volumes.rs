@@ -117,25 +117,33 @@ fn files(path: &str, files: &[DownwardAPIVolumeFile], spec: &PodSpec, problems: 
 }
 
 fn projected(path: &str, volume: &ProjectedVolumeSource, spec: &PodSpec, problems: &mut Problems) {
+    let mut paths = HashSet::new();
     for (index, source) in list(&volume.sources).iter().enumerate() {
-        let path = format!("{path}.sources[{index}]");
-        let given = [
-            ("configMap", source.config_map.is_some()),
-            ("downwardAPI", source.downward_api.is_some()),
-            ("secret", source.secret.is_some()),
-        ];
-        for (name, _) in given.iter().filter(|(_, given)| *given).skip(1) {
-            let detail = "may not specify more than 1 volume type per source";
-            problems.forbidden(&format!("{path}.{name}"), detail);
-        }
+        let at = format!("{path}.sources[{index}]");
+        let mut parts = 0;
+        let mut given = Vec::new();
         if let Some(part) = &source.config_map {
-            items(&format!("{path}.configMap"), list(&part.items), problems);
+            parts += 1;
+            items(&format!("{at}.configMap"), list(&part.items), problems);
+            given.extend(list(&part.items).iter().map(|item| (&part.name, &item.path)));
         }
         if let Some(part) = &source.secret {
-            items(&format!("{path}.secret"), list(&part.items), problems);
+            parts += 1;
+            items(&format!("{at}.secret"), list(&part.items), problems);
+            given.extend(list(&part.items).iter().map(|item| (&part.name, &item.path)));
         }
         if let Some(part) = &source.downward_api {
-            files(&format!("{path}.downwardAPI"), list(&part.items), spec, problems);
+            parts += 1;
+            files(&format!("{at}.downwardAPI"), list(&part.items), spec, problems);
+            given.extend(list(&part.items).iter().map(|item| (&item.path, &item.path)));
+        }
+        if parts > 1 {
+            problems.forbidden(&at, "may not specify more than 1 volume type per source");
+        }
+        for (name, file) in given {
+            if !paths.insert(file) {
+                problems.invalid(&at, name, "conflicting duplicate paths");
+            }
         }
     }
 }

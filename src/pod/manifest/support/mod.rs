@@ -94,8 +94,6 @@ pub enum Limit {
     Any,
     /// From 0.
     NotNegative,
-    /// From 1.
-    Positive,
     /// 1 to 65535.
     Port,
     /// 0 to 2147483647: a user or group.
