@@ -6,8 +6,8 @@
 
 use std::{fmt, io};
 
-/// `Result` with carob's [`Error`].
-pub type Result<T> = std::result::Result<T, Error>;
+/// `Result` with carob's [`Error`], where no other is named.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What went wrong, split by what the caller can do about it.
 #[derive(Debug, thiserror::Error)]

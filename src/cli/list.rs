@@ -4,7 +4,10 @@ use std::fs;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
-use super::{Context, RootChoice, Verb, output};
+use super::{
+    Context, RootChoice, Verb,
+    output::{self, Table},
+};
 use crate::{
     container::StateReport,
     error::{OsContext, Result},
@@ -96,49 +99,16 @@ fn ids(containers: &[StateReport]) -> String {
 }
 
 fn table(containers: &[StateReport]) -> String {
-    let header = ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"].map(str::to_owned);
-    let rows = containers.iter().map(|report| {
-        [
+    let mut table = Table::new(output::RUNC, ["ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER"]);
+    for report in containers {
+        table.push([
             report.id.clone(),
             report.pid.to_string(),
             report.status.to_string(),
             report.bundle.display().to_string(),
             report.created.to_string(),
             report.owner.clone(),
-        ]
-    });
-    let rows: Vec<[String; 6]> = std::iter::once(header).chain(rows).collect();
-    align(&rows)
-}
-
-/// Columns at least 12 wide with at least 3 spaces between them, as runc prints them.
-fn align<const N: usize>(rows: &[[String; N]]) -> String {
-    let widths: [usize; N] = std::array::from_fn(|column| {
-        let longest = rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
-        (longest + 3).max(12)
-    });
-    let mut text = String::new();
-    for row in rows {
-        for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
-            let width = if column + 1 == N { 0 } else { width };
-            text += &format!("{cell:width$}");
-        }
-        text.push('\n');
+        ]);
     }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn columns_are_aligned_like_runc() {
-        let row = |id: &str, pid: &str| [id.to_owned(), pid.to_owned(), "x".to_owned()];
-        assert_eq!(align(&[row("ID", "PID")]), "ID          PID         x\n");
-        assert_eq!(
-            align(&[row("ID", "PID"), row("a-rather-long-id", "1")]),
-            "ID                 PID         x\na-rather-long-id   1           x\n"
-        );
-    }
+    table.take()
 }

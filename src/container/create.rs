@@ -4,19 +4,20 @@ use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use nix::sched::{CloneFlags, setns};
+use nix::sched::CloneFlags;
 use nix::unistd::Pid;
 use oci_spec::runtime::LinuxNamespaceType as Kind;
 
-use super::prepare::{Prepared, activation_fds, keyring_name};
+use super::pid_namespace::PidNamespace;
+use super::prepare::{Caller, Prepared, activation_fds, keyring_name};
 use super::state::{Container, State, Status};
 use super::store::{ContainerDir, Lock, START_SOCKET};
-use super::{CreateOptions, Runtime, hooks, mount_source, notify, pid_file};
+use super::{CreateOptions, Runtime, hooks, mount_source, pid_file};
 use crate::cgroup::Unified;
 use crate::error::{Error, OsContext, Result};
 use crate::init::sync::{self, End, FromChild, ToChild};
-use crate::init::{self, Gate, Hook, Init, Task, stage1_flags};
-use crate::oci::plan::{JoinPlan, ProcessPlan, id_map_text};
+use crate::init::{self, Gate, Hook, Init, StandardStreams, Task, stage1_flags};
+use crate::oci::plan::{ProcessPlan, id_map_text};
 use crate::sys::process::{self, Child, CloneTarget, Cloned, Prctl};
 use crate::sys::{fd, self_exe, socket};
 
@@ -27,6 +28,23 @@ pub(super) enum Starter {
     Later,
     /// This process: `run`.
     Now,
+}
+
+/// What the caller brings to the making of a container.
+#[derive(Debug)]
+pub(super) struct Making<'a> {
+    pub(super) starter: Starter,
+    /// Init's standard streams.
+    pub(super) streams: StandardStreams<'a>,
+    /// The root file system as a detached mount, in place of what lies at `root.path`.
+    pub(super) rootfs: Option<OwnedFd>,
+}
+
+impl Making<'_> {
+    /// Streams and rootfs as ever.
+    pub(super) fn by_verb(starter: Starter) -> Self {
+        Self { starter, streams: StandardStreams::Callers, rootfs: None }
+    }
 }
 
 /// A container whose init waits to be started.
@@ -50,7 +68,7 @@ impl Runtime {
     /// behind then.
     pub fn create(&self, options: &CreateOptions) -> Result<()> {
         let _protected = self_exe::protect(3 + activation_fds() + options.preserve_fds)?;
-        let prepared = Prepared::new(self, options)?;
+        let prepared = Prepared::new(self, options, Caller::Verb)?;
         let terminal = prepared.plan.process.terminal.is_some();
         match (&options.console_socket, terminal) {
             (None, true) => {
@@ -66,11 +84,11 @@ impl Runtime {
             }
             _ => {}
         }
-        self.build(&prepared, Starter::Later).map(drop)
+        self.build(&prepared, Making::by_verb(Starter::Later)).map(drop)
     }
 
     /// Makes everything up to the point where init waits. On failure all of it goes again.
-    pub(super) fn build(&self, prepared: &Prepared, starter: Starter) -> Result<Created> {
+    pub(super) fn build(&self, prepared: &Prepared, making: Making) -> Result<Created> {
         process::prctl(Prctl::Dumpable(false)).os("prctl", || "PR_SET_DUMPABLE")?;
         let (dir, lock) = self.claim(&prepared.id)?;
         let mut container = Container { dir, state: prepared.first_state() };
@@ -82,7 +100,7 @@ impl Runtime {
             return Err(error);
         }
         let mut child = None;
-        let built = assemble(prepared, (starter, &lock), &mut container, &mut child);
+        let built = assemble(prepared, (making, &lock), &mut container, &mut child);
         match (built, child) {
             (Ok((end, console)), Some(child)) => {
                 Ok(Created { container, child, end, console, lock: Some(lock) })
@@ -100,7 +118,7 @@ impl Runtime {
 fn occupy(prepared: &Prepared, container: &Container) -> Result<()> {
     container.dir.write_state(&container.state)?;
     container.dir.write_config(&prepared.raw)?;
-    if notify::manager_socket().is_some() {
+    if prepared.notifies {
         container.dir.make_notify_directory()?;
     }
     prepared.cgroup.create(prepared.resources())
@@ -109,11 +127,11 @@ fn occupy(prepared: &Prepared, container: &Container) -> Result<()> {
 /// The steps of [`Runtime::build`]. `child` is set as soon as there is one.
 fn assemble(
     prepared: &Prepared,
-    (starter, lock): (Starter, &Lock),
+    (making, lock): (Making, &Lock),
     container: &mut Container,
     child: &mut Option<Child>,
 ) -> Result<(End, Option<OwnedFd>)> {
-    let end = clone_init(prepared, (starter, lock), &container.dir, child)?;
+    let end = clone_init(prepared, (making, lock), &container.dir, child)?;
     let console = converse(prepared, &end, child, &container.state)?;
     let Some(child) = child else { return Err(Error::Invalid("no init was made".into())) };
     let state = &mut container.state;
@@ -134,12 +152,12 @@ fn assemble(
 /// Clones the process that becomes init, or the stage that clones it.
 fn clone_init(
     prepared: &Prepared,
-    (starter, lock): (Starter, &Lock),
+    (making, lock): (Making, &Lock),
     dir: &ContainerDir,
     child: &mut Option<Child>,
 ) -> Result<End> {
     let plan = &prepared.plan;
-    let gate = match starter {
+    let gate = match making.starter {
         Starter::Now => Gate::Parent,
         Starter::Later => {
             let name = || dir.path.join(START_SOCKET).display().to_string();
@@ -152,7 +170,10 @@ fn clone_init(
     let (ours, theirs) = sync::pair()?;
     let flags =
         if prepared.is_direct() { stage1_flags(&plan.namespaces) } else { CloneFlags::empty() };
-    let pid_namespace = PidNamespace::enter(plan.namespaces.joined(Kind::Pid))?;
+    let pid_namespace = match plan.namespaces.joined(Kind::Pid) {
+        Some(joined) => PidNamespace::enter(|| init::join_namespace(joined))?,
+        None => PidNamespace::stay(),
+    };
     let target = CloneTarget { sibling: false, cgroup: cgroups.unified() };
     let (cloned, unified) = match process::clone3(flags, &target) {
         Ok(cloned) => (cloned, Unified::Cloned),
@@ -179,36 +200,15 @@ fn clone_init(
                 task: Task::new(&plan.process, prepared.seccomp.as_ref(), theirs, gate)
                     .with_cgroups(cgroups, unified)
                     .with_keyring(keyring_name(&prepared.id, prepared.keyring))
-                    .with_streams(console, prepared.streams.kept_fds),
+                    .with_console(console, making.streams)
+                    .with_kept_fds(prepared.streams.kept_fds),
                 move_root: prepared.move_root,
                 cgroup: &prepared.cgroup,
                 bind_sources,
+                given_root: making.rootfs,
                 rootfs: None,
             })
         }
-    }
-}
-
-/// This process's children go to another pid namespace while this is held.
-#[derive(Debug)]
-pub(super) struct PidNamespace {
-    own: Option<OwnedFd>,
-}
-
-impl PidNamespace {
-    /// Joins by path; without one nothing changes.
-    pub(super) fn enter(joined: Option<&JoinPlan>) -> Result<Self> {
-        const OWN: &str = "/proc/self/ns/pid";
-        let Some(joined) = joined else { return Ok(Self { own: None }) };
-        let own = fs::File::open(OWN).os("open", || OWN)?;
-        init::join_namespace(joined)?;
-        Ok(Self { own: Some(own.into()) })
-    }
-
-    /// Goes back, for hooks and whatever else carob starts.
-    pub(super) fn leave(self) -> Result<()> {
-        let Some(own) = self.own else { return Ok(()) };
-        setns(&own, CloneFlags::CLONE_NEWPID).os("setns", || "carob's own pid namespace")
     }
 }
 

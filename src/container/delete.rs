@@ -111,7 +111,7 @@ impl Container {
     }
 }
 
-fn clear(container: &Container, force: Force) -> Result<()> {
+pub(super) fn clear(container: &Container, force: Force) -> Result<()> {
     let cgroup = &container.state.cgroup;
     let init = container.init()?;
     let mut results = Vec::new();

@@ -2,26 +2,22 @@
 
 use std::os::fd::OwnedFd;
 
-use nix::fcntl::OFlag;
-use nix::sched::{CloneFlags, setns};
-use nix::sys::stat::Mode;
 use oci_spec::runtime::{Process, Spec};
 
-use super::create::{Place, connect_console, limit, send_pidfd};
+use super::create::{connect_console, send_pidfd};
+use super::enter::{Entry, end_process};
 use super::foreground::Foreground;
-use super::prepare::{Streams, activation_fds, keyring_name, leave_out_ungrantable};
+use super::prepare::{Streams, activation_fds, leave_out_ungrantable};
 use super::run::check_console;
 use super::state::{Container, Status};
-use super::{Attach, ExecArgs, ExecOptions, ExecProcess, Runtime, pid_file, seccomp_agent};
-use crate::cgroup::Unified;
+use super::{Attach, ExecArgs, ExecOptions, ExecProcess, Runtime, pid_file};
 use crate::error::{Error, OsContext, Result};
-use crate::init::sync::{self, End, FromChild, ToChild};
-use crate::init::{Exec, ExistingNamespaces, Gate, Task};
+use crate::init::{Gate, StandardStreams};
 use crate::log;
 use crate::oci::plan::ProcessPlan;
 use crate::oci::{capabilities, load, user, validate};
 use crate::seccomp::{self, Filter};
-use crate::sys::process::{self, Child, CloneTarget, Cloned, Prctl};
+use crate::sys::process::{self, Child, Prctl};
 use crate::sys::self_exe;
 
 /// What is known before the process is cloned.
@@ -81,12 +77,7 @@ impl Runtime {
             leave_out_ungrantable(&mut plan)?;
         }
         check_console(options.attach, plan.terminal.is_some(), options.console_socket.is_some())?;
-        let seccomp = spec
-            .linux()
-            .as_ref()
-            .and_then(|linux| linux.seccomp().as_ref())
-            .map(|profile| seccomp::compile(profile, seccomp::cache_dir().as_deref()))
-            .transpose()?;
+        let seccomp = filter_of(&spec)?;
         let streams = Streams {
             console_socket: options.console_socket.clone(),
             pidfd_socket: options.pidfd_socket.clone(),
@@ -101,18 +92,23 @@ impl Runtime {
 /// Clones the process, lets it join, and waits until it has executed the program.
 fn start(prepared: &Prepared) -> Result<(Child, Option<OwnedFd>)> {
     process::prctl(Prctl::Dumpable(false)).os("prctl", || "PR_SET_DUMPABLE")?;
-    let (child, end) = clone(prepared)?;
-    match converse(prepared, &child, &end).and_then(|console| {
-        publish(prepared, &child)?;
-        Ok(console)
-    }) {
-        Ok(console) => Ok((child, console)),
-        Err(error) => {
-            let _gone = process::pidfd_send_signal(&child.pidfd, libc::SIGKILL);
-            let _reaped = process::wait(&child.pidfd);
-            Err(error)
-        }
-    }
+    let state = &prepared.container.state;
+    let console = prepared.streams.console_socket.as_deref().map(connect_console).transpose()?;
+    let entry = Entry {
+        state,
+        init: &prepared.init,
+        plan: &prepared.plan,
+        args: &prepared.plan.args,
+        seccomp: prepared.seccomp.as_ref(),
+        cgroup: &state.cgroup.sub(&prepared.options.sub_cgroups)?,
+        gate: Gate::Parent,
+        console,
+        streams: StandardStreams::Callers,
+        kept_fds: prepared.streams.kept_fds,
+    };
+    let (child, console) = entry.enter()?;
+    publish(prepared, &child).inspect_err(|_| end_process(&child))?;
+    Ok((child, console))
 }
 
 /// Only now: a client takes a pid file as the sign that the program runs.
@@ -126,106 +122,13 @@ fn publish(prepared: &Prepared, child: &Child) -> Result<()> {
     }
 }
 
-fn clone(prepared: &Prepared) -> Result<(Child, End)> {
-    let state = &prepared.container.state;
-    let cgroup = state.cgroup.sub(&prepared.options.sub_cgroups)?;
-    let cgroups = cgroup.join()?;
-    let console = prepared.streams.console_socket.as_deref().map(connect_console).transpose()?;
-    let namespaces = namespaces(prepared)?;
-    let (ours, theirs) = sync::pair()?;
-    if let Some(cpus) = &prepared.plan.affinity_initial {
-        crate::sys::sched::set_affinity(cpus.iter().copied())
-            .os("sched_setaffinity", || format!("CPUs {cpus:?}"))?;
-    }
-    if state.namespaces & libc::CLONE_NEWPID != 0 {
-        setns(&prepared.init, CloneFlags::CLONE_NEWPID).os("setns", || "the pid namespace")?;
-    }
-    let target = CloneTarget { sibling: false, cgroup: cgroups.unified() };
-    let none = CloneFlags::empty();
-    let (cloned, unified) = match process::clone3(none, &target) {
-        Ok(cloned) => (cloned, Unified::Cloned),
-        Err(_) if target.cgroup.is_some() => {
-            let cloned = process::clone3(none, &CloneTarget::default());
-            (cloned.os("clone3", || "the process")?, Unified::Enter)
-        }
-        Err(errno) => return Err(errno).os("clone3", || "the process"),
-    };
-    match cloned {
-        Cloned::Parent(child) => {
-            drop(theirs);
-            Ok((child, ours))
-        }
-        Cloned::Child => {
-            drop(ours);
-            crate::init::run_exec(Exec {
-                namespaces,
-                task: Task::new(&prepared.plan, prepared.seccomp.as_ref(), theirs, Gate::Parent)
-                    .with_cgroups(cgroups, unified)
-                    .with_keyring(keyring_name(&state.id, state.keyring))
-                    .with_streams(console, prepared.streams.kept_fds),
-            })
-        }
-    }
-}
-
-/// All namespaces that are the container's own, but for the pid namespace, which only children
-/// enter, and a user namespace that is carob's too, which the kernel refuses to join again.
-fn namespaces(prepared: &Prepared) -> Result<ExistingNamespaces> {
-    let state = &prepared.container.state;
-    let mut flags = CloneFlags::from_bits_retain(state.namespaces);
-    flags.remove(CloneFlags::CLONE_NEWPID);
-    if flags.contains(CloneFlags::CLONE_NEWUSER) {
-        let inode = |path: String| {
-            nix::sys::stat::stat(path.as_str()).os("stat", || path).map(|stat| stat.st_ino)
-        };
-        let theirs = inode(format!("/proc/{}/ns/user", state.pid))?;
-        flags.set(CloneFlags::CLONE_NEWUSER, theirs != inode("/proc/self/ns/user".to_owned())?);
-    }
-    let pidfd = prepared.init.try_clone().os("duplicate", || "the pidfd of init")?;
-    let root = state.joins_mounts.then(|| {
-        let path = format!("/proc/{}/root", state.pid);
-        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        nix::fcntl::open(path.as_str(), flags, Mode::empty()).os("open", || path)
-    });
-    let user = flags.contains(CloneFlags::CLONE_NEWUSER);
-    Ok(ExistingNamespaces { pidfd, flags, user, root: root.transpose()? })
-}
-
-/// The parent's half of the diagram in `init::sync`.
-fn converse(prepared: &Prepared, child: &Child, end: &End) -> Result<Option<OwnedFd>> {
-    let mut console = None;
-    let mut is_ready = false;
-    loop {
-        match end.hear_child()? {
-            FromChild::Console(master) => console = Some(master),
-            FromChild::Ready => {
-                is_ready = true;
-                let namespaces = prepared.container.state.namespaces;
-                let place = Place::of(CloneFlags::from_bits_retain(namespaces));
-                limit(child.pid, &prepared.plan, place)?;
-                end.tell_child(&ToChild::Start(Vec::new()))?;
-            }
-            FromChild::Listener(number) => {
-                let filter = prepared.seccomp.as_ref();
-                if let Some(listener) = filter.and_then(|filter| filter.listener.as_ref()) {
-                    let state = &prepared.container.state;
-                    let status = Status::Running;
-                    seccomp_agent::hand_over(listener, state, status, &child.pidfd, number)?;
-                }
-                end.tell_child(&ToChild::ListenerTaken)?;
-            }
-            FromChild::Failed { step, cause } => return Err(Error::Init { step, cause }),
-            FromChild::Gone if is_ready => return Ok(console),
-            FromChild::Gone => {
-                let cause = "the process died before it could execute the program".to_owned();
-                return Err(Error::Init { step: "exec".into(), cause });
-            }
-            other @ (FromChild::Sibling(_) | FromChild::RunHooks) => {
-                let cause = format!("unexpected message {other:?}");
-                return Err(Error::Init { step: "exec".into(), cause });
-            }
-        }
-    }
+/// The container's filter, compiled.
+pub(super) fn filter_of(spec: &Spec) -> Result<Option<Filter>> {
+    spec.linux()
+        .as_ref()
+        .and_then(|linux| linux.seccomp().as_ref())
+        .map(|profile| seccomp::compile(profile, seccomp::cache_dir().as_deref()))
+        .transpose()
 }
 
 /// What a process file leaves out is as for the container's own process.

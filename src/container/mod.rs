@@ -6,15 +6,19 @@
 mod api;
 mod create;
 mod delete;
+mod enter;
 mod exec;
+mod exec_template;
 mod foreground;
 mod hooks;
 mod id;
 mod id_map;
 mod kill;
+mod launch;
 mod mount_source;
 mod notify;
 mod pid_file;
+mod pid_namespace;
 mod prepare;
 mod run;
 mod seccomp_agent;
@@ -24,5 +28,7 @@ mod store;
 mod update;
 
 pub use api::*;
+pub use exec_template::{ExecLaunch, ExecTemplate};
 pub use id::ContainerId;
+pub use launch::{Launch, Launched, Stdio, null_streams};
 pub use state::{StateReport, Status};

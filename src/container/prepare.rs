@@ -18,6 +18,16 @@ use crate::seccomp::{self, Filter};
 use crate::sys::{credentials, fd};
 use crate::{init, log};
 
+/// Who makes the container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Caller {
+    /// A verb: what its own environment offers (socket activation, a service manager that waits
+    /// for readiness) is meant for the container.
+    Verb,
+    /// A process that goes on: all of that is its own.
+    Supervisor,
+}
+
 /// A container that could be made: all that is known to be wrong has been refused.
 #[derive(Debug)]
 pub(super) struct Prepared {
@@ -32,6 +42,8 @@ pub(super) struct Prepared {
     pub(super) move_root: bool,
     pub(super) keyring: Keyring,
     pub(super) streams: Streams,
+    /// Whether the container is to say when it is ready.
+    pub(super) notifies: bool,
 }
 
 /// Descriptors of the caller that concern the container.
@@ -46,9 +58,9 @@ pub(super) struct Streams {
 
 impl Prepared {
     /// Reads and checks the bundle.
-    pub(super) fn new(runtime: &Runtime, options: &CreateOptions) -> Result<Self> {
+    pub(super) fn new(runtime: &Runtime, options: &CreateOptions, caller: Caller) -> Result<Self> {
         let id = ContainerId::new(&options.id)?;
-        let streams = Streams::new(options)?;
+        let streams = Streams::new(options, caller)?;
         let bundle =
             options.bundle.canonicalize().os("open bundle", || options.bundle.display())?;
         let loaded = load::load_spec(&bundle.join("config.json"))?;
@@ -64,7 +76,8 @@ impl Prepared {
         refuse_sysctls_of_the_host(&plan)?;
         check_rootfs(&plan.root.path)?;
         pass_socket_activation(&mut plan, streams.kept_fds - options.preserve_fds)?;
-        if notify::manager_socket().is_some() {
+        let notifies = caller == Caller::Verb && notify::manager_socket().is_some();
+        if notifies {
             offer_notify(&mut plan, &runtime.root.join(id.as_str()).join(notify::DIRECTORY))?;
         }
         let linux = spec.linux().as_ref();
@@ -93,6 +106,7 @@ impl Prepared {
             move_root: options.root_switch == RootSwitch::Move,
             keyring: options.keyring,
             streams,
+            notifies,
             spec,
         })
     }
@@ -150,12 +164,13 @@ pub(super) fn keyring_name(id: &ContainerId, keyring: Keyring) -> Option<std::ff
 }
 
 impl Streams {
-    fn new(options: &CreateOptions) -> Result<Self> {
+    fn new(options: &CreateOptions, caller: Caller) -> Result<Self> {
+        let activation = if caller == Caller::Verb { activation_fds() } else { 0 };
         Self {
             console_socket: options.console_socket.clone(),
             pidfd_socket: options.pidfd_socket.clone(),
             pid_file: options.pid_file.clone(),
-            kept_fds: options.preserve_fds + activation_fds(),
+            kept_fds: options.preserve_fds + activation,
         }
         .checked()
     }

@@ -1,9 +1,9 @@
 //! `run`: create and start in one process; in the foreground also wait and delete.
 
-use super::create::{Created, Starter};
+use super::create::{Created, Making, Starter};
 use super::foreground::Foreground;
 use super::notify::Notify;
-use super::prepare::{Prepared, activation_fds};
+use super::prepare::{Caller, Prepared, activation_fds};
 use super::start::{finish, release};
 use super::{Attach, RunOptions, Runtime};
 use crate::error::{Error, Result};
@@ -18,14 +18,14 @@ impl Runtime {
     /// As `create` and `start`.
     pub fn run(&self, options: &RunOptions) -> Result<i32> {
         let protected = self_exe::protect(3 + activation_fds() + options.create.preserve_fds)?;
-        let prepared = Prepared::new(self, &options.create)?;
+        let prepared = Prepared::new(self, &options.create, Caller::Verb)?;
         let terminal = prepared.plan.process.terminal.is_some();
         check_console(options.attach, terminal, options.create.console_socket.is_some())?;
         let foreground = match options.attach {
             Attach::Detach => None,
             Attach::Foreground => Some(Foreground::new(!options.no_subreaper)?),
         };
-        let mut created = self.build(&prepared, Starter::Now)?;
+        let mut created = self.build(&prepared, Making::by_verb(Starter::Now))?;
         let outcome = start_and_wait(&mut created, foreground.as_ref(), protected);
         let keep = options.keep && outcome.is_ok();
         if (foreground.is_some() || outcome.is_err()) && !keep {

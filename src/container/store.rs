@@ -94,8 +94,11 @@ impl Runtime {
         }
     }
 
-    /// Ids of all directories below the state root, sorted.
-    pub(super) fn ids(&self) -> Result<Vec<String>> {
+    /// Ids of all containers below the state root, sorted.
+    ///
+    /// # Errors
+    /// [`Error::Os`] if it cannot be read.
+    pub fn ids(&self) -> Result<Vec<String>> {
         let entries = match fs::read_dir(&self.root) {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(Vec::new()),
             other => other.os("read", || self.root.display())?,

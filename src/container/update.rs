@@ -79,6 +79,17 @@ impl Runtime {
     }
 }
 
+impl Runtime {
+    /// Whether the OOM killer has taken a process of the container, also of one that has stopped
+    /// and is not deleted yet.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Unsupported`] without the memory controller.
+    pub fn oom_killed(&self, id: &str) -> Result<bool> {
+        Ok(self.container(id)?.state.cgroup.oom_killed()? > 0)
+    }
+}
+
 fn not_running(id: &str) -> Error {
     Error::WrongState { reason: format!("container with id {id} is not running") }
 }

@@ -18,7 +18,7 @@ use crate::sys::{fd, process, seccomp};
 
 /// Finds the program as the final user, so that a missing one fails `create` and not `start`.
 pub(super) fn look_up(task: &mut Task) -> Result<()> {
-    let name = &task.process.args[0];
+    let name = &task.args[0];
     let path = if name.as_bytes().contains(&b'/') {
         check(name).map_err(|errno| not_executable(name, errno))?;
         name.clone()
@@ -117,8 +117,8 @@ pub(super) fn execute(task: &mut Task) -> Error {
         env
     });
     let env = with_home.as_deref().unwrap_or(&process.env);
-    let errno = process::execve(&program, &process.args, env);
-    let name = process.args[0].to_string_lossy();
+    let errno = process::execve(&program, task.args, env);
+    let name = task.args[0].to_string_lossy();
     Error::Invalid(format!("{name:?}: {}", reason(errno)))
 }
 

@@ -15,6 +15,8 @@ pub enum Gate {
     Socket(Option<OwnedFd>),
     /// `run` and `exec`: the parent is still there and says it.
     Parent,
+    /// Nothing: it goes on at once, and the parent only hears how that went.
+    Open,
 }
 
 impl Gate {
@@ -22,7 +24,7 @@ impl Gate {
     pub(super) fn listener(&self) -> Option<BorrowedFd<'_>> {
         match self {
             Self::Socket(listener) => listener.as_ref().map(AsFd::as_fd),
-            Self::Parent => None,
+            Self::Parent | Self::Open => None,
         }
     }
 }
@@ -32,6 +34,7 @@ impl Gate {
 pub(super) fn wait(task: &mut Task) -> Result<Vec<u8>> {
     match &mut task.gate {
         Gate::Parent => {}
+        Gate::Open => return Ok(Vec::new()),
         Gate::Socket(listener) => {
             let Some(listener) = listener.take() else { return Ok(Vec::new()) };
             // The kernel spares a namespace's first process all signals that it has no handler

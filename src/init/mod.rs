@@ -20,6 +20,7 @@ mod stage1;
 pub mod sync;
 mod terminal;
 
+use std::ffi::CString;
 use std::os::fd::OwnedFd;
 
 use crate::cgroup::{Join, Unified};
@@ -36,6 +37,7 @@ pub use limits::set_rlimits;
 pub use mounts::{BindSource, clone_source};
 pub use namespaces::{ExistingNamespaces, join as join_namespace};
 pub use stage1::{clone_flags as stage1_flags, needed as needs_stage1};
+pub use terminal::StandardStreams;
 
 /// What a new container's init starts with.
 #[derive(Debug)]
@@ -50,6 +52,9 @@ pub struct Init<'a> {
     pub cgroup: &'a crate::cgroup::Cgroup,
     /// For each mount of the Plan, what carob has done for it.
     pub bind_sources: Vec<BindSource>,
+    /// A root file system made by carob, mounted nowhere yet; without one it is what lies at
+    /// `root.path`.
+    pub given_root: Option<OwnedFd>,
     /// The new root, once it is mounted.
     pub rootfs: Option<Rootfs>,
 }
@@ -59,6 +64,8 @@ pub struct Init<'a> {
 pub struct Task<'a> {
     /// The process to become.
     pub process: &'a ProcessPlan,
+    /// Its command and arguments.
+    pub args: &'a [CString],
     /// The compiled filter.
     pub seccomp: Option<&'a Filter>,
     /// Cgroups to enter, and whether the clone is in the unified tree already.
@@ -69,16 +76,18 @@ pub struct Task<'a> {
     pub gate: Gate,
     /// Connected console socket; without one the master goes to the parent.
     pub console: Option<OwnedFd>,
+    /// Its standard streams, unless it has a terminal.
+    pub streams: StandardStreams<'a>,
     /// How many descriptors from 3 on belong to the container.
     pub kept_fds: u32,
     /// The name of the container's session keyring; `None` leaves the caller's.
-    pub keyring: Option<std::ffi::CString>,
+    pub keyring: Option<CString>,
     /// Whether hooks inside need the container's state.
     pub wants_state: bool,
     /// Program found by the lookup step.
-    pub program: Option<std::ffi::CString>,
+    pub program: Option<CString>,
     /// `HOME` to add, from the container's passwd file.
-    pub home: Option<std::ffi::CString>,
+    pub home: Option<CString>,
     /// Open `/proc/self/attr/*` files of the host's procfs, for labels written at the end.
     pub labels: credentials::Labels,
 }
@@ -94,11 +103,13 @@ impl<'a> Task<'a> {
     ) -> Self {
         Self {
             process,
+            args: &process.args,
             seccomp,
             cgroups: None,
             parent,
             gate,
             console: None,
+            streams: StandardStreams::Callers,
             kept_fds: 0,
             keyring: None,
             wants_state: false,
@@ -116,14 +127,26 @@ impl<'a> Task<'a> {
 
     /// The session keyring to join.
     #[must_use]
-    pub fn with_keyring(self, keyring: Option<std::ffi::CString>) -> Self {
+    pub fn with_keyring(self, keyring: Option<CString>) -> Self {
         Self { keyring, ..self }
     }
 
-    /// The connected console socket and the descriptors to keep.
+    /// The connected console socket, or where the standard streams come from.
     #[must_use]
-    pub fn with_streams(self, console: Option<OwnedFd>, kept_fds: u32) -> Self {
-        Self { console, kept_fds, ..self }
+    pub fn with_console(self, console: Option<OwnedFd>, streams: StandardStreams<'a>) -> Self {
+        Self { console, streams, ..self }
+    }
+
+    /// How many descriptors from 3 on to keep.
+    #[must_use]
+    pub fn with_kept_fds(self, kept_fds: u32) -> Self {
+        Self { kept_fds, ..self }
+    }
+
+    /// Another command than the plan's.
+    #[must_use]
+    pub fn with_args(self, args: &'a [CString]) -> Self {
+        Self { args, ..self }
     }
 }
 
@@ -164,11 +187,12 @@ fn steps<'a>() -> [Step<Init<'a>>; 24] {
 }
 
 /// A process that joins a running container.
-fn exec_steps<'a>() -> [Step<Exec<'a>>; 12] {
+fn exec_steps<'a>() -> [Step<Exec<'a>>; 13] {
     [
         Step { name: "session", run: |_| namespaces::new_session() },
         Step { name: "cgroup", run: |e| namespaces::join_cgroups_of(&mut e.task) },
         Step { name: "labels", run: |e| credentials::open_labels(&mut e.task) },
+        Step { name: "process.oomScoreAdj", run: limits::own_oom_score }, // the host's procfs
         Step { name: "namespaces", run: |e| e.namespaces.enter() },
         Step { name: "keyring", run: |e| namespaces::keyring(&mut e.task) },
         Step { name: "terminal", run: |e| terminal::for_exec(&mut e.task) },
@@ -185,7 +209,7 @@ fn exec_steps<'a>() -> [Step<Exec<'a>>; 12] {
 #[derive(Debug)]
 pub struct Exec<'a> {
     /// The container's namespaces.
-    pub namespaces: ExistingNamespaces,
+    pub namespaces: ExistingNamespaces<'a>,
     /// The process.
     pub task: Task<'a>,
 }
@@ -240,9 +264,13 @@ fn finish(
     done: Result<()>,
     before_execute: impl FnOnce(&Task, &[u8]) -> Result<()>,
 ) -> ! {
-    let opened = done
-        .and_then(|()| task.parent.tell_parent(&FromChild::Ready))
-        .and_then(|()| gate::wait(task).map_err(|e| named("start", &e)));
+    let opened = done.and_then(|()| match task.gate {
+        Gate::Open => Ok(Vec::new()),
+        Gate::Socket(_) | Gate::Parent => task
+            .parent
+            .tell_parent(&FromChild::Ready)
+            .and_then(|()| gate::wait(task).map_err(|e| named("start", &e))),
+    });
     let error = match opened {
         Err(error) => error,
         Ok(state) => {

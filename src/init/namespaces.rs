@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use nix::sched::{CloneFlags, setns, unshare};
 use oci_spec::runtime::LinuxNamespaceType as Kind;
@@ -155,9 +155,9 @@ pub(super) fn sysctls(init: &mut Init) -> Result<()> {
 
 /// The namespaces of a running container, as `exec` joins them.
 #[derive(Debug)]
-pub struct ExistingNamespaces {
+pub struct ExistingNamespaces<'a> {
     /// A process inside, usually the container's init.
-    pub pidfd: OwnedFd,
+    pub pidfd: BorrowedFd<'a>,
     /// Kinds to join, but for the pid namespace, which the clone has entered.
     pub flags: CloneFlags,
     /// Whether a user namespace is among them.
@@ -166,11 +166,11 @@ pub struct ExistingNamespaces {
     pub root: Option<OwnedFd>,
 }
 
-impl ExistingNamespaces {
+impl ExistingNamespaces<'_> {
     /// Joins all of them with one call; the kernel enters a user namespace first.
     pub(super) fn enter(&self) -> Result<()> {
         if !self.flags.is_empty() {
-            setns(self.pidfd.as_fd(), self.flags).os("setns", || "the container's namespaces")?;
+            setns(self.pidfd, self.flags).os("setns", || "the container's namespaces")?;
         }
         if let Some(root) = &self.root {
             nix::unistd::fchdir(root).os("fchdir", || "the container's root")?;

@@ -36,6 +36,14 @@ pub(super) fn mount(init: &mut Init) -> Result<()> {
         classic_mount(NONE, &parent, NONE, MsFlags::MS_PRIVATE, NONE)
             .os("make private", || parent.display())?;
     }
+    if let Some(tree) = init.given_root.take() {
+        // On top of what a path cannot lead to any more: init may have no right to walk to
+        // `root.path`. Our own `/` stays where it is until the switch.
+        let destination = open_directory(Path::new("/"))?;
+        mount::attach(&tree, &destination).os("mount", || "the given rootfs")?;
+        init.rootfs = Some(Rootfs::new(tree));
+        return Ok(());
+    }
     let tree = mount::clone_tree(&plan.path, Subtree::Recursive)
         .os("clone the mount of", || plan.path.display())?;
     let destination = open_directory(&plan.path)?;

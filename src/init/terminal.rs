@@ -16,6 +16,17 @@ use crate::sys::mount::{self, Subtree};
 use crate::sys::path::{Missing, Rootfs, is_char_device, is_null_device};
 use crate::sys::{fd, process, socket, tty};
 
+/// Where the standard streams of a process come from.
+#[derive(Debug, Clone, Copy)]
+pub enum StandardStreams<'a> {
+    /// They are carob's own. The master of a terminal is for whoever reads carob's output.
+    Callers,
+    /// These three.
+    Given([BorrowedFd<'a>; 3]),
+    /// A terminal, whose master goes to a caller who hands it on to another terminal.
+    Terminal,
+}
+
 /// For a new container: its rootfs is not `/` yet.
 pub(super) fn for_init(init: &mut Init) -> Result<()> {
     let rootfs = init.rootfs.take().ok_or_else(|| Error::Invalid("no rootfs".into()))?;
@@ -40,7 +51,7 @@ enum Console {
 
 fn set_up(task: &mut Task, rootfs: &Rootfs, console: Console) -> Result<()> {
     match task.process.terminal {
-        None => use_callers_streams(task, rootfs),
+        None => use_streams(task, rootfs),
         Some(terminal) => {
             let (master, slave) = open_pair(rootfs)?;
             if let Some(size) = terminal.size {
@@ -52,7 +63,9 @@ fn set_up(task: &mut Task, rootfs: &Rootfs, console: Console) -> Result<()> {
                 mount_console(rootfs, &slave)?;
             }
             // A pipe or a file that takes carob's output wants lines, not a printer's.
-            if task.console.is_none() && !process::STDOUT.is_terminal() {
+            let relayed =
+                task.console.is_none() && matches!(task.streams, StandardStreams::Callers);
+            if relayed && !process::STDOUT.is_terminal() {
                 tty::disable_output_newline_translation(&slave).os("set up", || "the terminal")?;
             }
             hand_over(task, master)?;
@@ -101,7 +114,10 @@ fn replace_streams(source: &OwnedFd) -> nix::Result<()> {
 
 /// The container's user must be able to open its streams again through `/dev/stdout`, and must not
 /// hold a device of the host's file system.
-fn use_callers_streams(task: &Task, rootfs: &Rootfs) -> Result<()> {
+fn use_streams(task: &Task, rootfs: &Rootfs) -> Result<()> {
+    if let StandardStreams::Given(given) = task.streams {
+        fd::replace_standard_streams(given).os("dup2", || "the standard streams")?;
+    }
     for number in 0..=2 {
         let Ok(stream) = fd::inherited(number) else { continue };
         let stat = fstat(stream).os("fstat", || format!("stream {number}"))?;

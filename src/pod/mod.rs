@@ -12,18 +12,23 @@
 //! logs/        CRI log lines: write, rotate, read
 //! probe/       probe workers (pure) and the four kinds of probes; HTTP hooks
 //! event.rs     what has happened to a pod: events.jsonl
+//! timeline.rs  events → what each container was doing when; view.rs: files → Pod with status
+//! watch.rs     waiting for changes in the directories of pods; age.rs: durations for people
 //! store.rs     the directories of a pod
 //! supervisor/  one process per pod, one thread: waits, decides, acts, writes down
 //! control.rs   what the command line and the supervisor say to each other
 //! ```
 
+pub mod age;
 pub mod clock;
 pub mod control;
 pub mod decide;
 pub mod event;
+pub mod lifecycle;
 pub mod logs;
 pub mod manifest;
 pub mod member;
+pub mod outcome;
 pub mod phase;
 pub mod probe;
 pub mod record;
@@ -32,4 +37,7 @@ pub mod rules;
 pub mod sandbox;
 pub mod store;
 pub mod supervisor;
+pub mod timeline;
+pub mod view;
 pub mod volume;
+pub mod watch;

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::clock::{Moment, Stamp};
+use super::rules::{ContainerRules, PodRules};
 
 /// Version of the file; a supervisor refuses one it does not know.
 pub const FORMAT: u32 = 1;
@@ -26,7 +27,8 @@ pub struct PodRecord {
     pub sandbox: Option<SandboxRecord>,
     /// How many sandboxes there have been before this one.
     pub sandbox_attempt: u32,
-    /// The pod was refused before anything was started: `status.reason` and `status.message`.
+    /// The pod was refused before anything was started, or evicted: `status.reason` and
+    /// `status.message`.
     pub refusal: Option<StartFailure>,
     /// Why no sandbox could be made, the last time it was tried.
     pub sandbox_error: Option<StartFailure>,
@@ -247,4 +249,118 @@ pub struct Backoff {
     pub delay_millis: Option<u64>,
     /// When the last start was attempted.
     pub last_start: Option<Moment>,
+    /// Attempts in a row that made no instance; their delay is counted apart from that of
+    /// restarts, from `last_start`.
+    #[serde(default)]
+    pub failed_starts: u32,
+}
+
+impl PodRecord {
+    /// A pod of which nothing has been started.
+    #[must_use]
+    pub fn new(rules: &PodRules, created: Stamp) -> Self {
+        let fresh = |rules: &ContainerRules| ContainerRecord::new(&rules.name);
+        Self {
+            format: FORMAT,
+            created,
+            started: None,
+            sandbox: None,
+            sandbox_attempt: 0,
+            refusal: None,
+            sandbox_error: None,
+            sandbox_retry: None,
+            stop: None,
+            ended: None,
+            init: rules.init.iter().map(fresh).collect(),
+            apps: rules.apps.iter().map(fresh).collect(),
+            conditions: BTreeMap::new(),
+        }
+    }
+
+    /// As a new life of the same pod: its instances are counted on, and the last ones remembered.
+    #[must_use]
+    pub fn continuing(mut self, old: Option<&Self>) -> Self {
+        let Some(old) = old else { return self };
+        self.created = old.created;
+        self.sandbox_attempt = old.sandbox_attempt + 1;
+        for mine in self.init.iter_mut().chain(&mut self.apps) {
+            let Some(before) = old.container(&mine.name) else { continue };
+            mine.last = match &before.state {
+                ContainerState::Ended(ended) => Some(ended.clone()),
+                _ => before.last.clone(),
+            };
+            mine.restart_count = before.restart_count;
+        }
+        self
+    }
+
+    /// All containers, init containers first.
+    pub fn containers(&self) -> impl Iterator<Item = &ContainerRecord> {
+        self.init.iter().chain(&self.apps)
+    }
+
+    /// All containers, init containers first.
+    pub fn containers_mut(&mut self) -> impl Iterator<Item = &mut ContainerRecord> {
+        self.init.iter_mut().chain(&mut self.apps)
+    }
+
+    /// A container by its name in the manifest.
+    #[must_use]
+    pub fn container(&self, name: &str) -> Option<&ContainerRecord> {
+        self.containers().find(|container| container.name == name)
+    }
+
+    /// A container by its name in the manifest.
+    pub fn container_mut(&mut self, name: &str) -> Option<&mut ContainerRecord> {
+        self.containers_mut().find(|container| container.name == name)
+    }
+}
+
+impl ContainerRecord {
+    /// A container that has had no instance.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            state: ContainerState::Waiting { failure: None },
+            last: None,
+            restart_count: 0,
+            backoff: Backoff::default(),
+            started: false,
+            ready: false,
+        }
+    }
+
+    /// The running instance, if there is one.
+    #[must_use]
+    pub fn running(&self) -> Option<&Running> {
+        match &self.state {
+            ContainerState::Running(running) => Some(running),
+            ContainerState::Waiting { .. } | ContainerState::Ended(_) => None,
+        }
+    }
+
+    /// The running instance, to change it.
+    pub fn running_mut(&mut self) -> Option<&mut Running> {
+        match &mut self.state {
+            ContainerState::Running(running) => Some(running),
+            ContainerState::Waiting { .. } | ContainerState::Ended(_) => None,
+        }
+    }
+
+    /// Number of the instance that would be started next: it names the container and the log.
+    #[must_use]
+    pub fn next_restart_count(&self) -> u32 {
+        let had_one = self.last.is_some() || !matches!(self.state, ContainerState::Waiting { .. });
+        self.restart_count.saturating_add(u32::from(had_one))
+    }
+}
+
+impl Ended {
+    /// Whether an init container that ended so has done its work: a process of it that the OOM
+    /// killer took is a failure even if the exit code is 0.
+    #[must_use]
+    pub fn succeeded(&self) -> bool {
+        self.exit_code == 0 && self.reason != "OOMKilled"
+    }
 }

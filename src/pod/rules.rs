@@ -3,7 +3,13 @@
 //! Made once from the checked and defaulted manifest; `decide.rs`, `phase.rs` and the probe
 //! workers see nothing else of it.
 
+mod read;
+
 use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+
+use crate::error::Result;
 
 /// A pod.
 #[derive(Debug, Clone, PartialEq)]
@@ -128,6 +134,28 @@ pub struct BackoffRules {
     pub max: Duration,
     /// A container that ran longer than this starts anew without delay.
     pub reset: Duration,
+}
+
+impl PodRules {
+    /// Takes what matters out of a checked and defaulted pod, carob's own annotations included.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Config`] if an annotation is wrong, or a field that the checks
+    /// should have caught.
+    pub fn from_pod(pod: &Pod) -> Result<Self> {
+        read::pod(pod)
+    }
+
+    /// A container by its name.
+    #[must_use]
+    pub fn container(&self, name: &str) -> Option<&ContainerRules> {
+        self.containers().find(|container| container.name == name)
+    }
+
+    /// All containers, init containers first.
+    pub fn containers(&self) -> impl Iterator<Item = &ContainerRules> {
+        self.init.iter().chain(&self.apps)
+    }
 }
 
 impl Default for BackoffRules {

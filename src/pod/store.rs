@@ -12,7 +12,7 @@
 //!     fifos/<container>.{out,err}   log pipes: they survive the supervisor
 //!     shm/             mount point: /dev/shm of the pod
 //!     memory/          mount point of a tmpfs: secrets and other data that must not reach a disk
-//!     etc/             hosts, hostname, resolv.conf
+//!     etc/             mount point of a small tmpfs: hosts, hostname, resolv.conf
 //! <data>/pods/<uid>/                      0750; survives a reboot, not `pod rm`
 //!     volumes/kubernetes.io~<plugin>/<name>/
 //!     volume-subpaths/
@@ -20,14 +20,19 @@
 //! <logs>/<namespace>_<name>_<uid>/<container>/<restart count>.log
 //! ```
 
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
-use super::event::Event;
+use super::event::{EVENTS_FILE, Event};
 use super::manifest::Manifest;
 use super::record::PodRecord;
+use super::rules::PodRules;
 use crate::error::{Error, OsContext, Result};
 use crate::sys::fd;
 
@@ -76,6 +81,49 @@ impl PodDirs {
         self.state.join("bundles").join(container)
     }
 
+    /// Writes `status.json`; a reader sees the old one or the new one.
+    ///
+    /// # Errors
+    /// [`Error::Os`].
+    pub fn write_record(&self, record: &PodRecord) -> Result<()> {
+        replace(&self.state.join(STATUS_FILE), record)
+    }
+
+    /// Takes the right to supervise the pod; `None` if somebody has it.
+    ///
+    /// # Errors
+    /// [`Error::Os`] if the directory is gone.
+    pub fn lock_supervisor(&self) -> Result<Option<Flock<File>>> {
+        let path = self.state.join(SUPERVISOR_FILE);
+        let file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .custom_flags(libc::O_CLOEXEC | libc::O_NOFOLLOW)
+            .open(&path)
+            .os("open", || path.display())?;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => Ok(Some(lock)),
+            Err((_file, Errno::EWOULDBLOCK)) => Ok(None),
+            Err((_file, errno)) => Err(errno).os("lock", || path.display()),
+        }
+    }
+
+    /// Takes the right to make, replace or remove pods below a state root; waits for it.
+    ///
+    /// # Errors
+    /// [`Error::Os`].
+    pub fn lock_all(root: &Path) -> Result<Flock<File>> {
+        let all = Self::all(root);
+        let mut builder = DirBuilder::new();
+        builder.mode(0o700).recursive(true).create(&all).os("mkdir", || all.display())?;
+        let dir = File::open(&all).os("open", || all.display())?;
+        Flock::lock(dir, FlockArg::LockExclusive)
+            .map_err(|(_file, errno)| errno)
+            .os("lock", || all.display())
+    }
+
     /// The directory of all pods below a state root.
     #[must_use]
     pub fn all(root: &Path) -> PathBuf {
@@ -92,6 +140,30 @@ pub struct PodFile {
     pub dirs: PodDirs,
 }
 
+impl PodFile {
+    /// The pod's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.manifest.pod.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    /// What decides over the pod's life.
+    ///
+    /// # Errors
+    /// As [`PodRules::from_pod`].
+    pub fn rules(&self) -> Result<PodRules> {
+        PodRules::from_pod(&self.manifest.pod)
+    }
+
+    /// Writes `pod.json`.
+    ///
+    /// # Errors
+    /// [`Error::Os`].
+    pub fn write(&self) -> Result<()> {
+        replace(&self.dirs.state.join(POD_FILE), self)
+    }
+}
+
 /// A pod on this machine, as every verb but those of the supervisor sees it.
 #[derive(Debug)]
 pub struct StoredPod {
@@ -101,9 +173,10 @@ pub struct StoredPod {
     pub record: Option<PodRecord>,
 }
 
-const POD_FILE: &str = "pod.json";
-const STATUS_FILE: &str = "status.json";
-const EVENTS_FILE: &str = "events.jsonl";
+pub(super) const POD_FILE: &str = "pod.json";
+/// The name of the record in the state directory.
+pub const STATUS_FILE: &str = "status.json";
+const SUPERVISOR_FILE: &str = "supervisor";
 /// Longest file that is read back, bytes.
 const FILE_BYTES: u64 = 64 << 20;
 
@@ -140,6 +213,36 @@ impl StoredPod {
         Ok(pods)
     }
 
+    /// Makes the directory of a new pod and writes down what it is to be.
+    ///
+    /// # Errors
+    /// [`Error::AlreadyExists`] if there is a pod of that name; [`Error::Os`].
+    pub fn create(file: &PodFile, record: &PodRecord) -> Result<()> {
+        let dir = &file.dirs.state;
+        let parent = dir.parent().unwrap_or(dir);
+        let mut builder = DirBuilder::new();
+        builder.mode(0o700).recursive(true).create(parent).os("mkdir", || parent.display())?;
+        match builder.recursive(false).create(dir) {
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {
+                let id = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                return Err(Error::AlreadyExists { id });
+            }
+            other => other.os("mkdir", || dir.display())?,
+        }
+        // The last: without it there is no pod.
+        let written = file.dirs.write_record(record).and_then(|()| file.write());
+        if written.is_err() {
+            let _best_effort = std::fs::remove_dir_all(dir);
+        }
+        written
+    }
+
+    /// Whether a supervisor lives.
+    #[must_use]
+    pub fn is_supervised(&self) -> bool {
+        matches!(self.file.dirs.lock_supervisor(), Ok(None))
+    }
+
     /// What has happened to it, oldest first.
     ///
     /// # Errors
@@ -153,13 +256,34 @@ impl StoredPod {
             .collect())
     }
 
-    fn read(dir: &Path) -> Result<Option<Self>> {
+    /// Reads the pod in a directory, if there is one.
+    ///
+    /// # Errors
+    /// [`Error::Os`]; [`Error::Invalid`] if its files are damaged.
+    pub fn read(dir: &Path) -> Result<Option<Self>> {
         let Some(text) = read_if_there(&dir.join(POD_FILE))? else { return Ok(None) };
         let file: PodFile = parse(&text, dir, POD_FILE)?;
         let record = read_if_there(&dir.join(STATUS_FILE))?;
         let record = record.map(|text| parse(&text, dir, STATUS_FILE)).transpose()?;
         Ok(Some(Self { file, record }))
     }
+}
+
+/// Replaces a file as a whole, readable by root alone: it may hold secrets.
+fn replace(path: &Path, value: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_vec(value)
+        .map_err(|error| Error::Invalid(format!("{}: {error}", path.display())))?;
+    let new = path.with_extension("new");
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .custom_flags(libc::O_CLOEXEC | libc::O_NOFOLLOW)
+        .open(&new)
+        .os("create", || new.display())?;
+    file.write_all(&text).os("write", || new.display())?;
+    std::fs::rename(&new, path).os("rename", || path.display())
 }
 
 fn parse<T: serde::de::DeserializeOwned>(text: &[u8], dir: &Path, name: &str) -> Result<T> {

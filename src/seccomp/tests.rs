@@ -316,7 +316,7 @@ proptest! {
                 prop_assert_eq!(run(&program, audit, nr, args(0)), expected, "{:?} {}", arch, nr);
             }
             if !allowed.contains(&getpgid) {
-                prop_assert_eq!(run(&program, audit, getpgid, args(77)), 0x0005_0063);
+                prop_assert_eq!(run(&program, audit, getpgid, args(77)), 0x0005_0063, "{:?}", arch);
             }
         }
     }

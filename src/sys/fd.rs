@@ -108,6 +108,26 @@ pub fn close_in_child(fd: BorrowedFd) {
     unsafe { libc::close(fd.as_raw_fd()) };
 }
 
+/// Makes these three the standard streams of this process.
+///
+/// # Errors
+/// `EMFILE`. Source: dup2(2).
+pub fn replace_standard_streams(streams: [BorrowedFd; 3]) -> nix::Result<()> {
+    use nix::fcntl::{FcntlArg, fcntl};
+    use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout};
+    // Out of the way first: one of them may have the number of another's place.
+    let mut moved: [Option<OwnedFd>; 3] = Default::default();
+    for (place, stream) in moved.iter_mut().zip(streams) {
+        if stream.as_raw_fd() <= libc::STDERR_FILENO {
+            *place = Some(owned(fcntl(stream, FcntlArg::F_DUPFD_CLOEXEC(3))?.into())?);
+        }
+    }
+    let stream = |place: usize| moved[place].as_ref().map_or(streams[place], |fd| fd.as_fd());
+    dup2_stdin(stream(0))?;
+    dup2_stdout(stream(1))?;
+    dup2_stderr(stream(2))
+}
+
 /// Wraps a descriptor number that a system call has just returned.
 ///
 /// # Errors

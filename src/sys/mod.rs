@@ -5,10 +5,14 @@
 
 pub mod bpf;
 pub mod credentials;
+pub mod dir;
 pub mod fd;
 pub mod mount;
 pub mod net;
+pub mod overlay;
 pub mod path;
+mod pidfd_info;
+pub mod poll;
 pub mod process;
 mod remap;
 pub mod sched;

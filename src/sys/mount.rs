@@ -123,6 +123,13 @@ pub fn set_attributes(mount: BorrowedFd, change: Attributes, subtree: Subtree) -
     }
 }
 
+/// Whether attributes of whole trees can be changed: Linux 5.12.
+#[must_use]
+pub fn has_recursive_attributes() -> bool {
+    let nothing = Attributes::default();
+    mount_setattr(nix::fcntl::AT_FDCWD, nothing, 0, Subtree::Recursive) != Err(Errno::ENOSYS)
+}
+
 /// Maps the ids of a detached mount through a user namespace.
 ///
 /// # Errors

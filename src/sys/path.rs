@@ -261,15 +261,46 @@ pub fn mount_point_above(path: &Path) -> Result<PathBuf> {
 /// # Errors
 /// [`Error::Os`] if the table of mounts cannot be read.
 pub fn mount_points_outside(keep: &Path) -> Result<Vec<PathBuf>> {
-    const TABLE: &str = "/proc/self/mountinfo";
-    let table = std::fs::read_to_string(TABLE).os("read", || TABLE)?;
-    let points = table.lines().filter_map(|line| line.split(' ').nth(4));
-    let mut points: Vec<PathBuf> = points
-        .map(|point| PathBuf::from(unescape(point)))
+    let mut points: Vec<PathBuf> = mount_table()?
+        .into_iter()
+        .map(|mount| mount.point)
         .filter(|point| !point.starts_with(keep) && !keep.starts_with(point))
         .collect();
     points.sort_by_key(|point| std::cmp::Reverse(point.components().count()));
     Ok(points)
+}
+
+/// A row of the table of mounts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountRow {
+    /// Where it is.
+    pub point: PathBuf,
+    /// What is mounted or unmounted in it appears elsewhere, too.
+    pub is_shared: bool,
+    /// What is mounted or unmounted elsewhere appears in it.
+    pub is_slave: bool,
+}
+
+/// The mounts that this process sees, in the order in which they cover each other.
+///
+/// # Errors
+/// [`Error::Os`] if the table cannot be read.
+pub fn mount_table() -> Result<Vec<MountRow>> {
+    const TABLE: &str = "/proc/self/mountinfo";
+    let table = std::fs::read(TABLE).os("read", || TABLE)?;
+    Ok(String::from_utf8_lossy(&table).lines().filter_map(mount_row).collect())
+}
+
+/// Source: proc_pid_mountinfo(5): six fields, optional ones, a dash.
+fn mount_row(line: &str) -> Option<MountRow> {
+    let point = PathBuf::from(unescape(line.split(' ').nth(4)?));
+    let optional = line.split(' ').skip(6).take_while(|field| *field != "-");
+    let mut row = MountRow { point, is_shared: false, is_slave: false };
+    for field in optional {
+        row.is_shared |= field.starts_with("shared:");
+        row.is_slave |= field.starts_with("master:");
+    }
+    Some(row)
 }
 
 /// Spaces, tabs, newlines and backslashes are octal in mountinfo.

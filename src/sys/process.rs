@@ -8,6 +8,7 @@ use nix::sched::CloneFlags;
 use nix::unistd::Pid;
 
 use super::fd::{self, owned};
+pub use super::pidfd_info::exit_of_stranger;
 
 /// A namespace flag that `nix` does not have. Source: time_namespaces(7).
 pub const CLONE_NEWTIME: CloneFlags = CloneFlags::from_bits_retain(libc::CLONE_NEWTIME);
@@ -269,6 +270,13 @@ pub fn prctl(op: Prctl) -> nix::Result<()> {
     Errno::result(ret).map(drop)
 }
 
+/// Whether others may ptrace this process. Source: PR_GET_DUMPABLE.
+#[must_use]
+pub fn is_dumpable() -> bool {
+    // SAFETY: an integer by value; the answer is the return value.
+    unsafe { libc::prctl(libc::PR_GET_DUMPABLE, 0, 0, 0, 0) == 1 }
+}
+
 /// Unblocks every signal and gives each its default action, whatever was inherited.
 ///
 /// Rust ignores SIGPIPE at start and callers ignore more; an ignored signal survives `execve`.
@@ -338,9 +346,14 @@ pub fn set_domain_name(name: &str) -> nix::Result<()> {
 pub struct Stat {
     /// The letter of its state, `Z` for a zombie.
     pub state: char,
+    /// PF_* of the kernel.
+    flags: u64,
     /// When it started, in clock ticks after boot.
     pub start_time: u64,
 }
+
+/// It ends: nothing of it will run again. Source: include/linux/sched.h.
+const PF_EXITING: u64 = 0x4;
 
 impl Stat {
     /// Neither a zombie nor dead.
@@ -349,13 +362,20 @@ impl Stat {
         !matches!(self.state, 'Z' | 'X' | 'x')
     }
 
+    /// It has ended, or is about to; the first process of a pid namespace waits for the others then.
+    #[must_use]
+    pub fn is_exiting(self) -> bool {
+        self.flags & PF_EXITING != 0 || !self.is_alive()
+    }
+
     /// The second field is the program's name and may hold anything, parentheses included.
     fn parse(text: &str) -> Option<Self> {
         let (_name, rest) = text.rsplit_once(')')?;
         let mut fields = rest.split_ascii_whitespace();
         let state = fields.next()?.chars().next()?;
-        let start_time = fields.nth(18)?.parse().ok()?;
-        Some(Self { state, start_time })
+        let flags = fields.nth(5)?.parse().ok()?;
+        let start_time = fields.nth(12)?.parse().ok()?;
+        Some(Self { state, flags, start_time })
     }
 }
 
@@ -387,7 +407,8 @@ mod tests {
     fn a_program_cannot_forge_its_stat_line_by_its_name() {
         let rest = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20";
         let stat = Stat::parse(&format!("42 (a) Z 1 (b) {rest}")).unwrap();
-        assert_eq!(stat, Stat { state: 'S', start_time: 4711 });
+        assert_eq!(stat, Stat { state: 'S', flags: 6, start_time: 4711 });
+        assert!(stat.is_exiting(), "PF_EXITING is 4");
         assert!(Stat::parse("42 (a").is_none());
         assert!(Stat::parse("42 (a) S 1").is_none());
     }

@@ -67,6 +67,21 @@ pub fn accept(listener: impl AsFd) -> nix::Result<OwnedFd> {
     }
 }
 
+/// Tells the service manager something, `READY=1`. Source: sd_notify(3).
+///
+/// # Errors
+/// Errors of sendto(2), `ENOENT` and `ECONNREFUSED` among them.
+pub fn notify(address: &str, state: &str) -> std::io::Result<()> {
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
+    let socket = UnixDatagram::unbound()?;
+    let address = match address.strip_prefix('@') {
+        Some(name) => SocketAddr::from_abstract_name(name)?,
+        None => SocketAddr::from_pathname(address)?,
+    };
+    socket.send_to_addr(state.as_bytes(), &address).map(drop)
+}
+
 fn address_in(dir: impl AsFd, name: &str) -> nix::Result<UnixAddr> {
     UnixAddr::new(format!("{}/{name}", proc_path(dir)).as_str())
 }
@@ -119,6 +134,51 @@ pub fn receive(socket: impl AsFd, buffer: &mut [u8]) -> nix::Result<(usize, Opti
         }
         return Ok((message.bytes, passed));
     }
+}
+
+/// Sends one message with any number of descriptors, without waiting for room.
+///
+/// # Errors
+/// `EAGAIN` if the queue is full, `ETOOMANYREFS`, `EPIPE`. Source: sendmsg(2), unix(7).
+pub fn send_many(socket: impl AsFd, message: &[u8], passed: &[BorrowedFd]) -> nix::Result<()> {
+    let fds: Vec<RawFd> = passed.iter().map(AsRawFd::as_raw_fd).collect();
+    let rights = [ControlMessage::ScmRights(&fds)];
+    let control = if fds.is_empty() { &rights[..0] } else { &rights[..] };
+    let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
+    let parts = [IoSlice::new(message)];
+    sendmsg::<()>(socket.as_fd().as_raw_fd(), &parts, control, flags, None).map(drop)
+}
+
+/// Takes a message and its descriptors, at most 8, if there is one; does not wait.
+///
+/// # Errors
+/// Errors of recvmsg(2) but `EAGAIN`; `EMSGSIZE` if it was cut off.
+pub fn receive_many(
+    socket: impl AsFd,
+    buffer: &mut [u8],
+) -> nix::Result<Option<(usize, Vec<OwnedFd>)>> {
+    let mut space = cmsg_space!([RawFd; 8]);
+    let mut parts = [IoSliceMut::new(buffer)];
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
+    let raw = socket.as_fd().as_raw_fd();
+    let message = match recvmsg::<()>(raw, &mut parts, Some(&mut space), flags) {
+        Err(Errno::EAGAIN) => return Ok(None),
+        other => other?,
+    };
+    let mut passed = Vec::new();
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(fds) = control {
+            for fd in fds {
+                // SAFETY: the kernel has just installed `fd` in this process for us alone.
+                passed.push(unsafe { OwnedFd::from_raw_fd(fd) });
+            }
+        }
+    }
+    let cut = MsgFlags::MSG_TRUNC | MsgFlags::MSG_CTRUNC;
+    if message.flags.intersects(cut) {
+        return Err(Errno::EMSGSIZE);
+    }
+    Ok(Some((message.bytes, passed)))
 }
 
 /// Waits for a message and returns its length without taking it; 0 if the peer has gone.

@@ -1,9 +1,49 @@
 //! YAML or JSON to checked and defaulted Kubernetes objects.
+//!
+//! ```text
+//! input.rs     files, directories, stdin → texts
+//! yaml.rs      text → tree.rs: nodes with lines; scalar.rs: what plain scalars mean
+//! document.rs  nodes → objects of known kinds
+//! decode.rs    node + support/ (the table of all fields) → JSON; what is wrong → problem.rs
+//! defaults.rs  what the API fills in
+//! rules/       the API's validation
+//! load.rs      all of it, in this order
+//! ```
+
+pub mod annotations;
+mod claims;
+mod decode;
+mod defaults;
+mod document;
+mod input;
+mod load;
+mod names;
+mod problem;
+pub mod quantity;
+mod rules;
+mod scalar;
+pub mod support;
+mod tree;
+mod yaml;
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Pod, Secret};
 use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+
+pub use input::Input;
+pub use support::ignored;
+
+/// Reads a pod and the objects it refers to; objects of other namespaces are left out.
+///
+/// # Errors
+/// [`crate::error::Error::Invalid`] with everything that is wrong, each with file and line;
+/// [`crate::error::Error::Os`] if an input cannot be read.
+pub fn load(inputs: &[Input]) -> Result<Manifest> {
+    load::texts(&input::read(inputs)?)
+}
 
 /// A pod and all that it refers to: strictly decoded, valid, with the API's defaults filled in,
 /// with a namespace, a uid and a creation time.

@@ -1,0 +1,41 @@
+//! Builds `carob-pause`, which carob carries inside and writes into the root of each sandbox.
+#![allow(clippy::print_stdout, reason = "how a build script talks to cargo")]
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::Command;
+
+const SOURCE: &str = "src/pause/pause.rs";
+
+/// No library, no relocation, one small segment, nothing that is not executed.
+const FLAGS: &[&str] = &[
+    "--edition=2024",
+    "--crate-type=bin",
+    "--crate-name=carob_pause",
+    "-Copt-level=s",
+    "-Cpanic=abort",
+    "-Cstrip=symbols",
+    "-Crelocation-model=static",
+    "-Ctarget-feature=+crt-static",
+    "-Clink-arg=-nostartfiles",
+    "-Clink-arg=-nostdlib",
+    "-Clink-arg=-static",
+    "-Clink-arg=-Wl,-z,max-page-size=4096,-z,noseparate-code,-z,noexecstack",
+    "-Clink-arg=-Wl,--build-id=none,--gc-sections,--no-eh-frame-hdr",
+];
+
+fn main() -> Result<(), String> {
+    println!("cargo::rerun-if-changed={SOURCE}");
+    println!("cargo::rerun-if-env-changed=RUSTC_LINKER");
+    let variable = |name: &str| std::env::var_os(name).ok_or_else(|| format!("{name} is not set"));
+    let output = Path::new(&variable("OUT_DIR")?).join("carob-pause");
+    let mut command = Command::new(variable("RUSTC")?);
+    command.args(FLAGS).arg("--target").arg(variable("TARGET")?).arg("-o").arg(&output);
+    if let Some(linker) = std::env::var_os("RUSTC_LINKER") {
+        let mut flag = OsString::from("-Clinker=");
+        flag.push(linker);
+        command.arg(flag);
+    }
+    let status = command.arg(SOURCE).status().map_err(|error| format!("{command:?}: {error}"))?;
+    if status.success() { Ok(()) } else { Err(format!("{command:?}: {status}")) }
+}

@@ -1,0 +1,36 @@
+//! A cgroup for other cgroups: a pod's.
+
+use oci_spec::runtime::LinuxResources;
+
+use super::dir::Dir;
+use super::make::{self, Enable, Made};
+use super::plan::{self, Plan, Scope};
+use super::{Cgroup, apply, index_is_idle};
+use crate::error::Result;
+
+impl Cgroup {
+    /// Makes directories in which containers will have theirs, and writes the limits for all of
+    /// them together. What is there already is taken as it is, processes below it included. Device
+    /// rules are each container's own.
+    ///
+    /// # Errors
+    /// As [`Cgroup::create`].
+    pub fn create_parent(&self, resources: Option<&LinuxResources>) -> Result<()> {
+        let plan = Plan::new(&self.hierarchies, resources, Scope::Update)?;
+        let pure_v2 = plan::is_pure_v2(&self.hierarchies);
+        let enable = if pure_v2 { Enable::All } else { Enable::Needed };
+        let mut made = Made::default();
+        let result = self.hierarchies.iter().enumerate().try_for_each(|(index, hierarchy)| {
+            made.make(&hierarchy.dir())?;
+            make::prepare(hierarchy, plan.settings_of(index), enable)?;
+            if index_is_idle(&plan, index) {
+                return Ok(());
+            }
+            apply::settings(&Dir::open(hierarchy.dir())?, plan.settings_of(index))
+        });
+        if result.is_err() {
+            made.undo();
+        }
+        result
+    }
+}

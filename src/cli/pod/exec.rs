@@ -1,0 +1,217 @@
+//! `pod exec` and `pod attach`.
+
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use super::choice::{ContainerChoice, PodChoice};
+use crate::cli::{Context, Failure, Verb};
+use crate::container::{Attach as Mode, ExecArgs, ExecOptions, ExecProcess};
+use crate::error::{Error, OsContext, Result};
+use crate::pod::control::{Connection, Frame, MESSAGE_BYTES, Reply, Request};
+use crate::sys::tty::{self, RawMode};
+use crate::sys::{process, socket};
+
+/// Run a command in a container of a pod and exit with its status
+#[derive(Debug, clap::Args)]
+#[command(
+    override_usage = "carob pod exec [OPTIONS] POD [--] COMMAND [ARG]...",
+    after_help = EXEC_EXAMPLES
+)]
+pub(super) struct Exec {
+    #[command(flatten)]
+    container: ContainerChoice,
+    /// Pass standard input on (it always is; accepted as kubectl has it)
+    #[arg(short = 'i', long)]
+    stdin: bool,
+    /// Give the command a terminal
+    #[arg(short, long)]
+    tty: bool,
+    #[command(flatten)]
+    pod: PodChoice,
+    /// The command and its arguments, as they are
+    #[arg(value_name = "COMMAND", required = true, num_args = 1.., trailing_var_arg = true)]
+    command: Vec<String>,
+}
+
+const EXEC_EXAMPLES: &str = "\
+Examples:
+  carob pod exec web -- ps -ef
+  carob pod exec -it web -c nginx -- sh";
+
+impl Verb for Exec {
+    const FAILURE: Failure = Failure { code: 255, prefix: "exec failed: " };
+
+    fn run(self, context: &Context) -> Result<i32> {
+        let pod = self.pod.find(context)?;
+        let name = self.container.of(&pod)?;
+        let running = pod.record.as_ref().and_then(|r| r.container(&name)?.running());
+        let Some(running) = running else {
+            return Err(Error::WrongState { reason: format!("container {name:?} is not running") });
+        };
+        context.runtime.exec(&ExecOptions {
+            id: running.id.clone(),
+            process: ExecProcess::Args(Box::new(ExecArgs {
+                args: self.command,
+                tty: self.tty,
+                ..ExecArgs::default()
+            })),
+            attach: Mode::Foreground,
+            console_socket: None,
+            pidfd_socket: None,
+            pid_file: None,
+            preserve_fds: 0,
+            ignore_paused: false,
+            sub_cgroups: Vec::new(),
+            no_subreaper: false,
+        })
+    }
+}
+
+/// Join the standard streams of a running container
+///
+/// Output from now on is shown (`pod logs` has what was before); with --stdin, input goes to a
+/// container that has `stdin: true`. Ctrl-P Ctrl-Q detaches from a terminal.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  carob pod attach web\n  carob pod attach -i web -c shell")]
+pub(super) struct Attach {
+    #[command(flatten)]
+    container: ContainerChoice,
+    /// Pass standard input on
+    #[arg(short = 'i', long)]
+    stdin: bool,
+    /// Accepted as kubectl has it: the container has a terminal or not
+    #[arg(short, long)]
+    tty: bool,
+    #[command(flatten)]
+    pod: PodChoice,
+}
+
+impl Verb for Attach {
+    fn run(self, context: &Context) -> Result<i32> {
+        let pod = self.pod.find(context)?;
+        let container = self.container.of(&pod)?;
+        let Some(connection) = Connection::open(&pod.file.dirs)? else {
+            let name = pod.file.name();
+            return Err(Error::WrongState { reason: format!("pod {name:?} is not running") });
+        };
+        let reply = connection.ask(&Request::Attach { container, stdin: self.stdin })?;
+        let terminal = reply == Reply::Attached { terminal: true };
+        Session::new(connection.into_socket(), self.stdin, terminal)?.relay()?;
+        Ok(0)
+    }
+}
+
+/// The keys that detach: Ctrl-P, then Ctrl-Q.
+const DETACH: [u8; 2] = [0x10, 0x11];
+
+/// An attached terminal or pipe.
+struct Session {
+    socket: OwnedFd,
+    input: bool,
+    /// Held for its end, which gives our terminal back.
+    raw: Option<RawMode>,
+    resized: Option<SignalFd>,
+    /// The last byte was the first of [`DETACH`].
+    half_detached: bool,
+}
+
+impl Session {
+    fn new(socket: OwnedFd, input: bool, terminal: bool) -> Result<Self> {
+        let ours = nix::unistd::isatty(process::STDIN).unwrap_or(false);
+        let raw = (terminal && input && ours).then(|| RawMode::enter(process::STDIN));
+        let raw = raw.transpose().os("make raw", || "the terminal")?;
+        let mut session = Self { socket, input, raw, resized: None, half_detached: false };
+        if terminal && ours {
+            let mut wanted = SigSet::empty();
+            wanted.add(Signal::SIGWINCH);
+            wanted.thread_block().os("block", || "SIGWINCH")?;
+            let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+            let signals = SignalFd::with_flags(&wanted, flags).os("signalfd", || "SIGWINCH")?;
+            session.resized = Some(signals);
+            session.send_size();
+        }
+        Ok(session)
+    }
+
+    fn send_size(&self) {
+        if let Ok(size) = tty::window_size(process::STDIN) {
+            let frame = Frame::Size(size.rows, size.columns).encode();
+            let _gone = socket::send(&self.socket, &frame, None);
+        }
+    }
+
+    fn relay(mut self) -> Result<()> {
+        let mut buffer = vec![0; MESSAGE_BYTES];
+        loop {
+            let mut fds = vec![PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+            if self.input {
+                fds.push(PollFd::new(process::STDIN, PollFlags::POLLIN));
+            }
+            if let Some(resized) = &self.resized {
+                fds.push(PollFd::new(resized.as_fd(), PollFlags::POLLIN));
+            }
+            match poll(&mut fds, PollTimeout::NONE) {
+                Err(Errno::EINTR) => continue,
+                other => other.os("poll", || "the container")?,
+            };
+            let ready: Vec<bool> = fds.iter().map(|fd| fd.any().unwrap_or(false)).collect();
+            let input = self.input && ready[1];
+            if let Some(resized) = &self.resized
+                && let Ok(Some(_)) = resized.read_signal()
+            {
+                self.send_size();
+            }
+            if ready[0] && !self.show(&mut buffer)? {
+                return Ok(());
+            }
+            if input && !self.send(&mut buffer)? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Shows one frame; whether there may be more.
+    fn show(&self, buffer: &mut [u8]) -> Result<bool> {
+        let length = socket::read(&self.socket, buffer).os("hear", || "the supervisor")?;
+        match Frame::decode(&buffer[..length]) {
+            Some(Frame::Stdout(bytes)) => write(&mut std::io::stdout().lock(), bytes),
+            Some(Frame::Stderr(bytes)) => write(&mut std::io::stderr().lock(), bytes),
+            _ => Ok(length > 0),
+        }
+    }
+
+    /// Passes on what was typed; whether there may be more.
+    fn send(&mut self, buffer: &mut [u8]) -> Result<bool> {
+        let length =
+            nix::unistd::read(process::STDIN, &mut buffer[..4096]).os("read", || "stdin")?;
+        let bytes = &buffer[..length];
+        if self.raw.is_some() && self.detaches(bytes) {
+            return Ok(false);
+        }
+        let sent = socket::send(&self.socket, &Frame::Stdin(bytes).encode(), None);
+        if length == 0 {
+            self.input = false;
+        }
+        Ok(sent.is_ok())
+    }
+
+    fn detaches(&mut self, bytes: &[u8]) -> bool {
+        for byte in bytes {
+            if self.half_detached && *byte == DETACH[1] {
+                return true;
+            }
+            self.half_detached = *byte == DETACH[0];
+        }
+        false
+    }
+}
+
+fn write(to: &mut impl Write, bytes: &[u8]) -> Result<bool> {
+    to.write_all(bytes).and_then(|()| to.flush()).os("write to", || "stdout")?;
+    Ok(true)
+}

@@ -1,0 +1,205 @@
+//! One more process in a running container: cloned, joined, and heard to have executed.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::fcntl::OFlag;
+use nix::sched::{CloneFlags, setns};
+use nix::sys::stat::Mode;
+use nix::unistd::Pid;
+
+use super::create::{Place, limit};
+use super::pid_namespace::PidNamespace;
+use super::prepare::keyring_name;
+use super::seccomp_agent;
+use super::state::{State, Status};
+use crate::cgroup::{Cgroup, Unified};
+use crate::error::{Error, OsContext, Result};
+use crate::init::sync::{self, End, FromChild, ToChild};
+use crate::init::{Exec, ExistingNamespaces, Gate, StandardStreams, Task};
+use crate::oci::plan::ProcessPlan;
+use crate::seccomp::Filter;
+use crate::sys::process::{self, Child, CloneTarget, Cloned};
+
+/// A process that is to enter a container.
+#[derive(Debug)]
+pub(super) struct Entry<'a> {
+    pub(super) state: &'a State,
+    /// The container's first process.
+    pub(super) init: &'a OwnedFd,
+    pub(super) plan: &'a ProcessPlan,
+    pub(super) args: &'a [CString],
+    pub(super) seccomp: Option<&'a Filter>,
+    /// The container's, or one below it.
+    pub(super) cgroup: &'a Cgroup,
+    pub(super) gate: Gate,
+    /// Connected console socket.
+    pub(super) console: Option<OwnedFd>,
+    pub(super) streams: StandardStreams<'a>,
+    pub(super) kept_fds: u32,
+}
+
+impl Entry<'_> {
+    /// Returns when the program has been executed, with the master of its terminal if nobody else
+    /// has taken it. On failure no process is left.
+    pub(super) fn enter(self) -> Result<(Child, Option<OwnedFd>)> {
+        let (state, plan, seccomp) = (self.state, self.plan, self.seccomp);
+        let waits = !matches!(self.gate, Gate::Open);
+        let (child, end) = self.clone_process()?;
+        match converse((state, plan, seccomp), (&child, &end), waits) {
+            Ok(console) => Ok((child, console)),
+            Err(error) => {
+                end_process(&child);
+                Err(error)
+            }
+        }
+    }
+
+    fn clone_process(self) -> Result<(Child, End)> {
+        let cgroups = self.cgroup.join()?;
+        let namespaces = namespaces(self.state, self.init)?;
+        let (ours, theirs) = sync::pair()?;
+        let affinity = Affinity::change(self.plan.affinity_initial.as_deref())?;
+        let pid_namespace = if self.state.namespaces & libc::CLONE_NEWPID == 0 {
+            PidNamespace::stay()
+        } else {
+            PidNamespace::enter(|| {
+                setns(self.init, CloneFlags::CLONE_NEWPID).os("setns", || "the pid namespace")
+            })?
+        };
+        let target = CloneTarget { sibling: false, cgroup: cgroups.unified() };
+        let none = CloneFlags::empty();
+        let (cloned, unified) = match process::clone3(none, &target) {
+            Ok(cloned) => (cloned, Unified::Cloned),
+            Err(_) if target.cgroup.is_some() => {
+                let cloned = process::clone3(none, &CloneTarget::default());
+                (cloned.os("clone3", || "the process")?, Unified::Enter)
+            }
+            Err(errno) => return Err(errno).os("clone3", || "the process"),
+        };
+        match cloned {
+            Cloned::Parent(child) => {
+                drop(theirs);
+                if let Err(error) = pid_namespace.leave().and_then(|()| affinity.restore()) {
+                    end_process(&child);
+                    return Err(error);
+                }
+                Ok((child, ours))
+            }
+            Cloned::Child => {
+                drop(ours);
+                crate::init::run_exec(Exec {
+                    namespaces,
+                    task: Task::new(self.plan, self.seccomp, theirs, self.gate)
+                        .with_args(self.args)
+                        .with_cgroups(cgroups, unified)
+                        .with_keyring(keyring_name(&self.state.id, self.state.keyring))
+                        .with_console(self.console, self.streams)
+                        .with_kept_fds(self.kept_fds),
+                })
+            }
+        }
+    }
+}
+
+/// Kills a child and reaps it.
+pub(super) fn end_process(child: &Child) {
+    let _gone = process::pidfd_send_signal(&child.pidfd, libc::SIGKILL);
+    let _reaped = process::wait(&child.pidfd);
+}
+
+/// The CPUs this process may use, while a child is to start on others.
+struct Affinity {
+    own: Option<nix::sched::CpuSet>,
+}
+
+impl Affinity {
+    fn change(cpus: Option<&[usize]>) -> Result<Self> {
+        let Some(cpus) = cpus else { return Ok(Self { own: None }) };
+        let own = nix::sched::sched_getaffinity(Pid::from_raw(0))
+            .os("sched_getaffinity", || "carob itself")?;
+        crate::sys::sched::set_affinity(cpus.iter().copied())
+            .os("sched_setaffinity", || format!("CPUs {cpus:?}"))?;
+        Ok(Self { own: Some(own) })
+    }
+
+    fn restore(mut self) -> Result<()> {
+        self.go_back()
+    }
+
+    fn go_back(&mut self) -> Result<()> {
+        let Some(own) = self.own.take() else { return Ok(()) };
+        nix::sched::sched_setaffinity(Pid::from_raw(0), &own)
+            .os("sched_setaffinity", || "carob itself")
+    }
+}
+
+impl Drop for Affinity {
+    fn drop(&mut self) {
+        if let Err(error) = self.go_back() {
+            crate::log::warn(error);
+        }
+    }
+}
+
+/// All namespaces that are the container's own, but for the pid namespace, which only children
+/// enter, and a user namespace that is carob's too, which the kernel refuses to join again.
+fn namespaces<'a>(state: &State, init: &'a OwnedFd) -> Result<ExistingNamespaces<'a>> {
+    let mut flags = CloneFlags::from_bits_retain(state.namespaces);
+    flags.remove(CloneFlags::CLONE_NEWPID);
+    if flags.contains(CloneFlags::CLONE_NEWUSER) {
+        let inode = |path: String| {
+            nix::sys::stat::stat(path.as_str()).os("stat", || path).map(|stat| stat.st_ino)
+        };
+        let theirs = inode(format!("/proc/{}/ns/user", state.pid))?;
+        flags.set(CloneFlags::CLONE_NEWUSER, theirs != inode("/proc/self/ns/user".to_owned())?);
+    }
+    let root = state.joins_mounts.then(|| {
+        let path = format!("/proc/{}/root", state.pid);
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        nix::fcntl::open(path.as_str(), flags, Mode::empty()).os("open", || path)
+    });
+    let user = flags.contains(CloneFlags::CLONE_NEWUSER);
+    Ok(ExistingNamespaces { pidfd: init.as_fd(), flags, user, root: root.transpose()? })
+}
+
+/// The parent's half of the diagram in `init::sync`.
+fn converse(
+    (state, plan, seccomp): (&State, &ProcessPlan, Option<&Filter>),
+    (child, end): (&Child, &End),
+    waits: bool,
+) -> Result<Option<OwnedFd>> {
+    let mut console = None;
+    // One that does not wait says nothing more: it may as well have been killed before it could
+    // execute, which its exit will tell.
+    let mut is_ready = !waits;
+    loop {
+        match end.hear_child()? {
+            FromChild::Console(master) => console = Some(master),
+            FromChild::Ready => {
+                is_ready = true;
+                let place = Place::of(CloneFlags::from_bits_retain(state.namespaces));
+                limit(child.pid, plan, place)?;
+                end.tell_child(&ToChild::Start(Vec::new()))?;
+            }
+            FromChild::Listener(number) => {
+                let listener = seccomp.and_then(|filter| filter.listener.as_ref());
+                if let Some(listener) = listener {
+                    let status = Status::Running;
+                    seccomp_agent::hand_over(listener, state, status, &child.pidfd, number)?;
+                }
+                end.tell_child(&ToChild::ListenerTaken)?;
+            }
+            FromChild::Failed { step, cause } => return Err(Error::Init { step, cause }),
+            FromChild::Gone if is_ready => return Ok(console),
+            FromChild::Gone => {
+                let cause = "the process died before it could execute the program".to_owned();
+                return Err(Error::Init { step: "exec".into(), cause });
+            }
+            other @ (FromChild::Sibling(_) | FromChild::RunHooks) => {
+                let cause = format!("unexpected message {other:?}");
+                return Err(Error::Init { step: "exec".into(), cause });
+            }
+        }
+    }
+}

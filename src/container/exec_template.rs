@@ -1,0 +1,123 @@
+//! The hot path of probes and hooks: a process in a container, of which everything but the command
+//! is read, checked and compiled once.
+
+use std::ffi::CString;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use nix::sched::CloneFlags;
+
+use super::Runtime;
+use super::create::Place;
+use super::enter::Entry;
+use super::exec::filter_of;
+use super::launch::Dumpable;
+use super::prepare::leave_out_ungrantable;
+use super::state::State;
+use crate::cgroup::Group;
+use crate::error::{Error, Result};
+use crate::init::{Gate, StandardStreams};
+use crate::oci::load;
+use crate::oci::plan::ProcessPlan;
+use crate::seccomp::Filter;
+use crate::sys::process::Child;
+
+/// What every process that is executed in one container has in common. Holds one descriptor; good
+/// for as long as the container's first process lives.
+#[derive(Debug)]
+pub struct ExecTemplate {
+    state: State,
+    init: OwnedFd,
+    plan: ProcessPlan,
+    seccomp: Option<Filter>,
+}
+
+/// A process for [`ExecTemplate::exec`].
+#[derive(Debug, Clone, Copy)]
+pub struct ExecLaunch<'a> {
+    /// Command and arguments.
+    pub args: &'a [String],
+    /// Its standard streams; for the user of the container, as those of its first process.
+    pub stdio: [BorrowedFd<'a>; 3],
+    /// The cgroup in which it and all that it starts can be ended together; without one it is in
+    /// the container's.
+    pub group: Option<&'a Group>,
+}
+
+impl Runtime {
+    /// Reads what the processes of a running container have in common: user, environment, working
+    /// directory, capabilities, limits, labels and filter of its first process.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::WrongState`] if it is stopped.
+    pub fn exec_template(&self, id: &str) -> Result<ExecTemplate> {
+        let container = self.container(id)?;
+        let Some(init) = container.init()? else {
+            let reason = "cannot exec in a stopped container".to_owned();
+            return Err(Error::WrongState { reason });
+        };
+        let spec = load::load_spec(&container.dir.config())?.spec;
+        let process = spec.process().as_ref().ok_or_else(|| Error::config("process", "missing"))?;
+        let mut plan = ProcessPlan::new(process, spec.linux().as_ref())?;
+        plan.terminal = None;
+        if container.state.namespaces & libc::CLONE_NEWUSER == 0 {
+            leave_out_ungrantable(&mut plan)?;
+        }
+        Ok(ExecTemplate { state: container.state, init, plan, seccomp: filter_of(&spec)? })
+    }
+
+    /// Executes one process in a container: for those that are not repeated.
+    ///
+    /// # Errors
+    /// As [`Runtime::exec_template`] and [`ExecTemplate::exec`].
+    pub fn exec_process(&self, id: &str, launch: &ExecLaunch) -> Result<Child> {
+        self.exec_template(id)?.exec(launch)
+    }
+}
+
+impl ExecTemplate {
+    /// Makes a cgroup below the container's, for processes that are to be ended together: one for
+    /// each kind of probe, used until its processes have to be killed. It goes with the container.
+    ///
+    /// # Errors
+    /// [`Error::Os`] if it cannot be made; [`Error::Invalid`] for a name that is a path.
+    pub fn group(&self, name: &str) -> Result<Group> {
+        self.state.cgroup.group(name)
+    }
+
+    /// Returns when the program has been executed; the child is the caller's to wait for. Nothing
+    /// of the caller is changed by it.
+    ///
+    /// # Errors
+    /// [`Error::Init`] with the step that failed: `exec` for a command that cannot be executed.
+    pub fn exec(&self, launch: &ExecLaunch) -> Result<Child> {
+        let args = launch
+            .args
+            .iter()
+            .map(|arg| CString::new(arg.as_str()))
+            .collect::<std::result::Result<Vec<_>, _>>()
+            .map_err(|nul| Error::Invalid(format!("command {:?}: {nul}", launch.args)))?;
+        if args.is_empty() {
+            return Err(Error::Invalid("command: empty; name the program to run".into()));
+        }
+        let _dumpable = Dumpable::suspend()?;
+        // In a user namespace it may not set its limits itself.
+        let namespaces = CloneFlags::from_bits_retain(self.state.namespaces);
+        let gate = match Place::of(namespaces) {
+            Place::Host => Gate::Open,
+            Place::UserNamespace => Gate::Parent,
+        };
+        let entry = Entry {
+            state: &self.state,
+            init: &self.init,
+            plan: &self.plan,
+            args: &args,
+            seccomp: self.seccomp.as_ref(),
+            cgroup: launch.group.map_or(&self.state.cgroup, Group::cgroup),
+            gate,
+            console: None,
+            streams: StandardStreams::Given(launch.stdio),
+            kept_fds: 0,
+        };
+        entry.enter().map(|(child, _none)| child)
+    }
+}

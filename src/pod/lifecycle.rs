@@ -1,0 +1,345 @@
+//! What a front end does with whole pods: make, start, stop, remove.
+//!
+//! Everything here ends with files on disk and a supervisor that acts on them.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::clock::Stamp;
+use super::control::{Connection, Request};
+use super::manifest::Manifest;
+use super::record::PodRecord;
+use super::store::{self, PodDirs, PodFile, StoredPod};
+use super::watch::Watch;
+use super::{sandbox, supervisor, volume};
+use crate::container::{Force, Runtime};
+use crate::error::{Error, OsContext, Result};
+
+/// Where new pods keep their data, logs and cgroups.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// `--data-root`.
+    pub data: PathBuf,
+    /// `--log-root`.
+    pub logs: PathBuf,
+    /// `--cgroup-parent`.
+    pub cgroup_parent: PathBuf,
+}
+
+impl Default for Places {
+    fn default() -> Self {
+        Self {
+            data: store::DATA_ROOT.into(),
+            logs: store::LOG_ROOT.into(),
+            cgroup_parent: store::CGROUP_PARENT.into(),
+        }
+    }
+}
+
+/// What to do with a pod of the same name that is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// The same manifest is fine, changed data is applied, a changed pod is an error.
+    Keep,
+    /// A changed pod is stopped and removed first.
+    Replace,
+}
+
+/// What [`apply`] has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applied {
+    /// There was none.
+    Created,
+    /// It is as it was.
+    Unchanged,
+    /// ConfigMaps, Secrets or claims have new content; the volumes follow.
+    Configured,
+    /// The old one is gone, a new one is there.
+    Replaced,
+}
+
+/// Makes the pod of a manifest, or brings the one that is there up to date. Starts nothing.
+///
+/// # Errors
+/// [`Error::Invalid`] naming what has changed, if the pod differs and is to be kept.
+pub fn apply(
+    runtime: &Runtime,
+    manifest: Manifest,
+    places: &Places,
+    existing: Existing,
+) -> Result<(Applied, StoredPod)> {
+    let lock = PodDirs::lock_all(&runtime.root)?;
+    let (namespace, name) = identity(&manifest);
+    clear_half_made(&runtime.root, &namespace, &name)?;
+    if let Ok(old) = StoredPod::find(&runtime.root, &namespace, &name) {
+        let changes = differences(&old.file.manifest, &manifest);
+        if changes.is_empty() {
+            return update_data(old, manifest);
+        }
+        if existing == Existing::Keep {
+            return Err(Error::Invalid(format!(
+                "pod {name:?} exists and differs in {}; --replace stops it and makes it anew",
+                changes.join(", ")
+            )));
+        }
+        drop(lock);
+        remove(runtime, &old, Removal::Forced)?;
+        let _lock = PodDirs::lock_all(&runtime.root)?;
+        return Ok((Applied::Replaced, make(runtime, manifest, places)?));
+    }
+    Ok((Applied::Created, make(runtime, manifest, places)?))
+}
+
+fn identity(manifest: &Manifest) -> (String, String) {
+    let metadata = &manifest.pod.metadata;
+    let namespace = metadata.namespace.clone().unwrap_or_else(|| "default".to_owned());
+    (namespace, metadata.name.clone().unwrap_or_default())
+}
+
+fn make(runtime: &Runtime, manifest: Manifest, places: &Places) -> Result<StoredPod> {
+    let (namespace, name) = identity(&manifest);
+    let uid = manifest.pod.metadata.uid.clone().unwrap_or_default();
+    let dirs = PodDirs {
+        state: PodDirs::all(&runtime.root).join(format!("{namespace}_{name}")),
+        data: places.data.join("pods").join(&uid),
+        logs: places.logs.join(format!("{namespace}_{name}_{uid}")),
+        cgroup: places.cgroup_parent.join(format!("pod{uid}")),
+    };
+    let file = PodFile { manifest, dirs };
+    let record = PodRecord::new(&file.rules()?, Stamp::now());
+    StoredPod::create(&file, &record)?;
+    Ok(StoredPod { file, record: Some(record) })
+}
+
+/// A directory without a manifest: its maker was killed.
+fn clear_half_made(root: &Path, namespace: &str, name: &str) -> Result<()> {
+    let dir = PodDirs::all(root).join(format!("{namespace}_{name}"));
+    if dir.exists() && !dir.join(store::POD_FILE).exists() {
+        std::fs::remove_dir_all(&dir).os("remove", || dir.display())?;
+    }
+    Ok(())
+}
+
+fn update_data(mut old: StoredPod, new: Manifest) -> Result<(Applied, StoredPod)> {
+    if old.file.manifest.objects == new.objects {
+        return Ok((Applied::Unchanged, old));
+    }
+    old.file.manifest.objects = new.objects;
+    old.file.write()?;
+    if let Some(connection) = Connection::open(&old.file.dirs)? {
+        connection.ask(&Request::Apply)?;
+    }
+    Ok((Applied::Configured, old))
+}
+
+/// Paths of the pod in which two manifests differ; what carob fills in does not count.
+fn differences(old: &Manifest, new: &Manifest) -> Vec<String> {
+    let plain = |manifest: &Manifest| {
+        let mut pod = manifest.pod.clone();
+        pod.metadata.uid = None;
+        pod.metadata.creation_timestamp = None;
+        pod.status = None;
+        serde_json::to_value(pod).unwrap_or_default()
+    };
+    let mut paths = Vec::new();
+    compare(&plain(old), &plain(new), "", &mut paths);
+    paths
+}
+
+fn compare(old: &Value, new: &Value, path: &str, paths: &mut Vec<String>) {
+    match (old, new) {
+        (Value::Object(a), Value::Object(b)) => {
+            for key in a.keys().chain(b.keys().filter(|key| !a.contains_key(*key))) {
+                let below = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                let null = Value::Null;
+                let (a, b) = (a.get(key).unwrap_or(&null), b.get(key).unwrap_or(&null));
+                compare(a, b, &below, paths);
+            }
+        }
+        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
+            for (index, (a, b)) in a.iter().zip(b).enumerate() {
+                compare(a, b, &format!("{path}[{index}]"), paths);
+            }
+        }
+        (a, b) if a != b => paths.push(path.to_owned()),
+        _ => {}
+    }
+}
+
+/// Lets a pod run: one that was only made, and one that has ended, which goes on counting its
+/// restarts. One that runs already goes on.
+///
+/// # Errors
+/// What the supervisor says if it cannot start.
+pub fn start(runtime: &Runtime, pod: &StoredPod) -> Result<()> {
+    prepare_start(pod)?;
+    supervisor::spawn(runtime, &pod.file.dirs)
+}
+
+/// Begins a new life of a pod that has ended; any other stays as it is.
+///
+/// # Errors
+/// [`Error::Os`].
+pub fn prepare_start(pod: &StoredPod) -> Result<()> {
+    let ended = pod.record.as_ref().is_some_and(|record| record.ended.is_some());
+    if !ended || pod.is_supervised() {
+        return Ok(());
+    }
+    let record = PodRecord::new(&pod.file.rules()?, Stamp::now());
+    pod.file.dirs.write_record(&record.continuing(pod.record.as_ref()))
+}
+
+/// Finds a pod; a supervisor that was killed is brought back.
+///
+/// # Errors
+/// As [`StoredPod::find`]. That there can be no supervisor is a warning: what is known of the pod
+/// can be read without one.
+pub fn find(runtime: &Runtime, namespace: &str, name: &str) -> Result<StoredPod> {
+    let pod = StoredPod::find(&runtime.root, namespace, name)?;
+    if revive_or_warn(runtime, &pod) {
+        return StoredPod::find(&runtime.root, namespace, name);
+    }
+    Ok(pod)
+}
+
+/// All pods; supervisors that were killed are brought back.
+///
+/// # Errors
+/// As [`StoredPod::list`].
+pub fn list(runtime: &Runtime) -> Result<Vec<StoredPod>> {
+    let pods = StoredPod::list(&runtime.root)?;
+    let mut any = false;
+    for pod in &pods {
+        any |= revive_or_warn(runtime, pod);
+    }
+    if any { StoredPod::list(&runtime.root) } else { Ok(pods) }
+}
+
+fn revive_or_warn(runtime: &Runtime, pod: &StoredPod) -> bool {
+    revive(runtime, pod).unwrap_or_else(|error| {
+        crate::log::warn(format_args!("pod {:?}: no supervisor: {error}", pod.file.name()));
+        false
+    })
+}
+
+/// Brings a supervisor back that was killed; nothing to do for a pod that has none or has one.
+/// Whether it was done.
+///
+/// # Errors
+/// As [`start`].
+pub fn revive(runtime: &Runtime, pod: &StoredPod) -> Result<bool> {
+    let runs = |record: &PodRecord| record.started.is_some() && record.ended.is_none();
+    if !pod.record.as_ref().is_some_and(runs) || pod.is_supervised() {
+        return Ok(false);
+    }
+    supervisor::spawn(runtime, &pod.file.dirs).map(|()| true)
+}
+
+/// Asks the pod to end; returns at once.
+///
+/// # Errors
+/// [`Error::Os`]; a pod that does not run is none.
+pub fn ask_to_stop(runtime: &Runtime, pod: &StoredPod, grace_seconds: Option<u32>) -> Result<()> {
+    revive(runtime, pod)?;
+    if let Some(connection) = Connection::open(&pod.file.dirs)? {
+        connection.ask(&Request::Stop { grace_seconds })?;
+    }
+    Ok(())
+}
+
+/// How [`remove`] treats a pod that runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Removal {
+    /// It is an error.
+    OnlyEnded,
+    /// It is stopped with its grace.
+    Forced,
+}
+
+/// Removes a pod and all that is left of it: volumes, logs, state.
+///
+/// # Errors
+/// [`Error::WrongState`] if it runs and that is not wanted; [`Error::Os`] for the first thing that
+/// could not be removed, after trying all others.
+pub fn remove(runtime: &Runtime, pod: &StoredPod, removal: Removal) -> Result<()> {
+    if is_live(pod) {
+        if removal == Removal::OnlyEnded {
+            let name = pod.file.name();
+            return Err(Error::WrongState {
+                reason: format!("pod {name:?} is running; stop it first, or use --force"),
+            });
+        }
+        ask_to_stop(runtime, pod, None)?;
+        wait_for_end(pod)?;
+    }
+    let _lock = PodDirs::lock_all(&runtime.root)?;
+    let dirs = &pod.file.dirs;
+    let mut result = clear_containers(runtime, pod);
+    let mut also = |other: Result<()>| {
+        if result.is_ok() {
+            result = other;
+        }
+    };
+    also(sandbox::stop(runtime, &sandbox_id(pod), dirs));
+    also(volume::teardown(dirs));
+    also(remove_tree(&dirs.logs));
+    also(remove_tree(&dirs.state));
+    result
+}
+
+/// The id of the pod's sandbox; without a record one that cannot be in use.
+fn sandbox_id(pod: &StoredPod) -> String {
+    let (namespace, name) = identity(&pod.file.manifest);
+    let attempt = pod.record.as_ref().map_or(0, |record| record.sandbox_attempt);
+    format!("{namespace}_{name}_POD_{attempt}")
+}
+
+fn is_live(pod: &StoredPod) -> bool {
+    let runs = |record: &PodRecord| record.started.is_some() && record.ended.is_none();
+    pod.record.as_ref().is_some_and(runs)
+}
+
+/// Waits until the supervisor has let go of the pod.
+///
+/// # Errors
+/// [`Error::Os`].
+pub fn wait_for_end(pod: &StoredPod) -> Result<()> {
+    let watch = Watch::new([&pod.file.dirs.state])?;
+    loop {
+        if !pod.is_supervised() {
+            return Ok(());
+        }
+        // The lock is let go of after the last write: look again soon.
+        watch.next(Some(std::time::Duration::from_millis(50)))?;
+    }
+}
+
+/// Containers that a supervisor left behind which could not be brought back.
+fn clear_containers(runtime: &Runtime, pod: &StoredPod) -> Result<()> {
+    let mut result = Ok(());
+    for id in containers(runtime, &pod.file)? {
+        let deleted = runtime.delete(&id, Force::Yes);
+        if result.is_ok() {
+            result = deleted;
+        }
+    }
+    result
+}
+
+/// Ids of all containers that belong to a pod, whatever its record says.
+///
+/// # Errors
+/// [`Error::Os`] if the state root cannot be read.
+pub fn containers(runtime: &Runtime, file: &PodFile) -> Result<Vec<String>> {
+    let (namespace, name) = identity(&file.manifest);
+    let prefix = format!("{namespace}_{name}_");
+    Ok(runtime.ids()?.into_iter().filter(|id| id.starts_with(&prefix)).collect())
+}
+
+fn remove_tree(path: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other.os("remove", || path.display()),
+    }
+}

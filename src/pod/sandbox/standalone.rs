@@ -1,0 +1,413 @@
+//! Sandboxes without a supervisor: for CRI shims, and for containers of any OCI runtime that join
+//! the namespaces by their paths.
+//!
+//! ```text
+//! <root>/@sandboxes/          flock: one change at a time
+//!     <name>/sandbox.json     [`Stored`]
+//!     <name>/etc/             hosts, hostname, resolv.conf
+//!     <name>/…                as in a pod's directory
+//! ```
+
+use std::fs::{self, DirBuilder, File};
+use std::io::ErrorKind;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+use oci_spec::runtime::{LinuxNamespaceType as Kind, LinuxResources};
+use serde::{Deserialize, Serialize};
+
+use super::spec::{PidScope, Shape, pause_spec};
+use super::user_namespace::lowest_free_base;
+use super::{Shm, Start, cgroup, namespace_path, shm_path, write};
+use crate::container::{ContainerId, Runtime};
+use crate::error::{Error, OsContext, Result};
+use crate::pod::record::SandboxRecord;
+use crate::pod::store::{CGROUP_PARENT, PodDirs, StoredPod};
+use crate::sys::{credentials, fd};
+
+const FILE: &str = "sandbox.json";
+const FILE_BYTES: u64 = 16 << 20;
+/// The kubelet's, for pause.
+const OOM_SCORE_ADJ: i32 = -998;
+const CAP_SYS_RESOURCE: u32 = 24;
+
+/// What a sandbox was asked to be.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Options {
+    /// Whether network and host name are the host's.
+    pub host_network: bool,
+    /// Whether IPC and `/dev/shm` are the host's.
+    pub host_ipc: bool,
+    /// `container`, `pod` or `host`.
+    pub pid: Pid,
+    /// Whether it has a user namespace.
+    pub user_namespace: bool,
+    /// Host name; the sandbox's name if there is none.
+    pub hostname: Option<String>,
+    /// Kernel parameters of its namespaces.
+    pub sysctls: Vec<(String, String)>,
+    /// The pod's cgroup, absolute in each hierarchy; `/carob/sandbox-<name>` if there is none.
+    pub cgroup: Option<PathBuf>,
+    /// Limits of that cgroup.
+    pub resources: Option<LinuxResources>,
+    /// Lines of `/etc/hosts`: address, names.
+    pub hosts: Vec<(String, Vec<String>)>,
+    /// Text of `resolv.conf`; the host's if there is none.
+    pub resolv_conf: Option<String>,
+}
+
+/// Pid namespaces of a sandbox.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pid {
+    /// Each container its own.
+    #[default]
+    Container,
+    /// One, of which pause is the first process.
+    Pod,
+    /// The host's.
+    Host,
+}
+
+/// `sandbox.json`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Stored {
+    name: String,
+    options: Options,
+    dirs: PodDirs,
+    /// How often it has been started.
+    attempt: u32,
+    user_namespace_base: Option<u32>,
+    /// Absent while it is stopped.
+    record: Option<SandboxRecord>,
+}
+
+/// What is to be known of a sandbox by those who join it.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// Its name.
+    pub name: String,
+    /// `running` or `stopped`.
+    pub status: &'static str,
+    /// Id of the pause container.
+    pub id: String,
+    /// Pid of pause; 0 when stopped.
+    pub pid: i32,
+    /// Since when it runs, RFC 3339.
+    pub started: Option<String>,
+    /// The namespaces that containers are to join, by the kinds of config.json. What is missing is
+    /// the host's, or each container's own.
+    pub namespaces: std::collections::BTreeMap<&'static str, PathBuf>,
+    /// First host id of its user namespace, of 65536.
+    pub user_namespace_base: Option<u32>,
+    /// The pod's cgroup, for `linux.cgroupsPath` of containers below it.
+    pub cgroup: PathBuf,
+    /// The tmpfs to mount at `/dev/shm`.
+    pub shm: PathBuf,
+    /// The file to mount at `/etc/hosts`.
+    pub hosts: PathBuf,
+    /// The file to mount at `/etc/hostname`.
+    pub hostname: PathBuf,
+    /// The file to mount at `/etc/resolv.conf`.
+    pub resolv_conf: PathBuf,
+}
+
+/// The first host ids of all user namespaces that sandboxes and pods below this state root have.
+///
+/// # Errors
+/// [`Error::Os`] if something cannot be read.
+pub fn bases_in_use(root: &Path) -> Result<Vec<u32>> {
+    let pods = StoredPod::list(root)?.into_iter();
+    let pods = pods.filter_map(|pod| pod.record?.sandbox?.user_namespace_base);
+    let sandboxes = names(root)?.into_iter().map(|name| read(root, &name));
+    let sandboxes = sandboxes.collect::<Result<Vec<_>>>()?;
+    Ok(pods.chain(sandboxes.into_iter().filter_map(|one| one.user_namespace_base)).collect())
+}
+
+/// Makes a sandbox and starts it.
+///
+/// # Errors
+/// [`Error::Invalid`] if the name is taken or the cgroup has processes; else as [`super::start`].
+/// Nothing is left then.
+pub fn create(runtime: &Runtime, name: &str, options: Options) -> Result<Report> {
+    let root = &runtime.root;
+    let name = ContainerId::new(name)?.to_string();
+    check_hostname(options.hostname.as_deref().unwrap_or(&name))?;
+    let _lock = lock(root)?;
+    let base = match options.user_namespace {
+        true => Some(lowest_free_base(bases_in_use(root)?)?),
+        false => None,
+    };
+    let state = all(root).join(&name);
+    let default = || Path::new(CGROUP_PARENT).join(format!("sandbox-{name}"));
+    let dirs = PodDirs {
+        data: state.clone(),
+        logs: state.clone(),
+        cgroup: options.cgroup.clone().unwrap_or_else(default),
+        state,
+    };
+    let inside = cgroup(runtime, &dirs)?.processes()?;
+    if !inside.is_empty() {
+        let cgroup = dirs.cgroup.display();
+        return Err(Error::Invalid(format!("cgroup {cgroup} is in use: processes {inside:?}")));
+    }
+    if dirs.state.join(FILE).exists() {
+        return Err(Error::Invalid(format!("sandbox {name:?} already exists")));
+    }
+    // Of somebody who was killed before he had done anything else.
+    remove_directory(&dirs.state)?;
+    let made = DirBuilder::new().mode(0o700).create(&dirs.state);
+    made.os("mkdir", || dirs.state.display())?;
+    let mut stored =
+        Stored { name, options, dirs, attempt: 0, user_namespace_base: base, record: None };
+    let made = write_etc(&stored).and_then(|()| up(runtime, &mut stored));
+    match made.and_then(|()| report(runtime, &stored)) {
+        Ok(report) => Ok(report),
+        Err(error) => {
+            if let Err(left) = clear(runtime, &stored) {
+                crate::log::warn(left);
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Starts a sandbox that is stopped; one that runs stays as it is.
+///
+/// # Errors
+/// As [`create`]; the sandbox stays, stopped.
+pub fn start(runtime: &Runtime, name: &str) -> Result<Report> {
+    let _lock = lock(&runtime.root)?;
+    let mut stored = read(&runtime.root, name)?;
+    if !is_running(runtime, &stored)? {
+        up(runtime, &mut stored)?;
+    }
+    report(runtime, &stored)
+}
+
+/// Stops a sandbox, and whatever runs in its cgroup; its directory and its host ids stay.
+///
+/// # Errors
+/// As [`super::stop`].
+pub fn stop(runtime: &Runtime, name: &str) -> Result<()> {
+    let _lock = lock(&runtime.root)?;
+    let mut stored = read(&runtime.root, name)?;
+    super::stop(runtime, &stored.id(), &stored.dirs)?;
+    stored.record = None;
+    stored.write()
+}
+
+/// Stops a sandbox and removes all of it.
+///
+/// # Errors
+/// As [`super::stop`].
+pub fn remove(runtime: &Runtime, name: &str) -> Result<()> {
+    let _lock = lock(&runtime.root)?;
+    clear(runtime, &read(&runtime.root, name)?)
+}
+
+/// Looks at a sandbox.
+///
+/// # Errors
+/// [`Error::Invalid`] if there is none.
+pub fn inspect(runtime: &Runtime, name: &str) -> Result<Report> {
+    report(runtime, &read(&runtime.root, name)?)
+}
+
+fn all(root: &Path) -> PathBuf {
+    root.join("@sandboxes")
+}
+
+fn lock(root: &Path) -> Result<Flock<File>> {
+    let all = all(root);
+    let made = DirBuilder::new().mode(0o700).recursive(true).create(&all);
+    let dir = made.and_then(|()| File::open(&all)).os("open", || all.display())?;
+    Flock::lock(dir, FlockArg::LockExclusive)
+        .map_err(|(_dir, errno)| errno)
+        .os("lock", || all.display())
+}
+
+fn names(root: &Path) -> Result<Vec<String>> {
+    let all = all(root);
+    match fs::read_dir(&all) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        other => {
+            let entries = other.os("read", || all.display())?;
+            let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+            // One that is being made, or whose maker was killed at once, has no file yet.
+            Ok(names.filter(|name| all.join(name).join(FILE).exists()).collect())
+        }
+    }
+}
+
+fn read(root: &Path, name: &str) -> Result<Stored> {
+    let path = all(root).join(ContainerId::new(name)?.as_str()).join(FILE);
+    let text = match fd::read_file(&path, FILE_BYTES) {
+        Err(error) if error.errno() == Some(nix::errno::Errno::ENOENT) => {
+            return Err(Error::Invalid(format!("sandbox {name:?} not found")));
+        }
+        other => other?,
+    };
+    serde_json::from_slice(&text)
+        .map_err(|error| Error::Invalid(format!("{}: {error}", path.display())))
+}
+
+impl Stored {
+    fn id(&self) -> String {
+        format!("{}_POD_{}", self.name, self.attempt)
+    }
+
+    fn write(&self) -> Result<()> {
+        let (path, new) = (self.dirs.state.join(FILE), self.dirs.state.join(".sandbox.json"));
+        let text = serde_json::to_vec(self)
+            .map_err(|error| Error::Invalid(format!("state of {}: {error}", self.name)))?;
+        let _left_over = fs::remove_file(&new);
+        write(&new, 0o600, &text)?;
+        fs::rename(&new, &path).os("rename", || path.display())
+    }
+}
+
+/// What is on disk says first what there will be, and then what there is.
+fn up(runtime: &Runtime, stored: &mut Stored) -> Result<()> {
+    super::stop(runtime, &stored.id(), &stored.dirs)?;
+    stored.record = None;
+    stored.attempt += 1;
+    stored.write()?;
+    let options = &stored.options;
+    let may_lower = credentials::permitted().is_ok_and(|own| own & (1 << CAP_SYS_RESOURCE) != 0);
+    let spec = pause_spec(&Shape {
+        host_network: options.host_network,
+        host_ipc: options.host_ipc,
+        pid: match options.pid {
+            Pid::Container => PidScope::Container,
+            Pid::Pod => PidScope::Pod,
+            Pid::Host => PidScope::Node,
+        },
+        user_namespace_base: stored.user_namespace_base,
+        hostname: Some(options.hostname.as_deref().unwrap_or(&stored.name)),
+        sysctls: &options.sysctls,
+        oom_score_adj: may_lower.then_some(OOM_SCORE_ADJ),
+    })?;
+    let (record, _child) = super::start(
+        runtime,
+        Start {
+            dirs: &stored.dirs,
+            id: &stored.id(),
+            spec,
+            resources: options.resources.as_ref(),
+            shm: if options.host_ipc { Shm::Host } else { Shm::Own },
+            user_namespace_base: stored.user_namespace_base,
+            ips: Vec::new(),
+            held: None,
+        },
+    )?;
+    stored.record = Some(record);
+    stored.write()
+}
+
+fn clear(runtime: &Runtime, stored: &Stored) -> Result<()> {
+    super::stop(runtime, &stored.id(), &stored.dirs)?;
+    remove_directory(&stored.dirs.state)
+}
+
+fn remove_directory(path: &Path) -> Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        other => other.os("remove", || path.display()),
+    }
+}
+
+/// It becomes a line of a file, too.
+fn check_hostname(name: &str) -> Result<()> {
+    const MAX_BYTES: usize = 64;
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    if name.is_empty() || name.len() > MAX_BYTES || !name.bytes().all(allowed) {
+        return Err(Error::Invalid(format!(
+            "host name {name:?}: allowed are 1 to {MAX_BYTES} letters, digits and the characters - . _"
+        )));
+    }
+    Ok(())
+}
+
+fn is_running(runtime: &Runtime, stored: &Stored) -> Result<bool> {
+    match runtime.init_of(&stored.id()) {
+        Err(Error::NotFound { .. }) => Ok(false),
+        other => Ok(other?.is_some() && stored.record.is_some()),
+    }
+}
+
+fn report(runtime: &Runtime, stored: &Stored) -> Result<Report> {
+    let running = is_running(runtime, stored)?;
+    let record = stored.record.as_ref().filter(|_| running);
+    let options = &stored.options;
+    let namespaces = [
+        ("network", Kind::Network, !options.host_network),
+        ("uts", Kind::Uts, !options.host_network),
+        ("ipc", Kind::Ipc, !options.host_ipc),
+        ("pid", Kind::Pid, options.pid == Pid::Pod),
+        ("user", Kind::User, options.user_namespace),
+    ];
+    let dirs = &stored.dirs;
+    Ok(Report {
+        name: stored.name.clone(),
+        status: if running { "running" } else { "stopped" },
+        id: stored.id(),
+        pid: record.map_or(0, |record| record.pid),
+        started: record.map(|record| record.started.wall.to_string()),
+        namespaces: record
+            .iter()
+            .flat_map(|record| {
+                let own = namespaces.into_iter().filter(|(_, _, is_own)| *is_own);
+                own.map(|(name, kind, _)| (name, namespace_path(record, kind)))
+            })
+            .collect(),
+        user_namespace_base: stored.user_namespace_base,
+        cgroup: dirs.cgroup.clone(),
+        shm: if options.host_ipc { "/dev/shm".into() } else { shm_path(dirs) },
+        hosts: dirs.etc("hosts"),
+        hostname: dirs.etc("hostname"),
+        resolv_conf: dirs.etc("resolv.conf"),
+    })
+}
+
+fn write_etc(stored: &Stored) -> Result<()> {
+    const HOSTS: &str = "/etc/hosts";
+    const HOSTNAME: &str = "/etc/hostname";
+    const RESOLV_CONF: &str = "/etc/resolv.conf";
+    const HOST_FILE_BYTES: u64 = 1 << 20;
+    let etc = stored.dirs.state.join("etc");
+    DirBuilder::new().mode(0o755).create(&etc).os("mkdir", || etc.display())?;
+    let options = &stored.options;
+    let of_host = |path: &str| match fd::read_file(path, HOST_FILE_BYTES) {
+        Err(error) if error.errno() == Some(nix::errno::Errno::ENOENT) => Ok(Vec::new()),
+        other => other,
+    };
+    let name = options.hostname.as_deref().unwrap_or(&stored.name);
+    let (mut hosts, hostname) = if options.host_network {
+        (of_host(HOSTS)?, of_host(HOSTNAME)?)
+    } else {
+        (hosts_file(name).into_bytes(), format!("{name}\n").into_bytes())
+    };
+    for (address, names) in &options.hosts {
+        hosts.extend_from_slice(format!("{address}\t{}\n", names.join("\t")).as_bytes());
+    }
+    let resolv_conf = match &options.resolv_conf {
+        Some(text) => text.clone().into_bytes(),
+        None => of_host(RESOLV_CONF)?,
+    };
+    for (file, text) in [("hosts", hosts), ("hostname", hostname), ("resolv.conf", resolv_conf)] {
+        write(&etc.join(file), 0o644, &text)?;
+    }
+    Ok(())
+}
+
+/// The names every host has, and its own on the loopback device: there is no other.
+fn hosts_file(name: &str) -> String {
+    format!(
+        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\n\
+         fe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n\
+         127.0.0.1\t{name}\n"
+    )
+}

@@ -1,0 +1,252 @@
+//! One instance of a container: made, started, watched.
+
+use std::cell::RefCell;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::rc::Rc;
+
+use k8s_openapi::api::core::v1::Container;
+use tokio::task::AbortHandle;
+
+use super::parking::Role;
+use super::probes::Prober;
+use super::streams::{Sink, Streams, pump};
+use super::{Parking, Signal, Supervisor, ended, rootfs};
+use crate::container::{CreateOptions, ExecTemplate, Keyring, Launch, Launched, RootSwitch, Stdio};
+use crate::error::{Error, OsContext, Result};
+use crate::pod::clock::Stamp;
+use crate::pod::decide::transition::{self, FailedStart, Instance};
+use crate::pod::logs::{self, Limits, LogWriter};
+use crate::pod::member::{self, Image};
+use crate::pod::record::StartFailure;
+use crate::pod::volume;
+use crate::sys::signal::Signal as Number;
+
+/// A running instance.
+pub(super) struct Member {
+    /// Id of the OCI container.
+    pub(super) id: String,
+    /// Its init.
+    pub(super) init: Rc<OwnedFd>,
+    /// What is sent to it first when it is to end.
+    pub(super) stop_signal: Number,
+    pub(super) streams: Streams,
+    pub(super) sink: Rc<RefCell<Sink>>,
+    /// Its probes.
+    pub(super) probers: Vec<Prober>,
+    /// For probes and hooks that run in it; made when the first one does.
+    pub(super) template: Option<Rc<ExecTemplate>>,
+    /// Ended with it.
+    tasks: Vec<AbortHandle>,
+}
+
+/// An instance that is to be watched.
+pub(super) struct Watched {
+    pub(super) number: u32,
+    pub(super) id: String,
+    pub(super) init: Rc<OwnedFd>,
+    pub(super) streams: Streams,
+    pub(super) stop_signal: Number,
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+    }
+}
+
+impl Supervisor {
+    /// The container of the manifest.
+    pub(super) fn manifest_container(&self, name: &str) -> Option<&Container> {
+        let spec = self.file.manifest.pod.spec.as_ref()?;
+        spec.init_containers.iter().flatten().chain(&spec.containers).find(|c| c.name == name)
+    }
+
+    /// The id of an instance.
+    pub(super) fn instance_id(&self, container: &str, restart_count: u32) -> String {
+        let rules = &self.rules;
+        format!("{}_{}_{container}_{restart_count}", rules.namespace, rules.name)
+    }
+
+    /// Makes and starts the next instance of a container, and writes down what has come of it.
+    pub(super) fn start(&mut self, name: &str) {
+        let Some(before) = self.record.container(name).cloned() else { return };
+        let number = before.next_restart_count();
+        match self.try_start(name, number) {
+            Ok(()) => self.started(name, number),
+            Err(failed) => {
+                self.members.remove(name);
+                // As it was before the attempt, of which nothing is left.
+                if let Some(record) = self.record.container_mut(name) {
+                    *record = before;
+                }
+                self.warn("Failed", Some(name), format!("Error: {}", failed.failure.message));
+                transition::on_start_failed(&self.rules, &mut self.record, name, failed);
+            }
+        }
+    }
+
+    fn started(&mut self, name: &str, number: u32) {
+        self.normal("Started", Some(name), format!("Started container {name}"));
+        self.transition("Running", Some(name), "");
+        if let Err(error) = logs::prune(&self.file.dirs, name, number.saturating_sub(1)) {
+            crate::log::warn(error);
+        }
+        if self.rules.container(name).is_some_and(|rules| rules.post_start) {
+            self.run_post_start(name);
+        }
+        self.readiness_may_have_changed(name);
+    }
+
+    fn try_start(&mut self, name: &str, number: u32) -> Result<(), FailedStart> {
+        let not_made = |failure| FailedStart { failure, id: None, at: Stamp::now() };
+        let Some(container) = self.manifest_container(name).cloned() else {
+            let text = format!("container {name:?} is not in the manifest");
+            return Err(not_made(failure("CreateContainerConfigError", text)));
+        };
+        let id = self.instance_id(name, number);
+        let reference = container.image.as_deref().unwrap_or_default();
+        let image = member::image::find(reference, container.image_pull_policy.as_deref())
+            .map_err(not_made)?;
+        let text = format!("Container image {reference:?} already present on machine");
+        self.normal("Pulled", Some(name), text);
+        let options = self.write_bundle(&container, &image, number).map_err(not_made)?;
+        let could_not = |error: Error| FailedStart {
+            failure: failure("RunContainerError", error.to_string()),
+            id: Some(id.clone()),
+            at: Stamp::now(),
+        };
+        let (streams, launched) = self.launch(&container, &image, &options).map_err(could_not)?;
+        self.normal("Created", Some(name), format!("Created container: {name}"));
+        let pid = launched.pid().map_or(0, nix::unistd::Pid::as_raw);
+        let instance = Instance { id: id.clone(), pid, since: Stamp::now() };
+        // Written down before it runs: a supervisor that is killed in between knows of it.
+        transition::on_started(&self.rules, &mut self.record, name, instance);
+        self.save().map_err(could_not)?;
+        let (child, console) = launched.start().map_err(could_not)?;
+        let streams = match console {
+            Some(master) => Streams::terminal(master).map_err(could_not)?,
+            None => streams,
+        };
+        let init = Rc::new(child.pidfd);
+        let stop_signal = member::stop_signal(&container, &image);
+        self.watch(name, Watched { number, id: id.clone(), init, streams, stop_signal });
+        self.park();
+        Ok(())
+    }
+
+    /// Writes the OCI bundle of an instance.
+    fn write_bundle(
+        &self,
+        container: &Container,
+        image: &Image,
+        number: u32,
+    ) -> Result<CreateOptions, StartFailure> {
+        let Some(sandbox) = &self.record.sandbox else {
+            return Err(failure("CreateContainerError", "the pod has no sandbox"));
+        };
+        let place = member::Place {
+            manifest: &self.file.manifest,
+            dirs: &self.file.dirs,
+            sandbox,
+            node: &self.node,
+        };
+        let env = member::environment(&place, container)?;
+        let volumes = volume::Place::from(&place);
+        let mounts = volume::mounts(&volumes, container, &env, number)?;
+        let member = member::Member {
+            container,
+            image,
+            env: &env,
+            mounts,
+            devices: volume::devices(&volumes, container)?,
+            restart_count: number,
+        };
+        let spec = member::spec(&place, member)?;
+        let bundle = self.file.dirs.bundle(&container.name);
+        write_config(&bundle, &spec)
+            .map_err(|error| failure("CreateContainerError", error.to_string()))?;
+        Ok(CreateOptions {
+            id: self.instance_id(&container.name, number),
+            bundle,
+            console_socket: None,
+            pidfd_socket: None,
+            pid_file: None,
+            root_switch: RootSwitch::Pivot,
+            keyring: Keyring::New,
+            preserve_fds: 0,
+        })
+    }
+
+    fn launch(
+        &self,
+        container: &Container,
+        image: &Image,
+        options: &CreateOptions,
+    ) -> Result<(Streams, Launched)> {
+        let rootfs = rootfs::make(&self.file.dirs, &container.name, &image.rootfs)?;
+        let (streams, stdio) = if container.tty == Some(true) {
+            (Streams::default(), Stdio::Terminal)
+        } else {
+            Streams::pipes(container.stdin == Some(true))?
+        };
+        let launched = self.runtime.launch(Launch { options, stdio, rootfs: Some(rootfs) })?;
+        Ok((streams, launched))
+    }
+
+    /// Takes an instance that runs into care: its end, its output, its probes.
+    pub(super) fn watch(&mut self, name: &str, watched: Watched) {
+        let Watched { number, id, init, streams, stop_signal } = watched;
+        let sink = Sink::new(self.open_log(name, number), Rc::clone(&self.compress));
+        let sink = Rc::new(RefCell::new(sink));
+        let mut tasks = Vec::new();
+        for (role, fd) in &streams.outputs {
+            let pump = pump(*role, Rc::clone(fd), Rc::clone(&sink));
+            tasks.push(self.spawn(async move {
+                pump.await;
+                None
+            }));
+        }
+        let (pidfd, of) = (Rc::clone(&init), id.clone());
+        tasks.push(self.spawn(async move {
+            ended(pidfd).await;
+            Some(Signal::Exited { id: of })
+        }));
+        let probers = self.probers(name);
+        let member =
+            Member { id, init, stop_signal, streams, sink, probers, template: None, tasks };
+        self.members.insert(name.to_owned(), member);
+    }
+
+    /// The log of an instance; what is in it stays.
+    pub(super) fn open_log(&self, name: &str, number: u32) -> LogWriter {
+        LogWriter::open(self.file.dirs.log(name, number), Limits::default())
+    }
+
+    /// Leaves copies of all descriptors with the pause process.
+    pub(super) fn park(&mut self) {
+        let Some(sandbox) = &mut self.sandbox else { return };
+        let instances = self.members.values().map(|member| {
+            let init = std::iter::once((Role::Init, member.init.as_fd()));
+            (member.id.as_str(), init.chain(member.streams.to_park()).collect())
+        });
+        if let Err(error) = Parking::park(&mut sandbox.parking, instances) {
+            crate::log::warn(error);
+        }
+    }
+}
+
+fn write_config(bundle: &Path, spec: &oci_spec::runtime::Spec) -> Result<()> {
+    let rootfs = bundle.join("rootfs");
+    std::fs::create_dir_all(&rootfs).os("mkdir", || rootfs.display())?;
+    let path = bundle.join("config.json");
+    let text = serde_json::to_vec(spec)
+        .map_err(|error| Error::Invalid(format!("{}: {error}", path.display())))?;
+    std::fs::write(&path, text).os("write", || path.display())
+}
+
+fn failure(reason: &str, message: impl Into<String>) -> StartFailure {
+    StartFailure { reason: reason.to_owned(), message: message.into() }
+}

@@ -1,0 +1,261 @@
+//! The standard streams of a member: into its log, and to whoever is attached.
+//!
+//! Each output has a task that reads what there is and never waits for anybody: a log that cannot
+//! be written loses lines (and says so), an attached reader that does not keep up too.
+
+use std::cell::RefCell;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::unistd::pipe2;
+use tokio::sync::Notify;
+
+use super::parking::Role;
+use crate::container::Stdio;
+use crate::error::{OsContext, Result};
+use crate::pod::clock::Stamp;
+use crate::pod::control::Frame;
+use crate::pod::logs::{Compressor, LogWriter, Step, Stream};
+use crate::sys::{poll, socket};
+
+/// Read at once, bytes; also what a stream may take before the others have their turn.
+const READ_BYTES: usize = 32 << 10;
+
+/// Our ends of a member's streams.
+#[derive(Debug, Default)]
+pub(super) struct Streams {
+    /// Ends to read from, with the role they are parked under.
+    pub(super) outputs: Vec<(Role, Rc<OwnedFd>)>,
+    /// The write end of standard input.
+    pub(super) stdin: Option<Rc<OwnedFd>>,
+    /// The master of the terminal: output and input.
+    pub(super) terminal: Option<Rc<OwnedFd>>,
+}
+
+/// Compresses rotated logs in small steps, between other work.
+#[derive(Debug, Default)]
+pub(super) struct Compress {
+    compressor: RefCell<Compressor>,
+    more: Notify,
+}
+
+impl Compress {
+    fn add(&self, log: &std::path::Path) {
+        self.compressor.borrow_mut().add(log);
+        self.more.notify_one();
+    }
+
+    /// Goes on for as long as the pod.
+    pub(super) async fn run(self: Rc<Self>) {
+        loop {
+            self.more.notified().await;
+            while self.compressor.borrow_mut().step() == Step::More {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+}
+
+/// Where output goes.
+#[derive(Debug)]
+pub(super) struct Sink {
+    pub(super) log: LogWriter,
+    /// Where rotated files are compressed.
+    compressor: Rc<Compress>,
+    attached: Vec<Attached>,
+}
+
+#[derive(Debug)]
+struct Attached {
+    socket: Rc<OwnedFd>,
+    /// Bytes that it was too slow for.
+    missed: usize,
+}
+
+impl Sink {
+    pub(super) fn new(log: LogWriter, compressor: Rc<Compress>) -> Self {
+        let mut sink = Self { log, compressor, attached: Vec::new() };
+        sink.compress_rotated();
+        sink
+    }
+
+    fn compress_rotated(&mut self) {
+        if self.log.take_rotated() {
+            self.compressor.add(self.log.path());
+        }
+    }
+
+    /// Shows all further output to a connection as well.
+    pub(super) fn attach(&mut self, socket: Rc<OwnedFd>) {
+        self.attached.push(Attached { socket, missed: 0 });
+    }
+
+    /// Forgets all who are attached; their connections end.
+    pub(super) fn detach_all(&mut self) {
+        self.attached.clear();
+    }
+
+    fn take(&mut self, stream: Stream, bytes: &[u8]) {
+        self.log.write(stream, bytes, Stamp::now().wall);
+        self.compress_rotated();
+        self.attached.retain_mut(|attached| attached.send(stream, bytes));
+    }
+}
+
+impl Attached {
+    /// Whether it is still there.
+    fn send(&mut self, stream: Stream, bytes: &[u8]) -> bool {
+        if self.missed > 0 {
+            let text = format!("\r\n[{} bytes were skipped]\r\n", self.missed);
+            match socket::send_many(&self.socket, &Frame::Stderr(text.as_bytes()).encode(), &[]) {
+                Ok(()) => self.missed = 0,
+                Err(Errno::EAGAIN) => {
+                    self.missed += bytes.len();
+                    return true;
+                }
+                Err(_) => return false,
+            }
+        }
+        let frame = match stream {
+            Stream::Stdout => Frame::Stdout(bytes),
+            Stream::Stderr => Frame::Stderr(bytes),
+        };
+        match socket::send_many(&self.socket, &frame.encode(), &[]) {
+            Ok(()) => true,
+            Err(Errno::EAGAIN) => {
+                self.missed += bytes.len();
+                true
+            }
+            Err(_) => false,
+        }
+    }
+}
+
+impl Streams {
+    /// Pipes for a new instance: our ends, and what the container gets.
+    pub(super) fn pipes(stdin: bool) -> Result<(Self, Stdio)> {
+        let mut ours = Self::default();
+        let input = if stdin {
+            let (read, write) = pipe()?;
+            nonblocking(&write)?;
+            ours.stdin = Some(Rc::new(write));
+            read
+        } else {
+            std::fs::File::open("/dev/null").os("open", || "/dev/null")?.into()
+        };
+        let mut output = |role| -> Result<OwnedFd> {
+            let (read, write) = pipe()?;
+            nonblocking(&read)?;
+            ours.outputs.push((role, Rc::new(read)));
+            Ok(write)
+        };
+        let (out, err) = (output(Role::Stdout)?, output(Role::Stderr)?);
+        Ok((ours, Stdio::Fds([input, out, err])))
+    }
+
+    /// The master of a terminal.
+    pub(super) fn terminal(master: OwnedFd) -> Result<Self> {
+        nonblocking(&master)?;
+        let master = Rc::new(master);
+        Ok(Self {
+            outputs: vec![(Role::Terminal, Rc::clone(&master))],
+            stdin: None,
+            terminal: Some(master),
+        })
+    }
+
+    /// What another supervisor had parked.
+    pub(super) fn parked(fds: Vec<(Role, OwnedFd)>) -> Self {
+        let mut ours = Self::default();
+        for (role, fd) in fds {
+            let fd = Rc::new(fd);
+            match role {
+                Role::Init => {}
+                Role::Stdin => ours.stdin = Some(fd),
+                Role::Stdout | Role::Stderr => ours.outputs.push((role, fd)),
+                Role::Terminal => {
+                    ours.outputs.push((role, Rc::clone(&fd)));
+                    ours.terminal = Some(fd);
+                }
+            }
+        }
+        ours
+    }
+
+    /// All of them, to be parked.
+    pub(super) fn to_park(&self) -> impl Iterator<Item = (Role, BorrowedFd<'_>)> {
+        let outputs = self.outputs.iter().map(|(role, fd)| (*role, fd.as_fd()));
+        outputs.chain(self.stdin.iter().map(|fd| (Role::Stdin, fd.as_fd())))
+    }
+
+    /// Where standard input is written to.
+    pub(super) fn input(&self) -> Option<Rc<OwnedFd>> {
+        self.terminal.clone().or_else(|| self.stdin.clone())
+    }
+
+    /// Reads what is left after the end of the instance.
+    pub(super) fn drain(&self, sink: &mut Sink) {
+        for (role, fd) in &self.outputs {
+            let stream = stream_of(*role);
+            // What a pipe can hold, and not what a survivor goes on writing.
+            for _ in 0..64 {
+                if !matches!(read_once(fd, stream, sink), Ok(1..)) {
+                    break;
+                }
+            }
+            sink.log.end(stream, Stamp::now().wall);
+        }
+    }
+}
+
+/// Copies one output until its end.
+pub(super) async fn pump(role: Role, fd: Rc<OwnedFd>, sink: Rc<RefCell<Sink>>) {
+    let stream = stream_of(role);
+    let Ok(fd) = poll::readable(fd) else { return };
+    loop {
+        let Ok(mut ready) = fd.readable().await else { return };
+        loop {
+            match read_once(fd.get_ref(), stream, &mut sink.borrow_mut()) {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(Errno::EAGAIN) => {
+                    ready.clear_ready();
+                    break;
+                }
+                // EIO: nobody has the terminal open, now or any more.
+                Err(_) => return,
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+fn read_once(fd: &OwnedFd, stream: Stream, sink: &mut Sink) -> nix::Result<usize> {
+    let mut buffer = [0; READ_BYTES];
+    loop {
+        match nix::unistd::read(fd, &mut buffer) {
+            Err(Errno::EINTR) => {}
+            Ok(length) => {
+                if length > 0 {
+                    sink.take(stream, &buffer[..length]);
+                }
+                return Ok(length);
+            }
+            Err(errno) => return Err(errno),
+        }
+    }
+}
+
+fn stream_of(role: Role) -> Stream {
+    if role == Role::Stderr { Stream::Stderr } else { Stream::Stdout }
+}
+
+fn pipe() -> Result<(OwnedFd, OwnedFd)> {
+    pipe2(OFlag::O_CLOEXEC).os("pipe", || "for a container")
+}
+
+fn nonblocking(fd: &OwnedFd) -> Result<()> {
+    fcntl(fd, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).os("fcntl", || "O_NONBLOCK").map(drop)
+}

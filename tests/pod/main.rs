@@ -1,0 +1,20 @@
+//! Real pods, as root: one file per feature, all on the harness of the container tests.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    clippy::wildcard_enum_match_arm,
+    clippy::missing_panics_doc,
+    reason = "a test fails by panicking"
+)]
+#![allow(
+    unreachable_pub,
+    dead_code,
+    unused_imports,
+    reason = "the harness is a library of its own"
+)]
+
+mod sandbox;
+#[path = "../container/support/mod.rs"]
+mod support;
