@@ -4,6 +4,7 @@ use k8s_openapi::api::core::v1::{Pod, PodStatus};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::clock::Stamp;
+use super::member;
 use super::phase::{self, Columns, Phase, Surroundings};
 use super::record::{PodRecord, StopCause};
 use super::rules::PodRules;
@@ -19,7 +20,10 @@ pub fn status(pod: &StoredPod, now: Stamp) -> Result<PodStatus> {
     Ok(match &pod.record {
         Some(record) => {
             let rules = PodRules::from_pod(manifest)?;
-            phase::status(manifest, &rules, record, &Surroundings::default(), now.at)
+            let host_ips = member::node::addresses();
+            let qos_class = Some(member::qos(manifest).as_str());
+            let around = Surroundings { qos_class, host_ips: &host_ips };
+            phase::status(manifest, &rules, record, &around, now.at)
         }
         None => {
             PodStatus { phase: Some(Phase::Pending.as_str().to_owned()), ..PodStatus::default() }

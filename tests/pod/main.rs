@@ -3,6 +3,7 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
+    clippy::print_stderr,
     clippy::disallowed_methods,
     clippy::wildcard_enum_match_arm,
     clippy::missing_panics_doc,
@@ -15,6 +16,8 @@
     reason = "the harness is a library of its own"
 )]
 
+mod run;
 mod sandbox;
+mod scene;
 #[path = "../container/support/mod.rs"]
 mod support;

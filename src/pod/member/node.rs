@@ -128,7 +128,7 @@ fn cpus() -> u32 {
 /// The addresses that packets to far away would have as their source; nothing is sent.
 ///
 /// Source: RFC 5737 and RFC 3849, addresses for documentation.
-fn addresses() -> Vec<String> {
+pub fn addresses() -> Vec<String> {
     let source = |own: &str, far: &str| {
         let socket = UdpSocket::bind((own, 0)).ok()?;
         socket.connect((far, 9)).ok()?;

@@ -9,7 +9,8 @@ use crate::container::Force;
 use crate::pod::clock::Stamp;
 use crate::pod::decide::transition;
 use crate::pod::record::{Ended, Running};
-use crate::pod::{logs, sandbox, volume};
+use crate::pod::restart::{self, StartAt};
+use crate::pod::{logs, member, sandbox, volume};
 use crate::sys::process::{self, Exit};
 
 /// Longest termination message, bytes.
@@ -54,9 +55,26 @@ impl Supervisor {
         }
         let mut ended = ended_as(&running, exit, oom);
         ended.message = self.termination_message(name, number, &ended);
-        let text = format!("exit code {}", ended.exit_code);
+        let why = if ended.reason == "OOMKilled" { " (OOMKilled)" } else { "" };
+        let text = format!("exit code {}{why}", ended.exit_code);
         self.transition("Exited", Some(name), text);
         transition::on_exit(&mut self.record, name, ended);
+        self.announce_back_off(name);
+    }
+
+    /// Once for each back-off.
+    fn announce_back_off(&mut self, name: &str) {
+        let (rules, record) = (&self.rules, &self.record);
+        let (Some(of_container), Some(container)) = (rules.container(name), record.container(name))
+        else {
+            return;
+        };
+        let next = restart::next_start(rules, of_container, container, Stamp::now().at);
+        if record.stop.is_none() && matches!(next, StartAt::At(_)) {
+            let pod = member::pod_name(&self.file.manifest.pod);
+            let text = format!("Back-off restarting failed container {name} in pod {pod}");
+            self.warn("BackOff", Some(name), text);
+        }
     }
 
     fn termination_message(&self, name: &str, number: u32, ended: &Ended) -> String {
