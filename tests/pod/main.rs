@@ -4,6 +4,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::print_stderr,
+    clippy::print_stdout,
     clippy::disallowed_methods,
     clippy::wildcard_enum_match_arm,
     clippy::missing_panics_doc,
@@ -16,8 +17,13 @@
     reason = "the harness is a library of its own"
 )]
 
+mod attach;
+mod logs;
+mod probes;
 mod run;
 mod sandbox;
 mod scene;
+mod serve;
 #[path = "../container/support/mod.rs"]
 mod support;
+mod views;
