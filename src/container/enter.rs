@@ -74,7 +74,8 @@ impl Entry<'_> {
         let target = CloneTarget { sibling: false, cgroup: cgroups.unified() };
         let none = CloneFlags::empty();
         let (cloned, unified) = match process::clone3(none, &target) {
-            Ok(cloned) => (cloned, Unified::Cloned),
+            Ok(cloned) if target.cgroup.is_some() => (cloned, Unified::Cloned),
+            Ok(cloned) => (cloned, Unified::Enter),
             Err(_) if target.cgroup.is_some() => {
                 let cloned = process::clone3(none, &CloneTarget::default());
                 (cloned.os("clone3", || "the process")?, Unified::Enter)
