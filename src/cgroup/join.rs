@@ -26,6 +26,9 @@ pub enum Unified {
 /// Whether clone3 into a cgroup has been seen to kill.
 static CLONE_KILLS: AtomicBool = AtomicBool::new(false);
 
+/// Whether it has been seen to work.
+static CLONE_WORKS: AtomicBool = AtomicBool::new(false);
+
 /// Everything a child needs to enter its cgroups, opened by the parent: the child may already be
 /// without the paths. All descriptors are close-on-exec.
 #[derive(Debug)]
@@ -64,6 +67,17 @@ impl Join {
     pub fn unified(&self) -> Option<BorrowedFd<'_>> {
         let dir = self.unified.as_ref().filter(|_| !CLONE_KILLS.load(Ordering::Relaxed));
         dir.map(Dir::fd)
+    }
+
+    /// To be called when a process that was cloned has said something.
+    pub fn prove_cloning() {
+        CLONE_WORKS.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a clone may be trusted to live.
+    #[must_use]
+    pub fn is_proven() -> bool {
+        CLONE_WORKS.load(Ordering::Relaxed)
     }
 
     /// To be called when a process that was cloned into its cgroup was killed before it had done

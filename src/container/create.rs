@@ -268,7 +268,10 @@ fn converse(
                 end.tell_child(&ToChild::HooksDone(state))?;
             }
             FromChild::Console(master) => console = Some(master),
-            FromChild::Ready => return Ok(Heard::Ready(console)),
+            FromChild::Ready => {
+                Join::prove_cloning();
+                return Ok(Heard::Ready(console));
+            }
             FromChild::Listener(number) => {
                 let Some(child) = child else { continue };
                 hand_listener_on(prepared, state, child, number)?;

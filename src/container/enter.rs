@@ -14,13 +14,13 @@ use super::pid_namespace::PidNamespace;
 use super::prepare::keyring_name;
 use super::seccomp_agent;
 use super::state::{State, Status};
-use crate::cgroup::{Cgroup, Unified};
+use crate::cgroup::{Cgroup, Join, Unified};
 use crate::error::{Error, OsContext, Result};
 use crate::init::sync::{self, End, FromChild, ToChild};
 use crate::init::{Exec, ExistingNamespaces, Gate, StandardStreams, Task};
 use crate::oci::plan::ProcessPlan;
 use crate::seccomp::Filter;
-use crate::sys::process::{self, Child, CloneTarget, Cloned};
+use crate::sys::process::{self, Child, CloneTarget, Cloned, Exit};
 
 /// A process that is to enter a container.
 #[derive(Debug)]
@@ -43,23 +43,36 @@ pub(super) struct Entry<'a> {
 impl Entry<'_> {
     /// Returns when the program has been executed, with the master of its terminal if nobody else
     /// has taken it. On failure no process is left.
-    pub(super) fn enter(self) -> Result<(Child, Option<OwnedFd>)> {
+    pub(super) fn enter(mut self) -> Result<(Child, Option<OwnedFd>)> {
         let facts = Facts { state: self.state, plan: self.plan, seccomp: self.seccomp };
-        let (child, talk) = self.begin()?;
-        while !talk.hear(facts, &child)? {}
-        Ok((child, talk.console.take()))
+        loop {
+            let (child, talk) = self.begin()?;
+            let executed = loop {
+                match talk.hear(facts, &child) {
+                    Ok(false) => {}
+                    Ok(true) => break Ok(()),
+                    Err(error) => break Err(error),
+                }
+            };
+            match executed {
+                Ok(()) => return Ok((child, talk.console.take())),
+                Err(_) if talk.gave_up_cloning.get() => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Returns when the process is there; what it has to say is for [`Talk::hear`].
-    pub(super) fn begin(self) -> Result<(Child, Talk)> {
+    pub(super) fn begin(&mut self) -> Result<(Child, Talk)> {
         // One that does not wait says nothing more: it may as well have been killed before it
         // could execute, which its exit will tell.
         let is_ready = Cell::new(matches!(self.gate, Gate::Open));
         let (child, end) = self.clone_process()?;
-        Ok((child, Talk { end, is_ready, console: RefCell::new(None) }))
+        let (is_silent, gave_up_cloning) = (Cell::new(true), Cell::new(false));
+        Ok((child, Talk { end, is_ready, is_silent, gave_up_cloning, console: RefCell::new(None) }))
     }
 
-    fn clone_process(self) -> Result<(Child, End)> {
+    fn clone_process(&mut self) -> Result<(Child, End)> {
         let cgroups = self.cgroup.join()?;
         let namespaces = namespaces(self.state, self.init)?;
         let (ours, theirs) = sync::pair()?;
@@ -93,13 +106,14 @@ impl Entry<'_> {
             }
             Cloned::Child => {
                 drop(ours);
+                let gate = std::mem::replace(&mut self.gate, Gate::Open);
                 crate::init::run_exec(Exec {
                     namespaces,
-                    task: Task::new(self.plan, self.seccomp, theirs, self.gate)
+                    task: Task::new(self.plan, self.seccomp, theirs, gate)
                         .with_args(self.args)
                         .with_cgroups(cgroups, unified)
                         .with_keyring(keyring_name(&self.state.id, self.state.keyring))
-                        .with_console(self.console, self.streams)
+                        .with_console(self.console.take(), self.streams)
                         .with_kept_fds(self.kept_fds),
                 })
             }
@@ -107,10 +121,10 @@ impl Entry<'_> {
     }
 }
 
-/// Kills a child and reaps it.
-pub(super) fn end_process(child: &Child) {
+/// Kills a child and reaps it; says how it ended, if it was still to be reaped.
+pub(super) fn end_process(child: &Child) -> Option<Exit> {
     let _gone = process::pidfd_send_signal(&child.pidfd, libc::SIGKILL);
-    let _reaped = process::wait(&child.pidfd);
+    process::wait(&child.pidfd).ok()
 }
 
 /// The CPUs this process may use, while a child is to start on others.
@@ -181,6 +195,9 @@ pub(super) struct Facts<'a> {
 pub(super) struct Talk {
     end: End,
     is_ready: Cell<bool>,
+    is_silent: Cell<bool>,
+    /// It was killed at birth, and there is another way to clone it.
+    gave_up_cloning: Cell<bool>,
     /// Master of its terminal, if nobody else has taken it.
     console: RefCell<Option<OwnedFd>>,
 }
@@ -194,14 +211,24 @@ impl Talk {
     /// Waits for one message and answers it; true when the program has been executed. On failure
     /// no process is left.
     pub(super) fn hear(&self, facts: Facts, child: &Child) -> Result<bool> {
-        self.hear_one(facts, child).inspect_err(|_| end_process(child))
+        self.hear_one(facts, child).inspect_err(|_| {
+            let exit = end_process(child);
+            if self.is_silent.get() && exit == Some(Exit::Signal(libc::SIGKILL)) {
+                self.gave_up_cloning.set(Join::give_up_cloning());
+            }
+        })
     }
 
     fn hear_one(&self, Facts { state, plan, seccomp }: Facts, child: &Child) -> Result<bool> {
-        match self.end.hear_child()? {
+        let message = self.end.hear_child()?;
+        if !matches!(message, FromChild::Gone) {
+            self.is_silent.set(false);
+        }
+        match message {
             FromChild::Console(master) => drop(self.console.replace(Some(master))),
             FromChild::Ready => {
                 self.is_ready.set(true);
+                Join::prove_cloning();
                 let place = Place::of(CloneFlags::from_bits_retain(state.namespaces));
                 limit(child.pid, plan, place)?;
                 self.end.tell_child(&ToChild::Start(Vec::new()))?;
