@@ -21,8 +21,13 @@ fn arguments(pod: Command) -> Command {
     pod.subcommand_value_name("VERB")
         .subcommand_help_heading("Verbs")
         .subcommands(verbs)
+        .after_help(EXAMPLES)
         .arg_required_else_help(true)
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  carob pod sandbox create web    make namespaces for containers of any runtime";
 
 fn run(matches: &ArgMatches, context: &Context) -> Result<i32> {
     let (name, arguments) = matches
