@@ -45,9 +45,6 @@ pub(super) fn texts(texts: &[Text]) -> Result<Manifest> {
     for document in &all {
         loader.document(document, &given);
     }
-    if loader.lines.is_empty() {
-        loader.claims(&all);
-    }
     match loader.pod {
         Some(pod) if loader.lines.is_empty() => Ok(Manifest { pod, objects: loader.objects }),
         _ => Err(Error::Invalid(loader.lines.join("\n"))),
@@ -152,26 +149,6 @@ impl Loader<'_> {
         }
         let name = object.metadata().name.clone()?;
         Some((name, object))
-    }
-
-    /// Every claim of the pod must have a volume.
-    fn claims(&mut self, all: &[Document]) {
-        let volumes = self.pod.iter().filter_map(|pod| pod.spec.as_ref()?.volumes.as_ref());
-        let sources = volumes.flatten().filter_map(|v| v.persistent_volume_claim.as_ref());
-        for source in sources {
-            let Some(claim) = self.objects.claims.get(&source.claim_name) else { continue };
-            let Err(reason) = self.objects.volume_of(claim) else { continue };
-            let document = all.iter().find(|document| {
-                document.kind == "PersistentVolumeClaim"
-                    && document.name() == Some(&source.claim_name)
-            });
-            let place = document.map(Document::place).unwrap_or_default();
-            let name = &source.claim_name;
-            let line = format!("{place}: PersistentVolumeClaim {name:?} is unbound: {reason}");
-            if !self.lines.contains(&line) {
-                self.lines.push(line);
-            }
-        }
     }
 }
 
