@@ -470,7 +470,7 @@ const INVALID: &[(&str, &str, &str)] = &[
     (
         "securityContext: {sysctls: [{name: kernel.core_pattern, value: '|/x'}]}",
         "",
-        "sysctls[0].name: Forbidden: forbidden sysctl: \"kernel.core_pattern\" not allowlisted",
+        "sysctls[0].name: Forbidden: forbidden sysctl: \"kernel.core_pattern\" belongs to the whole machine",
     ),
     (
         "securityContext: {sysctls: [{name: 'net.ipv4.tcp_syncookies=1', value: '1'}]}",

@@ -56,7 +56,7 @@ fn source(path: &str, volume: &Volume, spec: &PodSpec, problems: &mut Problems) 
     let medium = volume.empty_dir.as_ref().and_then(|source| source.medium.as_deref());
     if let Some(medium) = medium
         && !matches!(medium, "" | "Memory" | "HugePages")
-        && !medium.strip_prefix("HugePages-").is_some_and(|size| Quantity::parse(size).is_some())
+        && medium.strip_prefix("HugePages-").is_none_or(|size| Quantity::parse(size).is_none())
     {
         let media = ["HugePages", "HugePages-<size>", "Memory"];
         problems.unsupported(&format!("{path}.emptyDir.medium"), medium, &media);
