@@ -169,6 +169,19 @@ fn objects_of_other_namespaces_are_not_seen() {
 }
 
 #[test]
+fn a_claim_without_a_volume_is_named() {
+    for (from, to, expected) in [
+        ("storage: 1Gi}, hostPath", "storage: 1Mi}, hostPath", "no PersistentVolume that is free"),
+        ("{accessModes", "{volumeName: x, accessModes", "PersistentVolume \"x\" not found"),
+    ] {
+        let data = DATA.replacen(from, to, 1);
+        let found = failure(&[("pod.yaml", WITH_DATA), ("data.yaml", &data)]);
+        let begin = "data.yaml:16: PersistentVolumeClaim \"p\" is not bound: ";
+        assert!(found.starts_with(&format!("{begin}{expected}")), "{found}");
+    }
+}
+
+#[test]
 fn objects_of_a_pod_are_checked_too() {
     for (from, to, expected) in [
         (
