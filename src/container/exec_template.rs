@@ -13,7 +13,7 @@ use super::exec::filter_of;
 use super::launch::Dumpable;
 use super::prepare::leave_out_ungrantable;
 use super::state::State;
-use crate::cgroup::Group;
+use crate::cgroup::{Group, Join};
 use crate::error::{Error, Result};
 use crate::init::{Gate, StandardStreams};
 use crate::oci::load;
@@ -100,13 +100,14 @@ impl ExecTemplate {
             return Err(Error::Invalid("command: empty; name the program to run".into()));
         }
         let _dumpable = Dumpable::suspend()?;
-        // In a user namespace it may not set its limits itself.
+        // In a user namespace it may not set its limits itself; and one that says nothing cannot be
+        // told from one that was killed at birth.
         let namespaces = CloneFlags::from_bits_retain(self.state.namespaces);
         let gate = match Place::of(namespaces) {
-            Place::Host => Gate::Open,
-            Place::UserNamespace => Gate::Parent,
+            Place::Host if Join::is_proven() => Gate::Open,
+            Place::Host | Place::UserNamespace => Gate::Parent,
         };
-        let entry = Entry {
+        let mut entry = Entry {
             state: &self.state,
             init: &self.init,
             plan: &self.plan,
