@@ -44,7 +44,10 @@ fn files(scene: &Scene, container: &str) -> Vec<PathBuf> {
     let pod = pods.map(|entry| entry.path()).find(|path| path.is_dir()).unwrap();
     let entries = fs::read_dir(pod.join(container)).unwrap().flatten();
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
-    files.sort_by_key(|path| (path.extension().is_some_and(|e| e == "log"), path.clone()));
+    files.sort_by_key(|path| {
+        let name = path.to_string_lossy().trim_end_matches(".gz").to_owned();
+        (name.ends_with(".log"), name)
+    });
     files
 }
 
@@ -94,7 +97,7 @@ fn the_log_of_the_instance_before_is_kept() {
     scene.run(
         "apiVersion: v1
 kind: Pod
-metadata: {name: web, annotations: {carob/backoff-initial: 1ms}}
+metadata: {name: web, annotations: {carob/backoff-initial: 10ms}}
 spec:
   terminationGracePeriodSeconds: 1
   volumes: [{name: v, emptyDir: {}}]
@@ -167,7 +170,7 @@ fn following_ends_with_the_instance_and_misses_nothing_of_it() {
     scene.run(
         "apiVersion: v1
 kind: Pod
-metadata: {name: web, annotations: {carob/backoff-initial: 1ms}}
+metadata: {name: web, annotations: {carob/backoff-initial: 10ms}}
 spec:
   terminationGracePeriodSeconds: 1
   volumes: [{name: v, emptyDir: {}}]
@@ -204,7 +207,7 @@ spec:
 #[ignore = "needs root: run scripts/test"]
 fn files_rotate_and_lose_no_line() {
     let scene = Scene::new();
-    script(&scene, "i=0; seq -f '%095.0f' 1 240000; echo last");
+    script(&scene, "awk 'BEGIN { for (i = 1; i <= 240000; i++) printf \"%095d\\n\", i }'; echo last");
     wait_until("the end", || {
         let last = scene.pod(&["logs", "--tail", "1", "web"]).stdout;
         if last == "last\n" { Ok(()) } else { Err(last) }
