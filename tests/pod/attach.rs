@@ -256,7 +256,7 @@ fn exec_has_a_terminal_if_asked_and_passes_the_status_on() {
     call.wait("0\n");
     assert!(call.input.take().is_some());
     assert_eq!(call.ends(), 0);
-    scene.pod(&["exec", "web", "--", "/not/there"]).fails(127, &["/not/there"]);
+    scene.pod(&["exec", "web", "--", "/not/there"]).fails(255, &["exec failed: ", "/not/there"]);
     scene.pod(&["exec", "web", "--", "false"]).fails(1, &[]);
 }
 
@@ -287,6 +287,49 @@ fn a_reader_that_does_not_keep_up_is_skipped() {
     scene.wait_log("web", "c", "300000\nmore\n");
     call.signal(Signal::SIGTERM);
     call.ends();
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn attach_ends_with_the_instance_though_another_follows() {
+    let scene = Scene::new();
+    let manifest = pod("command: [sh, -c, 'echo begin; sleep 1']");
+    scene.run(&manifest.replace("restartPolicy: Never", "restartPolicy: Always"));
+    scene.wait_log("web", "c", "begin");
+    let call = Call::piped(&scene, &["pod", "attach", "web"]);
+    assert_eq!(call.ends(), 0);
+    assert_eq!(scene.inspect("web")["status"]["phase"], "Running");
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn who_was_attached_leaves_nothing_with_the_supervisor() {
+    let scene = Scene::new();
+    scene.run(&pod("command: [sleep, '1000']"));
+    scene.wait_ready("web");
+    let supervisor = scene.supervisor("web").unwrap();
+    let descriptors =
+        || std::fs::read_dir(format!("/proc/{supervisor}/fd")).unwrap().flatten().count();
+    let before = descriptors();
+    let attached = || {
+        let dir = File::open(scene.state("web")).unwrap();
+        let socket = socket::connect_in(&dir, "control").unwrap();
+        let request = br#"{"attach":{"container":"c","stdin":false}}"#;
+        socket::send(&socket, request, None).unwrap();
+        let mut reply = [0; 256];
+        let length = socket::read(&socket, &mut reply).unwrap();
+        (socket, String::from_utf8_lossy(&reply[..length]).into_owned())
+    };
+    let all: Vec<_> = (0..65).map(|_| attached()).collect();
+    assert!(all[63].1.contains("attached"), "{}", all[63].1);
+    assert!(all[64].1.contains("too many are attached"), "{}", all[64].1);
+    assert!(descriptors() >= before + 64);
+    drop(all);
+    wait_until("no descriptor more", || {
+        let now = descriptors();
+        if now == before { Ok(()) } else { Err(format!("{now}, was {before}")) }
+    });
+    assert!(attached().1.contains("attached"));
 }
 
 #[test]

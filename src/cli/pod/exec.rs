@@ -216,25 +216,41 @@ impl Session {
     fn send(&mut self, buffer: &mut [u8]) -> Result<bool> {
         let length =
             nix::unistd::read(process::STDIN, &mut buffer[..4096]).os("read", || "stdin")?;
-        let bytes = &buffer[..length];
-        if self.raw.is_some() && self.detaches(bytes) {
-            return Ok(false);
-        }
-        let sent = socket::send(&self.socket, &Frame::Stdin(bytes).encode(), None);
+        let mut bytes = buffer[..length].to_vec();
+        let detaches = self.raw.is_some() && self.detaches(&mut bytes);
+        // No bytes at all would be the end of the input.
+        let sent = if bytes.is_empty() && length > 0 {
+            Ok(())
+        } else {
+            socket::send(&self.socket, &Frame::Stdin(&bytes).encode(), None)
+        };
         if length == 0 {
             self.input = false;
         }
-        Ok(sent.is_ok())
+        Ok(sent.is_ok() && !detaches)
     }
 
-    fn detaches(&mut self, bytes: &[u8]) -> bool {
-        for byte in bytes {
-            if self.half_detached && *byte == DETACH[1] {
-                return true;
+    /// Whether the keys are among what was typed; leaves what is for the container: not the first
+    /// key before it is known that the second does not follow.
+    fn detaches(&mut self, typed: &mut Vec<u8>) -> bool {
+        let mut passed_on = Vec::with_capacity(typed.len() + 1);
+        let mut found = false;
+        for &byte in typed.iter() {
+            if std::mem::take(&mut self.half_detached) {
+                if byte == DETACH[1] {
+                    found = true;
+                    break;
+                }
+                passed_on.push(DETACH[0]);
             }
-            self.half_detached = *byte == DETACH[0];
+            if byte == DETACH[0] {
+                self.half_detached = true;
+            } else {
+                passed_on.push(byte);
+            }
         }
-        false
+        *typed = passed_on;
+        found
     }
 }
 
