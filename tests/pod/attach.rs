@@ -44,7 +44,8 @@ struct Call {
     input: Option<File>,
     output: File,
     seen: Mutex<String>,
-    slave: Option<OwnedFd>,
+    /// Kept, so that the terminal outlives the call.
+    _slave: Option<OwnedFd>,
 }
 
 impl Call {
@@ -74,7 +75,7 @@ impl Call {
 
     fn new(child: Child, input: Option<File>, output: OwnedFd, slave: Option<OwnedFd>) -> Self {
         fcntl(&output, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
-        Self { child, input, output: output.into(), seen: Mutex::default(), slave }
+        Self { child, input, output: output.into(), seen: Mutex::default(), _slave: slave }
     }
 
     fn write(&self, text: &str) {
@@ -98,7 +99,8 @@ impl Call {
     }
 
     fn is_raw(&self) -> bool {
-        let modes = tcgetattr(self.slave.as_ref().unwrap()).unwrap();
+        // Of the master: a slave whose session has ended is hung up.
+        let modes = tcgetattr(&self.output).unwrap();
         !modes.local_flags.contains(LocalFlags::ICANON)
     }
 
@@ -209,9 +211,9 @@ fn a_terminal_has_the_size_of_ours_and_lets_go_with_ctrl_p_ctrl_q() {
 
     call.write("x=kept\n");
     call.write("\u{10}\u{11}");
-    let slave = call.slave.as_ref().unwrap().try_clone().unwrap();
+    let master = call.output.try_clone().unwrap();
     assert_eq!(call.ends(), 0);
-    let modes = tcgetattr(&slave).unwrap();
+    let modes = tcgetattr(&master).unwrap();
     assert!(modes.local_flags.contains(LocalFlags::ICANON), "the terminal is as it was");
 
     // The shell is there, and the next one finds it.
