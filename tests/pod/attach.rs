@@ -36,7 +36,8 @@ spec:
 
 const SHELL: &str = "stdin: true, tty: true, command: [sh]";
 /// Repeats what it hears.
-const ECHO: &str = "command: [sh, -c, 'while read line; do echo heard $line; done; echo over; exec sleep 1000']";
+const ECHO: &str =
+    "command: [sh, -c, 'while read line; do echo heard $line; done; echo over; exec sleep 1000']";
 
 /// A call of carob on pipes, or on a terminal of its own.
 struct Call {
@@ -51,7 +52,8 @@ struct Call {
 impl Call {
     fn piped(scene: &Scene, args: &[&str]) -> Self {
         let mut command = scene.command(args);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let stderr = File::create(scene.dir().join("stderr")).unwrap();
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
         let mut child = command.spawn().unwrap();
         let input = OwnedFd::from(child.stdin.take().unwrap()).into();
         let output = OwnedFd::from(child.stdout.take().unwrap());
@@ -122,10 +124,8 @@ impl Call {
 #[ignore = "needs root: run scripts/test"]
 fn attach_shows_output_from_now_on() {
     let scene = Scene::new();
-    scene.run(&pod(
-        "command: [sh, -c, 'echo before; while [ ! -e /go ]; do sleep 0.1; done; \
-         echo out; echo err >&2; sleep 0.2; exit 3']",
-    ));
+    scene.run(&pod("command: [sh, -c, 'echo before; while [ ! -e /go ]; do sleep 0.1; done; \
+         echo out; echo err >&2; sleep 0.2; exit 3']"));
     scene.wait_log("web", "c", "before");
     let mut command = scene.command(&["pod", "attach", "web"]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -286,6 +286,8 @@ fn a_reader_that_does_not_keep_up_is_skipped() {
 
     let seen = call.wait("more\n");
     assert!(seen.len() < 1_000_000, "{} bytes", seen.len());
+    let said = std::fs::read_to_string(scene.dir().join("stderr")).unwrap();
+    assert!(said.contains(" bytes were skipped]"), "{said}");
     scene.wait_log("web", "c", "300000\nmore\n");
     call.signal(Signal::SIGTERM);
     call.ends();
@@ -338,10 +340,8 @@ fn who_was_attached_leaves_nothing_with_the_supervisor() {
 #[ignore = "needs root: run scripts/test"]
 fn a_thousand_half_open_connections_do_not_hurt() {
     let scene = Scene::new();
-    scene.run(&pod(
-        "command: [sleep, '1000'], \
-         livenessProbe: {exec: {command: ['true']}, periodSeconds: 1, failureThreshold: 1}",
-    ));
+    scene.run(&pod("command: [sleep, '1000'], \
+         livenessProbe: {exec: {command: ['true']}, periodSeconds: 1, failureThreshold: 1}"));
     scene.wait_ready("web");
     let supervisor = scene.supervisor("web").unwrap();
     let before = status_of(supervisor, "VmHWM");

@@ -66,7 +66,7 @@ fn the_file_has_the_format_of_the_cri() {
     let scene = Scene::new();
     script(
         &scene,
-        "echo one; echo bad >&2; head -c 20000 /dev/zero | tr '\\0' x; echo; printf 'no newline'",
+        "echo one; echo bad >&2; sleep 0.2; head -c 20000 /dev/zero | tr '\\0' x; echo; printf 'no newline'",
     );
     scene.wait_phase("web", "Succeeded");
 
@@ -110,13 +110,15 @@ spec:
     scene.wait_log("web", "c", "instance 3");
     assert_eq!(scene.pod(&["logs", "--previous", "web"]).ok().stdout, "instance 2\n");
     assert_eq!(scene.pod(&["logs", "-p", "-c", "c", "web"]).ok().stdout, "instance 2\n");
-    scene.pod(&["logs", "-p", "-c", "other", "web"]).fails(
-        1,
-        &["previous terminated container \"other\" in pod \"web\" not found"],
-    );
-    scene.pod(&["logs", "-c", "none", "web"]).fails(1, &["container none is not valid for pod web"]);
+    scene
+        .pod(&["logs", "-p", "-c", "other", "web"])
+        .fails(1, &["previous terminated container \"other\" in pod \"web\" not found"]);
+    scene
+        .pod(&["logs", "-c", "none", "web"])
+        .fails(1, &["container none is not valid for pod web"]);
     // That of the first one is gone.
-    let names: Vec<_> = files(&scene, "c").iter().map(|f| f.file_name().unwrap().to_owned()).collect();
+    let names: Vec<_> =
+        files(&scene, "c").iter().map(|f| f.file_name().unwrap().to_owned()).collect();
     assert_eq!(names, ["1.log", "2.log"]);
 }
 
@@ -207,7 +209,10 @@ spec:
 #[ignore = "needs root: run scripts/test"]
 fn files_rotate_and_lose_no_line() {
     let scene = Scene::new();
-    script(&scene, "awk 'BEGIN { for (i = 1; i <= 240000; i++) printf \"%095d\\n\", i }'; echo last");
+    script(
+        &scene,
+        "awk 'BEGIN { for (i = 1; i <= 240000; i++) printf \"%095d\\n\", i }'; echo last",
+    );
     wait_until("the end", || {
         let last = scene.pod(&["logs", "--tail", "1", "web"]).stdout;
         if last == "last\n" { Ok(()) } else { Err(last) }
@@ -288,7 +293,10 @@ fn a_reader_that_leaves_or_stops_holds_nobody_up() {
     let mut said = String::new();
     leaver.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     assert_eq!(said, "");
-    assert!(status.signal() == Some(13) || status.code() == Some(141) || status.success(), "{status}");
+    assert!(
+        status.signal() == Some(13) || status.code() == Some(141) || status.success(),
+        "{status}"
+    );
 
     signal(&stopped, Signal::SIGCONT);
     let pod = scene.pod(&["stop", "web"]);

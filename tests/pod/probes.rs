@@ -133,6 +133,10 @@ fn readiness_of_every_protocol_makes_and_unmakes_the_pod_ready() {
     let object = scene.wait_ready("web");
     let all = object["status"]["containerStatuses"].as_array().unwrap();
     assert!(all.iter().all(|status| status["restartCount"] == 0), "{object:#}");
+    answer(&scene, "web", "http", "302\nLocation: http://elsewhere/");
+    let said = wait_message(&scene, "ProbeWarning", "Probe terminated redirects");
+    assert!(said.starts_with("Readiness probe warning: "), "{said}");
+    assert!(is_ready(&scene.inspect("web"), "http"));
     let log = scene.pod(&["logs", "-c", "http", "web"]).ok().stdout;
     assert!(log.contains("GET /healthz HTTP/1.1"), "{log}");
     assert!(log.to_lowercase().contains("user-agent: kube-probe/1."), "{log}");
@@ -218,16 +222,35 @@ fn until_it_has_started_up_a_container_is_probed_for_nothing_else() {
 #[ignore = "needs root: run scripts/test"]
 fn a_container_that_does_not_start_up_in_time_is_restarted() {
     let scene = Scene::new();
-    scene.run(&single(
+    let manifest = single(
         "carob/probe-periods: c/startup=100ms, carob/backoff-initial: 1h",
         "command: [sleep, '1000'],
-     startupProbe: {exec: {command: [sh, -c, 'echo not yet; exit 3']}, failureThreshold: 2}",
-    ));
+     startupProbe: {exec: {command: [sh, -c, 'echo not yet; exit 3']}, failureThreshold: 2,
+                    terminationGracePeriodSeconds: 1}",
+    );
+    // That of the probe counts: nobody here heeds SIGTERM.
+    let grace = "terminationGracePeriodSeconds: 1\n  containers";
+    scene.run(&manifest.replace(grace, &grace.replace(": 1\n", ": 30\n")));
     scene.wait("web", "restarted", |object| {
         object["status"]["containerStatuses"][0]["restartCount"] == 1
     });
+    scene.pod(&["stop", "--time", "0", "web"]).ok();
     assert!(messages(&scene, "Killing")[0].contains("failed startup probe"));
     assert_eq!(messages(&scene, "Unhealthy")[0].trim_end(), "Startup probe failed: not yet");
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn a_probe_runs_with_what_the_container_has() {
+    let scene = Scene::new();
+    scene.run(&single(
+        "carob/probe-periods: c/readiness=100ms",
+        "command: [sleep, '1000'], workingDir: /tmp, env: [{name: WORD, value: here}],
+     securityContext: {runAsUser: 1000, runAsGroup: 1000},
+     readinessProbe: {exec: {command: [sh, -c,
+       '[ $WORD = here ] && [ $1 = here ] && [ $PWD = /tmp ] && [ $(id -u) = 1000 ]', sh, $(WORD)]}}",
+    ));
+    scene.wait_ready("web");
 }
 
 #[test]
@@ -254,7 +277,8 @@ spec:
     scene.sh("web", "late", "printf '#!/bin/sh\n' > /bin/probe; chmod 755 /bin/probe").ok();
     scene.wait_ready("web");
     scene.sh("web", "late", "rm /bin/probe").ok();
-    let errors = || messages(&scene, "Unhealthy").iter().filter(|m| m.contains("/bin/probe")).count();
+    let errors =
+        || messages(&scene, "Unhealthy").iter().filter(|m| m.contains("/bin/probe")).count();
     let before = errors();
     wait_until("more errors", || if errors() > before + 2 { Ok(()) } else { Err(String::new()) });
     let object = scene.inspect("web");
@@ -285,13 +309,18 @@ fn a_probe_that_forks_and_hangs_is_killed_with_all_it_has_started() {
         ),
     ));
     let of_probe = || processes(|line| line.starts_with("sleep\x009873")).len();
-    wait_until("the probe", || if of_probe() == 3 { Ok(()) } else { Err(format!("{}", of_probe())) });
+    wait_until(
+        "the probe",
+        || if of_probe() == 3 { Ok(()) } else { Err(format!("{}", of_probe())) },
+    );
 
     let said = wait_message(&scene, "Unhealthy", "timed out");
 
     assert!(said.starts_with("Liveness probe failed: command timed out: "), "{said}");
     assert!(said.ends_with("timed out after 1s"), "{said}");
-    wait_until("nothing left", || if of_probe() == 0 { Ok(()) } else { Err(format!("{}", of_probe())) });
+    wait_until("nothing left", || {
+        if of_probe() == 0 { Ok(()) } else { Err(format!("{}", of_probe())) }
+    });
     let init = scene.init("web", "c");
     for parent in [scene.supervisor("web").unwrap(), init] {
         wait_until("no zombie", || {

@@ -211,7 +211,8 @@ fn stats_tell_what_is_used() {
     let all = stats(&["--all", "--format", "json"]).json();
     assert!(all[0]["total"]["memoryBytes"].as_u64().unwrap() > 0, "{all:#}");
     assert!(all[0]["total"].to_string().contains("cpu"), "{all:#}");
-    let mut again = Watching::new(&scene, &["pod", "stats", "--watch", "--interval", "100ms", "job"]);
+    let mut again =
+        Watching::new(&scene, &["pod", "stats", "--watch", "--interval", "100ms", "job"]);
     again.until(&["job"]);
     again.until(&["job"]);
 }
