@@ -16,8 +16,15 @@
     reason = "the harness is a library of its own"
 )]
 
+mod foreground;
+mod history;
+mod hooks;
+mod init;
+mod restart;
 mod run;
 mod sandbox;
 mod scene;
+mod status;
+mod stop;
 #[path = "../container/support/mod.rs"]
 mod support;

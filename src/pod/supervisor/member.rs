@@ -84,6 +84,7 @@ impl Supervisor {
                 }
                 self.warn("Failed", Some(name), format!("Error: {}", failed.failure.message));
                 transition::on_start_failed(&self.rules, &mut self.record, name, failed);
+                self.announce_back_off(name);
             }
         }
     }

@@ -84,6 +84,8 @@ enum Signal {
 
 /// The sandbox that runs.
 struct Sandbox {
+    /// Id of its container.
+    id: String,
     /// Its pause process.
     pause: Rc<OwnedFd>,
     /// The pod's network namespace; absent if it is the host's.
@@ -239,14 +241,18 @@ impl Supervisor {
 
     /// Writes down what has changed, and tells who waits for readiness.
     fn publish(&mut self) {
+        self.update_conditions();
+        if let Err(error) = self.save() {
+            // The next transition tries again.
+            crate::log::warn(error);
+        }
+    }
+
+    fn update_conditions(&mut self) {
         let now = Stamp::now();
         let pod = &self.file.manifest.pod;
         for (kind, is_true) in phase::update_conditions(pod, &self.rules, &mut self.record, now) {
             self.condition_changed(kind, is_true);
-        }
-        if let Err(error) = self.save() {
-            // The next transition tries again.
-            crate::log::warn(error);
         }
     }
 

@@ -84,7 +84,8 @@ impl Supervisor {
         let mut parking = Parking::of_pause(&pause)?;
         let parked = parking.take()?;
         let network = network_of(&self.file.manifest.pod, record)?;
-        Ok(Some((Sandbox { pause: Rc::new(pause), network, parking }, parked)))
+        let id = record.id.clone();
+        Ok(Some((Sandbox { id, pause: Rc::new(pause), network, parking }, parked)))
     }
 
     fn take_back(
@@ -151,7 +152,7 @@ impl Supervisor {
             }
         }
         if self.record.sandbox.is_none()
-            && let Err(error) = sandbox::stop(&self.runtime, &self.sandbox_id(), &self.file.dirs)
+            && let Err(error) = sandbox::bury(&self.runtime, &self.sandbox_id(), &self.file.dirs)
         {
             crate::log::warn(error);
         }
