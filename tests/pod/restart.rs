@@ -252,7 +252,8 @@ spec:
     let last = &container(&object, "c")["lastState"]["terminated"];
     assert_eq!((&last["exitCode"], &last["signal"]), (&json!(137), &json!(9)), "{last:#}");
     assert_eq!(last["reason"], "Error");
-    scene.pod(&["kill", "-c", "no", "web"]).fails(1, &["no"]);
+    let words = "container \"no\" of pod \"web\" is not running";
+    scene.pod(&["kill", "-c", "no", "web"]).fails(1, &[words]);
     scene.pod(&["kill", "-s", "NOPE", "web"]).fails(1, &["NOPE"]);
 }
 
@@ -331,6 +332,11 @@ spec:
     assert!(long.ends_with("99,100\n"), "{long}");
     assert_eq!(message("good"), Value::Null);
     assert_eq!(message("silent"), Value::Null);
+
+    one(&scene, "alone", "Never", "yes 123456789 | head -n 1000 > /dev/termination-log");
+    let object = scene.wait_phase("alone", "Succeeded");
+    let message = &container(&object, "only")["state"]["terminated"]["message"];
+    assert_eq!(message.as_str().unwrap(), &"123456789\n".repeat(500)[..4096]);
 }
 
 #[test]

@@ -171,6 +171,44 @@ spec:
     let history = History::of(&scene, "init");
     assert_eq!(history.all("app/Running").len(), 0);
     assert_eq!(container(&object, "setup")["state"]["terminated"]["exitCode"], 0);
+
+    scene.run(
+        "apiVersion: v1
+kind: Pod
+metadata: {name: mount}
+spec:
+  volumes: [{name: none, hostPath: {path: /nonexistent, type: Directory}}]
+  containers:
+  - {name: c, image: IMAGE, volumeMounts: [{name: none, mountPath: /data}]}
+",
+    );
+    let object = scene.wait("mount", "a failure", |object| {
+        container(object, "c")["state"]["waiting"].get("message").is_some()
+    });
+    let message = container(&object, "c")["state"]["waiting"]["message"].as_str().unwrap();
+    assert!(message.starts_with("FailedMount: "), "{message}");
+    assert_eq!(scene.status("mount"), "ContainerCreating");
+    assert_eq!(condition(&object, "PodReadyToStartContainers")["status"], "False");
+    scene.pod(&["stop", "mount"]).ok();
+    assert_eq!(scene.status("mount"), "Failed");
+
+    // While its hook runs.
+    scene.run(
+        "apiVersion: v1
+kind: Pod
+metadata: {name: hook}
+spec:
+  containers:
+  - name: c
+    image: IMAGE
+    command: [sh, -c, 'trap \"exit 0\" TERM; echo up; while :; do sleep 0.05; done']
+    lifecycle: {postStart: {exec: {command: [sleep, '1000']}}}
+",
+    );
+    scene.wait_log("hook", "c", "up");
+    scene.pod(&["stop", "hook"]).ok();
+    assert_eq!(scene.inspect("hook")["status"]["phase"], "Succeeded");
+    assert_eq!(History::of(&scene, "hook").all("c/FailedPostStartHook").len(), 0);
 }
 
 #[test]

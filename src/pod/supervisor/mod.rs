@@ -181,6 +181,11 @@ fn protect_from_oom_killer() {
 
 impl Supervisor {
     async fn run(mut self, mut inbox: UnboundedReceiver<Signal>) -> Result<()> {
+        if self.record.ended.is_some() {
+            // Between being seen alive and our lock.
+            spawn::report(READY);
+            return Ok(());
+        }
         self.listen()?;
         self.watch_for_termination()?;
         tokio::task::spawn_local(Rc::clone(&self.compress).run());
