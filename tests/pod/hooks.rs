@@ -71,7 +71,7 @@ fn a_post_start_hook_that_fails_ends_its_container() {
 kind: Pod
 metadata: {name: web, annotations: {carob/backoff-initial: 100s}}
 spec:
-  terminationGracePeriodSeconds: 5
+  terminationGracePeriodSeconds: 1
   containers:
   - name: bad
     image: IMAGE
@@ -106,34 +106,42 @@ fn hooks_by_http_succeed_on_any_status() {
     scene.run(
         "apiVersion: v1
 kind: Pod
-metadata: {name: web}
+metadata: {name: web, annotations: {carob/probe-periods: server/startup=50ms}}
 spec:
-  terminationGracePeriodSeconds: 5
-  volumes: [{name: data, emptyDir: {}}]
+  terminationGracePeriodSeconds: 1
+  volumes:
+  - {name: data, emptyDir: {}}
+  - {name: www, configMap: {name: www, defaultMode: 0755}}
   initContainers:
   - name: server
     image: IMAGE
     restartPolicy: Always
-    command:
-    - sh
-    - -c
-    - 'while :; do printf \"HTTP/1.1 500 no\\r\\nContent-Length: 0\\r\\n\\r\\n\" | nc -l -p 8080 >> /data/log; done'
-    volumeMounts: [{name: data, mountPath: /data}]
-    startupProbe: {exec: {command: [sleep, '0.2']}}
+    command: [sh, -c, 'cp -r /www/cgi-bin /data; exec httpd -f -p 8080 -h /data']
+    volumeMounts: [{name: data, mountPath: /data}, {name: www, mountPath: /www/cgi-bin}]
+    startupProbe: {tcpSocket: {port: 8080}}
   containers:
   - name: app
     image: IMAGE
     command: [sh, -c, 'trap \"exit 0\" TERM; while :; do sleep 0.05; done']
     volumeMounts: [{name: data, mountPath: /data}]
     lifecycle:
-      postStart: {httpGet: {port: 8080, path: /hello}}
+      postStart: {httpGet: {port: 8080, path: /cgi-bin/hello}}
       preStop: {httpGet: {port: 1, path: /bye}}
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: www}
+data:
+  hello: |
+    #!/bin/sh
+    echo \"$REQUEST_METHOD $REQUEST_URI $HTTP_USER_AGENT\" >> /data/log
+    printf 'Status: 500 no\\r\\n\\r\\n'
 ",
     );
     scene.wait_ready("web");
     let seen = scene.sh("web", "app", "cat /data/log").ok().stdout;
-    assert!(seen.contains("GET /hello HTTP/1.1"), "{seen}");
-    assert!(seen.to_lowercase().contains("user-agent: kube-lifecycle/"), "{seen}");
+    assert!(seen.starts_with("GET /cgi-bin/hello kube-lifecycle/"), "{seen}");
+    assert_eq!(History::of(&scene, "web").all("app/FailedPostStartHook").len(), 0);
     scene.pod(&["stop", "web"]).ok();
     // A hook that fails does not keep the container from being stopped.
     let history = History::of(&scene, "web");

@@ -164,6 +164,7 @@ kind: Pod
 metadata: {name: web}
 spec:
   restartPolicy: Never
+  terminationGracePeriodSeconds: 1
   volumes: [{name: data, emptyDir: {}}]
   initContainers:
   - name: setup
