@@ -31,13 +31,11 @@ mod spawn;
 mod streams;
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use nix::fcntl::Flock;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::LocalSet;
 
@@ -57,7 +55,7 @@ use super::probe::Health;
 use super::probe::worker::Kind as ProbeKind;
 use super::record::PodRecord;
 use super::rules::PodRules;
-use super::store::{PodFile, StoredPod};
+use super::store::{PodFile, StoredPod, SupervisorLock};
 use crate::container::Runtime;
 use crate::error::{Error, OsContext, Result};
 use crate::sys::{poll, process, self_exe};
@@ -113,7 +111,7 @@ struct Supervisor {
     limits: Limits,
     /// Told when the pod is ready: the init system that waits for us.
     notify: Option<String>,
-    _lock: Flock<File>,
+    _lock: SupervisorLock,
 }
 
 /// Supervises the pod in `state_dir` until it has ended.
