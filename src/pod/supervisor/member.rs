@@ -186,7 +186,10 @@ impl Supervisor {
         image: &Image,
         options: &CreateOptions,
     ) -> Result<(Streams, Launched)> {
-        let rootfs = rootfs::make(&self.file.dirs, &container.name, &image.rootfs)?;
+        let Some(sandbox) = &self.record.sandbox else {
+            return Err(Error::Invalid("the pod has no sandbox".to_owned()));
+        };
+        let rootfs = rootfs::make(&self.file.dirs, sandbox, &container.name, &image.rootfs)?;
         let (streams, stdio) = if container.tty == Some(true) {
             (Streams::default(), Stdio::Terminal)
         } else {
