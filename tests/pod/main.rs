@@ -16,8 +16,13 @@
     reason = "the harness is a library of its own"
 )]
 
+mod environment;
+mod members;
+mod namespaces;
+mod resources;
 mod run;
 mod sandbox;
 mod scene;
+mod security;
 #[path = "../container/support/mod.rs"]
 mod support;

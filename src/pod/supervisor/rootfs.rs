@@ -79,7 +79,8 @@ fn make_alike(upper: &File, root: &Metadata, base: u32) -> std::io::Result<()> {
 fn mapped(image: &Path, sandbox: &SandboxRecord) -> Result<OwnedFd> {
     let path = namespace_path(sandbox, LinuxNamespaceType::User);
     let namespace = File::open(&path).os("open", || path.display())?;
-    let tree = mount::clone_tree(image, Subtree::Alone).os("clone the mount of", || image.display())?;
+    let tree =
+        mount::clone_tree(image, Subtree::Alone).os("clone the mount of", || image.display())?;
     mount::set_id_map(tree.as_fd(), namespace.as_fd(), Subtree::Alone)
         .os("map the ids of", || image.display())?;
     Ok(tree)
