@@ -22,7 +22,7 @@ spec:
   containers:
   - name: again
     image: IMAGE
-    command: [sh, -c, 'ls /written; echo x > /written; rm /etc/passwd; [ -e /stay/second ] && exec sleep 1000; touch /stay/second; exit 1']
+    command: [sh, -c, 'ls /written; echo x > /written; rm /etc/passwd; [ -e /stay/second ] && exec sleep 1000; touch /stay/second; i=0; while [ $i -lt 1500 ]; do mkdir d && cd -P d; i=$((i+1)); done; exit 1']
     volumeMounts: [{name: stay, mountPath: /stay}]
   - {name: other, image: IMAGE, command: [sleep, '1000']}
   volumes: [{name: stay, emptyDir: {}}]

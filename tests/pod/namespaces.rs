@@ -135,6 +135,7 @@ spec:
     command: [sleep, '1000']
     volumeMounts:
     - {name: empty, mountPath: /empty}
+  - {name: t, image: IMAGE, tty: true, stdin: true, securityContext: {privileged: true}, command: [sh]}
   volumes:
   - {name: empty, emptyDir: {}}
   - {name: memory, emptyDir: {medium: Memory}}
@@ -179,6 +180,10 @@ spec:
     let masked = |name| scene.sh("p", name, "grep -c ' /proc/' /proc/mounts").stdout;
     assert_eq!(masked("b").trim(), "0");
     assert_ne!(masked("a").trim(), "0");
+
+    // Devices and a terminal.
+    let tty = scene.sh("p", "t", "test -c /dev/kmsg && readlink /proc/1/fd/0").ok().stdout;
+    assert_eq!(tty, "/dev/pts/0\n");
 
     // No two pods have the same ids.
     scene.run(&pod("q", "  hostUsers: false\n"));

@@ -5,14 +5,18 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use oci_spec::runtime::LinuxNamespaceType;
 
 use crate::error::{Error, OsContext, Result};
 use crate::pod::record::SandboxRecord;
 use crate::pod::sandbox::namespace_path;
 use crate::pod::store::PodDirs;
-use crate::sys::fd;
 use crate::sys::mount::{self, NewFileSystem, Subtree};
+use crate::sys::{dir, fd};
+
+/// Name of the directory of a container's writable layer.
+const LAYER: &str = "layer";
 
 /// Makes the root for a new instance; what the instance before has written is gone.
 ///
@@ -86,18 +90,21 @@ fn mapped(image: &Path, sandbox: &SandboxRecord) -> Result<OwnedFd> {
     Ok(tree)
 }
 
-/// Removes the writable layer of an instance that has ended.
+/// Removes the writable layer of an instance that has ended. It holds whatever the container has
+/// left: trees of any depth.
 ///
 /// # Errors
 /// [`Error::Os`].
 pub(super) fn clear(dirs: &PodDirs, container: &str) -> Result<()> {
     let layer = layer(dirs, container);
-    match fs::remove_dir_all(&layer) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        other => other.os("remove", || layer.display()),
-    }
+    let Some(parent) = layer.parent() else { return Ok(()) };
+    let parent = match dir::open(parent) {
+        Err(Errno::ENOENT) => return Ok(()),
+        other => other.os("open", || parent.display())?,
+    };
+    dir::remove(parent, LAYER).os("remove", || layer.display())
 }
 
 fn layer(dirs: &PodDirs, container: &str) -> PathBuf {
-    dirs.data.join("containers").join(container).join("layer")
+    dirs.data.join("containers").join(container).join(LAYER)
 }
