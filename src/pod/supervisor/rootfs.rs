@@ -85,9 +85,15 @@ fn mapped(image: &Path, sandbox: &SandboxRecord) -> Result<OwnedFd> {
     let namespace = File::open(&path).os("open", || path.display())?;
     let tree =
         mount::clone_tree(image, Subtree::Alone).os("clone the mount of", || image.display())?;
-    mount::set_id_map(tree.as_fd(), namespace.as_fd(), Subtree::Alone)
-        .os("map the ids of", || image.display())?;
-    Ok(tree)
+    match mount::set_id_map(tree.as_fd(), namespace.as_fd(), Subtree::Alone) {
+        Ok(()) => Ok(tree),
+        Err(Errno::EINVAL) => Err(Error::Unsupported(format!(
+            "hostUsers: false needs an image on a file system with id-mapped mounts, which that of \
+             {} does not have",
+            image.display()
+        ))),
+        Err(errno) => Err(errno).os("map the ids of", || image.display()),
+    }
 }
 
 /// Removes the writable layer of an instance that has ended. It holds whatever the container has
