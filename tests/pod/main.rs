@@ -16,14 +16,19 @@
     reason = "the harness is a library of its own"
 )]
 
+mod environment;
 mod foreground;
 mod history;
 mod hooks;
 mod init;
+mod members;
+mod namespaces;
+mod resources;
 mod restart;
 mod run;
 mod sandbox;
 mod scene;
+mod security;
 mod status;
 mod stop;
 #[path = "../container/support/mod.rs"]
