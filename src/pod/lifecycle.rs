@@ -110,10 +110,27 @@ fn make(runtime: &Runtime, manifest: Manifest, places: &Places) -> Result<Stored
         logs: places.logs.join(format!("{namespace}_{name}_{uid}")),
         cgroup: places.cgroup_parent.join(format!("pod{uid}")),
     };
+    refuse_taken_uid(runtime, &dirs, &uid)?;
     let file = PodFile { manifest, dirs };
     let record = PodRecord::new(&file.rules()?, Stamp::now());
     StoredPod::create(&file, &record)?;
     Ok(StoredPod { file, record: Some(record) })
+}
+
+/// Two pods of one uid would share volumes and cgroup, and the end of one would end the other.
+fn refuse_taken_uid(runtime: &Runtime, dirs: &PodDirs, uid: &str) -> Result<()> {
+    // A random uid is new; data without a pod are of one that was there before a reboot.
+    if !dirs.data.exists() {
+        return Ok(());
+    }
+    let all = StoredPod::list(&runtime.root)?;
+    match all.iter().find(|pod| pod.file.dirs.data == dirs.data) {
+        None => Ok(()),
+        Some(pod) => Err(Error::Invalid(format!(
+            "metadata.uid: pod {:?} has the uid {uid} already; without the field a new one is made",
+            pod.file.name()
+        ))),
+    }
 }
 
 /// A directory without a manifest: its maker was killed.

@@ -257,6 +257,13 @@ impl Scene {
             .collect()
     }
 
+    /// The pid of the init of a container's first instance.
+    #[track_caller]
+    pub fn init(&self, pod: &str, container: &str) -> i32 {
+        let state = self.carob(&["state", &format!("default_{pod}_{container}_0")]).ok().json();
+        i32::try_from(state["pid"].as_i64().unwrap()).unwrap()
+    }
+
     /// The pid of a pod's supervisor.
     pub fn supervisor(&self, pod: &str) -> Option<i32> {
         let state = self.state(pod).display().to_string();

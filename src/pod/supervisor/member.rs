@@ -49,6 +49,14 @@ pub(super) struct Watched {
     pub(super) stop_signal: Number,
 }
 
+impl Member {
+    /// A task that ends with it at the latest.
+    pub(super) fn also(&mut self, task: AbortHandle) {
+        self.tasks.retain(|task| !task.is_finished());
+        self.tasks.push(task);
+    }
+}
+
 impl Drop for Member {
     fn drop(&mut self) {
         for task in &self.tasks {
