@@ -16,8 +16,10 @@
     reason = "the harness is a library of its own"
 )]
 
+mod examples;
 mod run;
 mod sandbox;
 mod scene;
 #[path = "../container/support/mod.rs"]
 mod support;
+mod volumes;
