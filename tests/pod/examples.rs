@@ -181,7 +181,8 @@ fn projected() {
     let log = example.log("app", "projected runs in production");
     assert!(log.contains("-r--r--r--"), "{log}");
     assert_eq!(
-        example.sh("app", "cd /etc/app; stat -L -c %a private/token; cat private/token labels memory"),
+        example
+            .sh("app", "cd /etc/app; stat -L -c %a private/token; cat private/token labels memory"),
         "400\nswordfishtier=\"backend\"64"
     );
     // What the comment asks for: another value, and the same command.
