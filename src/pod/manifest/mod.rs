@@ -11,8 +11,7 @@
 //! load.rs      all of it, in this order
 //! ```
 
-pub mod annotations;
-mod claims;
+mod annotations;
 mod decode;
 mod defaults;
 mod document;
@@ -21,7 +20,6 @@ mod input;
 mod load;
 mod names;
 mod problem;
-pub mod quantity;
 mod rules;
 mod scalar;
 pub mod support;
