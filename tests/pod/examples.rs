@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -157,6 +158,8 @@ fn liveness_http() {
 #[test]
 #[ignore = "needs root: run scripts/test"]
 fn liveness_grpc() {
+    let server = directory().join("../grpc/rootfs/health");
+    assert!(server.exists(), "make it first: scripts/bundles --grpc");
     let example = Example::run("liveness-grpc").ready();
     example.sh("tools", "echo shop NOT_SERVING > /status/file");
     example.restarts("server", 1);
@@ -233,4 +236,33 @@ fn hooks() {
         "program starts\npostStart\npreStop\nSIGTERM: ending\n"
     );
     assert_eq!(example.scene.inspect("hooks")["status"]["phase"], "Succeeded");
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn the_readme_leads_from_nothing_to_a_running_pod() {
+    let scene = Scene::new();
+    let (_, section) = include_str!("../../README.md").split_once("\n## Run a pod\n").unwrap();
+    let (_, block) = section.split_once("```sh\n").unwrap();
+    let (commands, _) = block.split_once("```").unwrap();
+    // As it is there, but in the directories and the cgroup of this test.
+    let run = scene.run_args("run", &[], &[]).split_off(2).join(" ");
+    let carob = format!(
+        "carob() {{ if [ $2 = run ]; then shift 2; set -- pod run {run} \"$@\"; fi; \
+         \"$CAROB\" --root \"$ROOT\" \"$@\"; }}\n"
+    );
+    let out = Command::new("sh")
+        .args(["-euc", &(carob + commands)])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .env("CAROB", env!("CARGO_BIN_EXE_carob"))
+        .env("ROOT", scene.root())
+        .output()
+        .unwrap();
+    let stdout = String::from_utf8_lossy(&out.stdout);
+    assert!(out.status.success(), "{stdout}{}", String::from_utf8_lossy(&out.stderr));
+    let row = stdout.lines().find(|line| line.starts_with("liveness-http")).unwrap();
+    assert_eq!(row.split_whitespace().nth(1), Some("1/1"), "{row}");
+    for text in ["pod/liveness-http created\n", "Liveness probe failed", "K SIGKILL", "removed\n"] {
+        assert!(stdout.contains(text), "{text:?} is not in {stdout}");
+    }
 }
