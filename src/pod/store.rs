@@ -9,7 +9,6 @@
 //!     supervisor       flock: held by the supervisor while it lives; its pid
 //!     sandbox/         the bundle of the pause container
 //!     bundles/<container>/          config.json and what it needs
-//!     fifos/<container>.{out,err}   log pipes: they survive the supervisor
 //!     shm/             mount point: /dev/shm of the pod
 //!     memory/          mount point of a tmpfs: secrets and other data that must not reach a disk
 //!     etc/             mount point of a small tmpfs: hosts, hostname, resolv.conf
