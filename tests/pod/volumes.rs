@@ -11,8 +11,10 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
-use crate::scene::{Scene, condition};
+use crate::scene::Scene;
 
 const HEAD: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec:\n  \
                     terminationGracePeriodSeconds: 0\n";
@@ -754,4 +756,71 @@ fn directories_of_a_pod_are_for_root_alone() {
         .find(|entry| entry.file_type().is_ok_and(|kind| kind.is_socket()));
     let mode = socket.unwrap().metadata().unwrap().permissions().mode();
     assert_eq!(mode & 0o077, 0, "{mode:o}");
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn data_that_changes_while_there_is_no_supervisor_arrives() {
+    let scene = Scene::new();
+    let spec = format!(
+        "  containers: [{{name: a, STAY, volumeMounts: [{{name: c, mountPath: /c}}, {{name: c, mountPath: /part, subPath: a}}]}}]
+  volumes: [{{name: c, configMap: {{name: c}}}}]
+{DATA}"
+    );
+    ready(&scene, &spec);
+    let supervisor = Pid::from_raw(scene.supervisor("web").unwrap());
+    kill(supervisor, Signal::SIGKILL).unwrap();
+    wait_until("its death", || scene.supervisor("web").is_none());
+    let changed = manifest(&scene, &spec).replace("a: one", "a: two");
+    assert_eq!(scene.run(&changed).stdout, "pod/web configured\n");
+    assert_eq!(sh(&scene, "a", "cat /c/a /part"), "twoone");
+    // A new instance has the new part, too.
+    scene.pod(&["kill", "-c", "a", "web"]).ok();
+    wait_until("a restart", || scene.container("web", "a")["restartCount"] == 1);
+    scene.wait_ready("web");
+    assert_eq!(sh(&scene, "a", "cat /c/a /part"), "twotwo");
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn a_volume_in_a_volume_is_not_led_astray_by_a_link() {
+    let scene = Scene::new();
+    fs::create_dir(scene.dir().join("victim")).unwrap();
+    ready(
+        &scene,
+        &format!(
+            "  containers:
+  - {{name: a, STAY, volumeMounts: [{{name: e, mountPath: /e}}, {{name: c, mountPath: /e/x/c}}]}}
+  - {{name: b, STAY, volumeMounts: [{{name: e, mountPath: /e}}]}}
+  volumes:
+  - {{name: e, emptyDir: {{}}}}
+  - {{name: c, configMap: {{name: c}}}}
+{DATA}"
+        ),
+    );
+    assert_eq!(sh(&scene, "a", "cat /e/x/c/a; ls /e/x/c"), "onea\nb\nraw\n");
+    let link = format!("mv /e/x /e/y; ln -s {} /e/x; ls /e", scene.dir().join("victim").display());
+    sh(&scene, "b", &link);
+    scene.pod(&["kill", "-c", "a", "web"]).ok();
+    wait_until("another start", || {
+        let status = scene.container("web", "a");
+        status["restartCount"] != 0 || status["state"]["waiting"]["message"].is_string()
+    });
+    assert_eq!(fs::read_dir(scene.dir().join("victim")).unwrap().count(), 0);
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn files_of_etc_cannot_fill_the_machine() {
+    // CVE-2020-8557.
+    let scene = Scene::new();
+    ready(&scene, "  containers: [{name: a, STAY}, {name: b, STAY}]\n");
+    let full = scene.sh("web", "a", "dd if=/dev/zero of=/etc/hosts bs=64k count=1600");
+    full.fails(1, &["No space left"]);
+    let size = sh(&scene, "b", "stat -c %s /etc/hosts").trim().parse::<u64>().unwrap();
+    assert!(size < 2 << 20, "{size}");
+    scene.pod(&["kill", "-c", "a", "web"]).ok();
+    wait_until("a restart", || scene.container("web", "a")["restartCount"] == 1);
+    scene.wait_ready("web");
+    assert!(sh(&scene, "a", "cat /etc/hosts").contains("127.0.0.1\tlocalhost"));
 }

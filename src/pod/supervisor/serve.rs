@@ -90,8 +90,8 @@ impl Supervisor {
         }
     }
 
-    /// The manifest's data has changed.
-    fn apply_data(&mut self) -> Result<(), String> {
+    /// The manifest's data has changed, or may have.
+    pub(super) fn apply_data(&mut self) -> Result<(), String> {
         let stored = StoredPod::read(&self.file.dirs.state).map_err(|error| error.to_string())?;
         if let Some(stored) = stored {
             self.file = stored.file;
