@@ -824,3 +824,25 @@ fn files_of_etc_cannot_fill_the_machine() {
     scene.wait_ready("web");
     assert!(sh(&scene, "a", "cat /etc/hosts").contains("127.0.0.1\tlocalhost"));
 }
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn data_that_cannot_be_applied_changes_nothing_and_is_refused_again() {
+    let scene = Scene::new();
+    let spec = format!(
+        "  containers: [{{name: a, STAY, volumeMounts: [{{name: s, mountPath: /s}}, {{name: c, mountPath: /c}}]}}]
+  volumes:
+  - {{name: s, secret: {{secretName: s}}}}
+  - {{name: c, configMap: {{name: c, items: [{{key: a, path: a}}]}}}}
+{DATA}"
+    );
+    ready(&scene, &spec);
+    let changed = manifest(&scene, &spec).replace("key: secret", "key: other");
+    for _ in 0..2 {
+        let refused = scene.try_run(&changed.replace("a: one, ", ""));
+        refused.fails(1, &["configmap references non-existent config key: a"]);
+        assert_eq!(sh(&scene, "a", "cat /s/key /c/a"), "secretone");
+    }
+    assert_eq!(scene.run(&changed).stdout, "pod/web configured\n");
+    assert_eq!(sh(&scene, "a", "cat /s/key /c/a"), "otherone");
+}
