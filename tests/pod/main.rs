@@ -17,9 +17,16 @@
 )]
 
 mod examples;
+mod foreground;
+mod history;
+mod hooks;
+mod init;
+mod restart;
 mod run;
 mod sandbox;
 mod scene;
+mod status;
+mod stop;
 #[path = "../container/support/mod.rs"]
 mod support;
 mod volumes;

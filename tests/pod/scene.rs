@@ -57,7 +57,8 @@ impl Output {
 impl Scene {
     pub fn new() -> Self {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let marker = format!("carob-pod-{}-{number}", std::process::id());
+        // Of one width: none is the beginning of another.
+        let marker = format!("carob-pod-{}-{number:03}", std::process::id());
         let dir = std::env::temp_dir().join(&marker);
         fs::create_dir(&dir).unwrap();
         Self { dir, marker }

@@ -74,6 +74,8 @@ impl Supervisor {
         match request {
             Request::Stop { grace_seconds } => {
                 self.ask_to_stop(grace_seconds);
+                // Who looks after the reply sees a pod that is being ended.
+                self.publish();
                 Reply::Done
             }
             Request::Apply => match self.apply_data() {
