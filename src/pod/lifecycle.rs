@@ -146,10 +146,17 @@ fn update_data(mut old: StoredPod, new: Manifest) -> Result<(Applied, StoredPod)
     if old.file.manifest.objects == new.objects {
         return Ok((Applied::Unchanged, old));
     }
-    old.file.manifest.objects = new.objects;
+    let before = std::mem::replace(&mut old.file.manifest.objects, new.objects);
     old.file.write()?;
-    if let Some(connection) = Connection::open(&old.file.dirs)? {
-        connection.ask(&Request::Apply)?;
+    let asked = Connection::open(&old.file.dirs).and_then(|connection| match connection {
+        Some(connection) => connection.ask(&Request::Apply).map(drop),
+        None => Ok(()),
+    });
+    if let Err(error) = asked {
+        // What was refused is no part of the pod: asked for again, it is refused again.
+        old.file.manifest.objects = before;
+        old.file.write()?;
+        return Err(error);
     }
     Ok((Applied::Configured, old))
 }

@@ -19,6 +19,7 @@
 
 mod attach;
 mod environment;
+mod examples;
 mod foreground;
 mod history;
 mod hooks;
@@ -37,5 +38,6 @@ mod serve;
 mod status;
 mod stop;
 mod views;
+mod volumes;
 #[path = "../container/support/mod.rs"]
 mod support;
