@@ -18,12 +18,26 @@
 )]
 
 mod attach;
+mod environment;
+mod examples;
+mod foreground;
+mod history;
+mod hooks;
+mod init;
 mod logs;
+mod members;
+mod namespaces;
 mod probes;
+mod resources;
+mod restart;
 mod run;
 mod sandbox;
 mod scene;
+mod security;
 mod serve;
+mod status;
+mod stop;
+mod views;
+mod volumes;
 #[path = "../container/support/mod.rs"]
 mod support;
-mod views;

@@ -14,7 +14,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::{Signal, Supervisor};
 use crate::error::{OsContext, Result};
 use crate::pod::control::{self, Frame, MESSAGE_BYTES, Reply, Request};
-use crate::pod::store::StoredPod;
+use crate::pod::store::{PodFile, StoredPod};
 use crate::pod::volume;
 use crate::sys::{poll, socket, tty};
 
@@ -87,6 +87,8 @@ impl Supervisor {
         match request {
             Request::Stop { grace_seconds } => {
                 self.ask_to_stop(grace_seconds);
+                // Who looks after the reply sees a pod that is being ended.
+                self.publish();
                 Reply::Done
             }
             Request::Apply => match self.apply_data() {
@@ -106,16 +108,25 @@ impl Supervisor {
         }
     }
 
-    /// The manifest's data has changed.
-    fn apply_data(&mut self) -> Result<(), String> {
+    /// The manifest's data has changed, or may have: all of it is applied, or nothing.
+    pub(super) fn apply_data(&mut self) -> Result<(), String> {
         let stored = StoredPod::read(&self.file.dirs.state).map_err(|error| error.to_string())?;
-        if let Some(stored) = stored {
-            self.file = stored.file;
+        let Some(StoredPod { file, .. }) = stored else { return Ok(()) };
+        let applied = self.fill_volumes(&file);
+        if applied.is_ok() {
+            self.file = file;
+        } else {
+            // Volumes before the one that failed.
+            let _as_they_were = self.fill_volumes(&self.file);
         }
+        applied
+    }
+
+    fn fill_volumes(&self, file: &PodFile) -> Result<(), String> {
         let Some(sandbox) = &self.record.sandbox else { return Ok(()) };
         let place = volume::Place {
-            manifest: &self.file.manifest,
-            dirs: &self.file.dirs,
+            manifest: &file.manifest,
+            dirs: &file.dirs,
             node: &self.node,
             ips: &sandbox.ips,
             user_namespace_base: sandbox.user_namespace_base,
