@@ -124,13 +124,9 @@ fn refuse_taken_uid(runtime: &Runtime, dirs: &PodDirs, uid: &str) -> Result<()> 
         return Ok(());
     }
     let all = StoredPod::list(&runtime.root)?;
-    match all.iter().find(|pod| pod.file.dirs.data == dirs.data) {
-        None => Ok(()),
-        Some(pod) => Err(Error::Invalid(format!(
-            "metadata.uid: pod {:?} has the uid {uid} already; without the field a new one is made",
-            pod.file.name()
-        ))),
-    }
+    let Some(pod) = all.iter().find(|pod| pod.file.dirs.data == dirs.data) else { return Ok(()) };
+    let name = pod.file.name();
+    Err(Error::Invalid(format!("metadata.uid: pod {name:?} has the uid {uid} already")))
 }
 
 /// A directory without a manifest: its maker was killed.

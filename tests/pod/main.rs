@@ -37,7 +37,7 @@ mod security;
 mod serve;
 mod status;
 mod stop;
-mod views;
-mod volumes;
 #[path = "../container/support/mod.rs"]
 mod support;
+mod views;
+mod volumes;
