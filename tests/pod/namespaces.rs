@@ -5,6 +5,42 @@ use std::os::unix::fs::MetadataExt;
 
 use crate::scene::Scene;
 
+/// A pod with a user namespace, and volumes of all kinds.
+const OWN_USERS: &str = "apiVersion: v1
+kind: ConfigMap
+metadata: {name: settings}
+data: {key: value}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: p}
+spec:
+  hostUsers: false
+  terminationGracePeriodSeconds: 0
+  securityContext: {fsGroup: 3000}
+  containers:
+  - name: a
+    image: IMAGE
+    command: [sh, -c, 'echo up > /dev/termination-log; exec sleep 1000']
+    volumeMounts:
+    - {name: empty, mountPath: /empty}
+    - {name: settings, mountPath: /settings}
+    - {name: memory, mountPath: /memory}
+    - {name: host, mountPath: /host}
+  - name: b
+    image: IMAGE
+    securityContext: {runAsUser: 1000, procMount: Unmasked}
+    command: [sleep, '1000']
+    volumeMounts:
+    - {name: empty, mountPath: /empty}
+  - {name: t, image: IMAGE, tty: true, stdin: true, securityContext: {privileged: true}, command: [sh]}
+  volumes:
+  - {name: empty, emptyDir: {}}
+  - {name: memory, emptyDir: {medium: Memory}}
+  - {name: settings, configMap: {name: settings}}
+  - {name: host, hostPath: {path: HOST}}
+";
+
 /// A namespace of a container of the pod `p`, or of the host.
 fn namespace(scene: &Scene, container: Option<&str>, kind: &str) -> String {
     let path = format!("/proc/self/ns/{kind}");
@@ -108,44 +144,10 @@ fn namespaces_of_the_host_are_joined_where_asked_for() {
 #[ignore = "needs root: run scripts/test"]
 fn a_pod_with_a_user_namespace_owns_its_files() {
     let scene = Scene::new();
-    let text = "apiVersion: v1
-kind: ConfigMap
-metadata: {name: settings}
-data: {key: value}
----
-apiVersion: v1
-kind: Pod
-metadata: {name: p}
-spec:
-  hostUsers: false
-  terminationGracePeriodSeconds: 0
-  securityContext: {fsGroup: 3000}
-  containers:
-  - name: a
-    image: IMAGE
-    command: [sh, -c, 'echo up > /dev/termination-log; exec sleep 1000']
-    volumeMounts:
-    - {name: empty, mountPath: /empty}
-    - {name: settings, mountPath: /settings}
-    - {name: memory, mountPath: /memory}
-    - {name: host, mountPath: /host}
-  - name: b
-    image: IMAGE
-    securityContext: {runAsUser: 1000, procMount: Unmasked}
-    command: [sleep, '1000']
-    volumeMounts:
-    - {name: empty, mountPath: /empty}
-  - {name: t, image: IMAGE, tty: true, stdin: true, securityContext: {privileged: true}, command: [sh]}
-  volumes:
-  - {name: empty, emptyDir: {}}
-  - {name: memory, emptyDir: {medium: Memory}}
-  - {name: settings, configMap: {name: settings}}
-  - {name: host, hostPath: {path: HOST}}
-";
     let host = scene.dir().join("host");
     fs::create_dir(&host).unwrap();
     fs::write(host.join("file"), "of root").unwrap();
-    scene.run(&text.replace("HOST", &host.display().to_string()));
+    scene.run(&OWN_USERS.replace("HOST", &host.display().to_string()));
     scene.wait_ready("p");
 
     let (a, b) = (namespace(&scene, Some("a"), "user"), namespace(&scene, Some("b"), "user"));
