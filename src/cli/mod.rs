@@ -22,6 +22,7 @@ mod update;
 
 use std::{ffi::OsString, process::ExitCode};
 
+use clap::error::ErrorKind;
 use clap::{ArgMatches, Command, FromArgMatches};
 
 use crate::{
@@ -69,7 +70,7 @@ struct Row {
     about: &'static str,
     arguments: fn(Command) -> Command,
     run: fn(&ArgMatches, &Context) -> Result<i32>,
-    failure: Failure,
+    failure: fn(&ArgMatches) -> Failure,
 }
 
 /// Every verb, in the order of `carob --help`.
@@ -97,7 +98,7 @@ const VERBS: &[Row] = &[
 ];
 
 const fn row<V: Verb>(name: &'static str, about: &'static str) -> Row {
-    Row { name, about, arguments: V::augment_args, run: run::<V>, failure: V::FAILURE }
+    Row { name, about, arguments: V::augment_args, run: run::<V>, failure: |_| V::FAILURE }
 }
 
 fn run<V: Verb>(matches: &ArgMatches, context: &Context) -> Result<i32> {
@@ -144,7 +145,7 @@ fn dispatch(matches: &ArgMatches) -> u8 {
         VERBS.iter().find(|row| row.name == name).map(|row| (row, arguments))
     });
     let (outcome, failure) = match verb {
-        Some((row, arguments)) => (call(row, matches, arguments), row.failure),
+        Some((row, arguments)) => (call(row, matches, arguments), (row.failure)(arguments)),
         None => (without_verb(matches), Failure { code: 1, prefix: "" }),
     };
     match outcome {
@@ -184,7 +185,9 @@ fn report(error: &Error, failure: Failure) -> u8 {
 /// Help goes to stdout; a usage error to stderr with exit status 1, as clients of runc expect.
 fn usage(answer: &clap::Error) -> u8 {
     let text = answer.render().to_string();
-    if answer.use_stderr() {
+    // `carob pod` without a verb asks what there is, as `carob` does.
+    let asks = answer.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    if answer.use_stderr() && !asks {
         log::error(text.trim_start_matches("error: ").trim_end());
         return 1;
     }

@@ -57,7 +57,8 @@ impl Output {
 impl Scene {
     pub fn new() -> Self {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let marker = format!("carob-pod-{}-{number}", std::process::id());
+        // Of one width: none is the beginning of another.
+        let marker = format!("carob-pod-{}-{number:03}", std::process::id());
         let dir = std::env::temp_dir().join(&marker);
         fs::create_dir(&dir).unwrap();
         Self { dir, marker }
@@ -254,6 +255,13 @@ impl Scene {
                 }
             })
             .collect()
+    }
+
+    /// The pid of the init of a container's first instance.
+    #[track_caller]
+    pub fn init(&self, pod: &str, container: &str) -> i32 {
+        let state = self.carob(&["state", &format!("default_{pod}_{container}_0")]).ok().json();
+        i32::try_from(state["pid"].as_i64().unwrap()).unwrap()
     }
 
     /// The pid of a pod's supervisor.

@@ -15,7 +15,7 @@ use crate::sys::self_exe;
 
 /// `carob pod sandbox` in the table of the pod verbs.
 pub(super) const ROW: Row =
-    Row { name: "sandbox", about: "", arguments, run, failure: Failure { code: 1, prefix: "" } };
+    Row { name: "sandbox", about: "", arguments, run, failure: |_| Failure { code: 1, prefix: "" } };
 
 const VERBS: &[Row] = &[
     row::<Create>("create", "Make a sandbox and start it"),

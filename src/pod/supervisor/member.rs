@@ -18,7 +18,7 @@ use crate::pod::clock::Stamp;
 use crate::pod::decide::transition::{self, FailedStart, Instance};
 use crate::pod::logs::{self, Limits, LogWriter};
 use crate::pod::member::{self, Image};
-use crate::pod::record::{SandboxRecord, StartFailure};
+use crate::pod::record::{HookState, SandboxRecord, StartFailure};
 use crate::pod::volume;
 use crate::sys::signal::Signal as Number;
 
@@ -47,6 +47,14 @@ pub(super) struct Watched {
     pub(super) init: Rc<OwnedFd>,
     pub(super) streams: Streams,
     pub(super) stop_signal: Number,
+}
+
+impl Member {
+    /// A task that ends with it at the latest.
+    pub(super) fn also(&mut self, task: AbortHandle) {
+        self.tasks.retain(|task| !task.is_finished());
+        self.tasks.push(task);
+    }
 }
 
 impl Drop for Member {
@@ -84,6 +92,7 @@ impl Supervisor {
                 }
                 self.warn("Failed", Some(name), format!("Error: {}", failed.failure.message));
                 transition::on_start_failed(&self.rules, &mut self.record, name, failed);
+                self.announce_back_off(name);
             }
         }
     }
@@ -125,7 +134,7 @@ impl Supervisor {
         let instance = Instance { id: id.clone(), pid, since: Stamp::now() };
         // Written down before it runs: a supervisor that is killed in between knows of it.
         transition::on_started(&self.rules, &mut self.record, name, instance);
-        self.save().map_err(could_not)?;
+        self.save_unstarted(name).map_err(could_not)?;
         let (child, console) = launched.start().map_err(could_not)?;
         let streams = match console {
             Some(master) => Streams::terminal(master).map_err(could_not)?,
@@ -135,6 +144,20 @@ impl Supervisor {
         let stop_signal = member::stop_signal(&container, &image);
         self.watch(name, Watched { number, id: id.clone(), init, streams, stop_signal });
         self.park();
+        Ok(())
+    }
+
+    /// Writes down an instance that is about to be started: nobody is to see it run yet.
+    fn save_unstarted(&mut self, name: &str) -> Result<()> {
+        let mut record = self.record.clone();
+        if let Some(container) = record.container_mut(name) {
+            (container.started, container.ready) = (false, false);
+            if let Some(running) = container.running_mut() {
+                running.post_start = HookState::Pending;
+            }
+        }
+        self.file.dirs.write_record(&record)?;
+        self.saved = Some(record);
         Ok(())
     }
 
