@@ -20,31 +20,8 @@ stringData: {shared: of-secret}
 ---
 ";
 
-fn variables(text: &str) -> BTreeMap<&str, &str> {
-    text.lines().filter_map(|line| line.split_once('=')).collect()
-}
-
-/// `state.waiting` of the containers of a pod, once all of them wait for `reason`.
-fn waiting(scene: &Scene, pod: &str, reason: &str) -> BTreeMap<String, String> {
-    let of = |status: &Value| status["state"]["waiting"]["reason"] == reason;
-    let object = scene.wait(pod, reason, |object| {
-        object["status"]["containerStatuses"].as_array().is_some_and(|all| all.iter().all(of))
-    });
-    let all = object["status"]["containerStatuses"].as_array().unwrap().iter();
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    all.map(|one| (text(&one["name"]), text(&one["state"]["waiting"]["message"]))).collect()
-}
-
-#[test]
-#[ignore = "needs root: run scripts/test"]
-fn variables_come_from_all_sources_in_their_order() {
-    let scene = Scene::new();
-    let image = scene.bundle(
-        "image",
-        &json!({"args": ["sh"], "cwd": "/", "user": {"uid": 0, "gid": 0},
-                "env": ["PATH=/bin", "FROM_IMAGE=image", "mode=image", "HOSTNAME=of-image"]}),
-    );
-    let text = "apiVersion: v1
+/// A pod with variables from everywhere.
+const SOURCES: &str = "apiVersion: v1
 kind: Pod
 metadata:
   name: p
@@ -90,7 +67,32 @@ spec:
     - {name: MILLI, valueFrom: {resourceFieldRef: {resource: requests.cpu, divisor: 1m}}}
     - {name: MEMORY, valueFrom: {resourceFieldRef: {resource: limits.memory, divisor: 1Mi}}}
 ";
-    scene.run(&format!("{OBJECTS}{}", text.replace("BUNDLE", &image)));
+
+fn variables(text: &str) -> BTreeMap<&str, &str> {
+    text.lines().filter_map(|line| line.split_once('=')).collect()
+}
+
+/// `state.waiting` of the containers of a pod, once all of them wait for `reason`.
+fn waiting(scene: &Scene, pod: &str, reason: &str) -> BTreeMap<String, String> {
+    let of = |status: &Value| status["state"]["waiting"]["reason"] == reason;
+    let object = scene.wait(pod, reason, |object| {
+        object["status"]["containerStatuses"].as_array().is_some_and(|all| all.iter().all(of))
+    });
+    let all = object["status"]["containerStatuses"].as_array().unwrap().iter();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    all.map(|one| (text(&one["name"]), text(&one["state"]["waiting"]["message"]))).collect()
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn variables_come_from_all_sources_in_their_order() {
+    let scene = Scene::new();
+    let image = scene.bundle(
+        "image",
+        &json!({"args": ["sh"], "cwd": "/", "user": {"uid": 0, "gid": 0},
+                "env": ["PATH=/bin", "FROM_IMAGE=image", "mode=image", "HOSTNAME=of-image"]}),
+    );
+    scene.run(&format!("{OBJECTS}{}", SOURCES.replace("BUNDLE", &image)));
     let object = scene.wait_phase("p", "Succeeded");
 
     let log = scene.pod(&["logs", "p"]).ok().stdout;

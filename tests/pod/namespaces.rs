@@ -5,6 +5,42 @@ use std::os::unix::fs::MetadataExt;
 
 use crate::scene::Scene;
 
+/// A pod with a user namespace, and volumes of all kinds.
+const OWN_USERS: &str = "apiVersion: v1
+kind: ConfigMap
+metadata: {name: settings}
+data: {key: value}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: p}
+spec:
+  hostUsers: false
+  terminationGracePeriodSeconds: 0
+  securityContext: {fsGroup: 3000}
+  containers:
+  - name: a
+    image: IMAGE
+    command: [sh, -c, 'echo up > /dev/termination-log; exec sleep 1000']
+    volumeMounts:
+    - {name: empty, mountPath: /empty}
+    - {name: settings, mountPath: /settings}
+    - {name: memory, mountPath: /memory}
+    - {name: host, mountPath: /host}
+  - name: b
+    image: IMAGE
+    securityContext: {runAsUser: 1000, procMount: Unmasked}
+    command: [sleep, '1000']
+    volumeMounts:
+    - {name: empty, mountPath: /empty}
+  - {name: t, image: IMAGE, tty: true, stdin: true, securityContext: {privileged: true}, command: [sh]}
+  volumes:
+  - {name: empty, emptyDir: {}}
+  - {name: memory, emptyDir: {medium: Memory}}
+  - {name: settings, configMap: {name: settings}}
+  - {name: host, hostPath: {path: HOST}}
+";
+
 /// A namespace of a container of the pod `p`, or of the host.
 fn namespace(scene: &Scene, container: Option<&str>, kind: &str) -> String {
     let path = format!("/proc/self/ns/{kind}");
@@ -108,44 +144,10 @@ fn namespaces_of_the_host_are_joined_where_asked_for() {
 #[ignore = "needs root: run scripts/test"]
 fn a_pod_with_a_user_namespace_owns_its_files() {
     let scene = Scene::new();
-    let text = "apiVersion: v1
-kind: ConfigMap
-metadata: {name: settings}
-data: {key: value}
----
-apiVersion: v1
-kind: Pod
-metadata: {name: p}
-spec:
-  hostUsers: false
-  terminationGracePeriodSeconds: 0
-  securityContext: {fsGroup: 3000}
-  containers:
-  - name: a
-    image: IMAGE
-    command: [sh, -c, 'echo up > /dev/termination-log; exec sleep 1000']
-    volumeMounts:
-    - {name: empty, mountPath: /empty}
-    - {name: settings, mountPath: /settings}
-    - {name: memory, mountPath: /memory}
-    - {name: host, mountPath: /host}
-  - name: b
-    image: IMAGE
-    securityContext: {runAsUser: 1000, procMount: Unmasked}
-    command: [sleep, '1000']
-    volumeMounts:
-    - {name: empty, mountPath: /empty}
-  - {name: t, image: IMAGE, tty: true, stdin: true, securityContext: {privileged: true}, command: [sh]}
-  volumes:
-  - {name: empty, emptyDir: {}}
-  - {name: memory, emptyDir: {medium: Memory}}
-  - {name: settings, configMap: {name: settings}}
-  - {name: host, hostPath: {path: HOST}}
-";
     let host = scene.dir().join("host");
     fs::create_dir(&host).unwrap();
     fs::write(host.join("file"), "of root").unwrap();
-    scene.run(&text.replace("HOST", &host.display().to_string()));
+    scene.run(&OWN_USERS.replace("HOST", &host.display().to_string()));
     scene.wait_ready("p");
 
     let (a, b) = (namespace(&scene, Some("a"), "user"), namespace(&scene, Some("b"), "user"));
@@ -300,20 +302,24 @@ fn safe_sysctls_are_set_and_others_refuse_the_pod() {
         assert_eq!(told.split_whitespace().collect::<Vec<_>>().join(" "), value, "{key}");
     }
     for (sysctl, host) in [
-        ("{name: kernel.msgmax, value: '65536'}", "hostPID: true"),
-        ("{name: net.ipv4.tcp_syncookies, value: '1'}", "hostNetwork: true"),
-        ("{name: kernel/shm_rmid_forced, value: '1'}", "hostIPC: true"),
+        ("{name: net.ipv4.tcp_syncookies, value: '1'}", "hostNetwork"),
+        ("{name: kernel/shm_rmid_forced, value: '1'}", "hostIPC"),
     ] {
-        let spec = format!("  {host}\n  securityContext: {{sysctls: [{sysctl}]}}\n");
-        scene.try_run(&pod("refused", &spec)).fails(1, &["spec.securityContext.sysctls[0].name"]);
+        let spec = format!("  {host}: true\n  securityContext: {{sysctls: [{sysctl}]}}\n");
+        let words = format!("may not be specified when '{host}' is true");
+        scene.try_run(&pod("refused", &spec)).fails(1, &[&words]);
     }
-    // Could be read as one more by others who handle it.
-    let evil = "{name: kernel.shm_rmid_forced, value: '1+kernel.core_pattern=x'}";
-    scene.run(&pod("evil", &format!("  securityContext: {{sysctls: [{evil}]}}\n")));
-    let object = scene.wait_phase("evil", "Failed");
-    assert_eq!(object["status"]["reason"], "SysctlForbidden", "{object:#}");
-    let message = object["status"]["message"].as_str().unwrap();
-    assert!(message.contains("forbidden sysctl: \"kernel.shm_rmid_forced\""), "{message}");
-    assert_eq!(scene.status("evil"), "SysctlForbidden");
-    assert!(!scene.events("evil").iter().any(|reason| reason == "SandboxStarted"));
+    for (name, sysctl, text) in [
+        ("other", "{name: kernel.msgmax, value: '65536'}", "\"kernel.msgmax\" not allowlisted"),
+        // Could be read as one more by others who handle it.
+        ("evil", "{name: kernel.shm_rmid_forced, value: '1+kernel.core_pattern=x'}", "plain text"),
+    ] {
+        scene.run(&pod(name, &format!("  securityContext: {{sysctls: [{sysctl}]}}\n")));
+        let object = scene.wait_phase(name, "Failed");
+        assert_eq!(object["status"]["reason"], "SysctlForbidden", "{object:#}");
+        let message = object["status"]["message"].as_str().unwrap();
+        assert!(message.contains("forbidden sysctl: ") && message.contains(text), "{message}");
+        assert_eq!(scene.status(name), "SysctlForbidden");
+        assert!(!scene.events(name).iter().any(|reason| reason == "SandboxStarted"));
+    }
 }

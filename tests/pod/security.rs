@@ -1,6 +1,8 @@
 //! As whom containers run, with which rights.
 
 use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -285,7 +287,7 @@ fn system_calls_are_filtered_where_asked_for() {
 #[ignore = "needs root: run scripts/test"]
 fn what_the_machine_cannot_enforce_fails_the_pod() {
     let scene = Scene::new();
-    let has = |path: &str| std::path::Path::new(path).exists();
+    let has = |path: &str| Path::new(path).exists();
     for (name, own, missing, reason) in [
         (
             "apparmor",
@@ -311,4 +313,64 @@ fn what_the_machine_cannot_enforce_fails_the_pod() {
         scene.pod(&["rm", "p"]).ok();
     }
     scene.try_run(&pod("", &[("c", "procMount: Unmasked", "IMAGE")])).fails(1, &["hostUsers"]);
+}
+
+/// A directory with little but busybox in it, as an image.
+fn small_image(scene: &Scene, name: &str) -> PathBuf {
+    let root = scene.dir().join(name);
+    let busybox = Path::new(Scene::image().trim_start_matches("rootfs:")).join("bin/busybox");
+    for dir in ["bin", "etc", "proc", "sys", "dev"] {
+        fs::create_dir_all(root.join(dir)).unwrap();
+    }
+    for program in ["sh", "sleep"] {
+        fs::copy(&busybox, root.join("bin").join(program)).unwrap();
+    }
+    root
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn hostile_files_of_an_image_neither_hold_its_pod_up_nor_reach_the_host() {
+    let scene = Scene::new();
+    let (fifo, endless, links) =
+        (small_image(&scene, "fifo"), small_image(&scene, "endless"), small_image(&scene, "links"));
+    for name in ["passwd", "group"] {
+        let mode = nix::sys::stat::Mode::S_IRWXU;
+        nix::unistd::mkfifo(&fifo.join("etc").join(name), mode).unwrap();
+        symlink("/dev/zero", endless.join("etc").join(name)).unwrap();
+    }
+    let outside = scene.dir().join("outside");
+    fs::create_dir(&outside).unwrap();
+    fs::write(outside.join("file"), "as it was").unwrap();
+    // Where the pod mounts its own files.
+    for name in ["hosts", "hostname", "resolv.conf"] {
+        symlink(outside.join(name), links.join("etc").join(name)).unwrap();
+    }
+    symlink(outside.join("log"), links.join("termination-log")).unwrap();
+    symlink(&outside, links.join("work")).unwrap();
+
+    let image = |root: &Path| format!("rootfs:{}", root.display());
+    let text = pod(
+        "",
+        &[
+            ("fifo", "runAsUser: 5", &image(&fifo)),
+            ("endless", "runAsUser: 5", &image(&endless)),
+            ("links", "", &image(&links)),
+        ],
+    );
+    let more =
+        "securityContext: {}, terminationMessagePath: /termination-log, workingDir: /work/a}";
+    scene.run(&text.replace("securityContext: {}}", more));
+    let running = |name: &str| scene.container("p", name)["state"]["running"].is_object();
+    scene.wait("p", "two of three running", |_| running("endless") && running("links"));
+    let waiting = scene.container("p", "fifo")["state"]["waiting"].clone();
+    let message = waiting["message"].as_str().unwrap();
+    assert!(message.contains("/etc/passwd in the rootfs must be a regular file"), "{message}");
+    assert_eq!(scene.sh("p", "endless", "echo ran").ok().stdout, "ran\n");
+    let pid = scene.carob(&["state", "default_p_endless_0"]).ok().json()["pid"].to_string();
+    assert_eq!(fs::metadata(format!("/proc/{pid}")).unwrap().uid(), 5);
+    scene.sh("p", "links", "echo pwned > /etc/hosts; echo pwned > /termination-log").ok();
+    let left: Vec<_> = fs::read_dir(&outside).unwrap().flatten().map(|e| e.file_name()).collect();
+    assert_eq!(left, ["file"]);
+    assert_eq!(fs::read_to_string(outside.join("file")).unwrap(), "as it was");
 }
