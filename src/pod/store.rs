@@ -6,7 +6,7 @@
 //!     status.json      [`super::record::PodRecord`], replaced as a whole
 //!     events.jsonl     [`super::event::Event`]s
 //!     control          the supervisor's socket (control.rs)
-//!     supervisor       flock: held by the supervisor while it lives; its pid
+//!     supervisor       locked (fcntl) by the supervisor while it lives
 //!     sandbox/         the bundle of the pause container
 //!     bundles/<container>/          config.json and what it needs
 //!     fifos/<container>.{out,err}   log pipes: they survive the supervisor
@@ -89,12 +89,13 @@ impl PodDirs {
         replace(&self.state.join(STATUS_FILE), record)
     }
 
-    /// Takes the right to supervise the pod; `None` if somebody has it.
+    /// Takes the right to supervise the pod in a state directory, for as long as the file is open;
+    /// `None` if somebody has it.
     ///
     /// # Errors
     /// [`Error::Os`] if the directory is gone.
-    pub fn lock_supervisor(&self) -> Result<Option<Flock<File>>> {
-        let path = self.state.join(SUPERVISOR_FILE);
+    pub fn lock_supervisor(state: &Path) -> Result<Option<File>> {
+        let path = state.join(SUPERVISOR_FILE);
         let file = OpenOptions::new()
             .write(true)
             .create(true)
@@ -103,11 +104,8 @@ impl PodDirs {
             .custom_flags(libc::O_CLOEXEC | libc::O_NOFOLLOW)
             .open(&path)
             .os("open", || path.display())?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Some(lock)),
-            Err((_file, Errno::EWOULDBLOCK)) => Ok(None),
-            Err((_file, errno)) => Err(errno).os("lock", || path.display()),
-        }
+        let locked = fd::try_lock(&file).os("lock", || path.display())?;
+        Ok(locked.then_some(file))
     }
 
     /// Takes the right to make, replace or remove pods below a state root; waits for it.
@@ -194,7 +192,7 @@ impl StoredPod {
     /// All pods below a state root, by namespace and name.
     ///
     /// # Errors
-    /// [`Error::Os`] if a directory or file cannot be read.
+    /// [`Error::Os`] if the directory cannot be read.
     pub fn list(root: &Path) -> Result<Vec<Self>> {
         let all = PodDirs::all(root);
         let entries = match std::fs::read_dir(&all) {
@@ -206,11 +204,11 @@ impl StoredPod {
             dirs.push(entry.os("read", || all.display())?.path());
         }
         dirs.sort();
-        let mut pods = Vec::new();
-        for dir in dirs {
-            pods.extend(Self::read(&dir)?);
-        }
-        Ok(pods)
+        let read = |dir: PathBuf| {
+            // One that is damaged must not hide the others.
+            Self::read(&dir).map_err(crate::log::warn).ok().flatten()
+        };
+        Ok(dirs.into_iter().filter_map(read).collect())
     }
 
     /// Makes the directory of a new pod and writes down what it is to be.
@@ -237,10 +235,11 @@ impl StoredPod {
         written
     }
 
-    /// Whether a supervisor lives.
+    /// Whether a supervisor lives. Asking is in nobody's way.
     #[must_use]
     pub fn is_supervised(&self) -> bool {
-        matches!(self.file.dirs.lock_supervisor(), Ok(None))
+        let file = File::open(self.file.dirs.state.join(SUPERVISOR_FILE));
+        file.is_ok_and(|file| fd::is_locked(&file).unwrap_or(false))
     }
 
     /// What has happened to it, oldest first.

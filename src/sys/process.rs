@@ -147,6 +147,14 @@ impl Exit {
             Self::Signal(signal) => 128 + signal,
         }
     }
+
+    /// From what the kernel keeps of an ended process. Source: wait(2), WEXITSTATUS.
+    pub(super) fn of_code(code: i32) -> Self {
+        match code & 0x7f {
+            0 => Self::Status((code >> 8) & 0xff),
+            signal => Self::Signal(signal),
+        }
+    }
 }
 
 /// Waits for a child to exit and reaps it.
@@ -350,6 +358,8 @@ pub struct Stat {
     flags: u64,
     /// When it started, in clock ticks after boot.
     pub start_time: u64,
+    /// How it ended, as wait(2) says it; zero while it lives.
+    exit_code: i32,
 }
 
 /// It ends: nothing of it will run again. Source: include/linux/sched.h.
@@ -368,6 +378,12 @@ impl Stat {
         self.flags & PF_EXITING != 0 || !self.is_alive()
     }
 
+    /// How it ended, if it waits for its parent to ask.
+    #[must_use]
+    pub fn exit(self) -> Option<Exit> {
+        (self.state == 'Z').then(|| Exit::of_code(self.exit_code))
+    }
+
     /// The second field is the program's name and may hold anything, parentheses included.
     fn parse(text: &str) -> Option<Self> {
         let (_name, rest) = text.rsplit_once(')')?;
@@ -375,7 +391,8 @@ impl Stat {
         let state = fields.next()?.chars().next()?;
         let flags = fields.nth(5)?.parse().ok()?;
         let start_time = fields.nth(12)?.parse().ok()?;
-        Some(Self { state, flags, start_time })
+        let exit_code = fields.nth(29).and_then(|code| code.parse().ok()).unwrap_or(0);
+        Some(Self { state, flags, start_time, exit_code })
     }
 }
 
@@ -404,10 +421,29 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_zombie_tells_how_it_ended() {
+        let zombie = |script: &str| {
+            let child = std::process::Command::new("sh").args(["-c", script]).spawn().unwrap();
+            let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
+            loop {
+                if let Some(exit) = stat(pid).unwrap().exit() {
+                    return (exit, child);
+                }
+            }
+        };
+        let (exit, mut child) = zombie("exit 7");
+        assert_eq!(exit, Exit::Status(7));
+        child.wait().unwrap();
+        let (exit, mut child) = zombie("kill -9 $$");
+        assert_eq!(exit, Exit::Signal(9));
+        child.wait().unwrap();
+    }
+
+    #[test]
     fn a_program_cannot_forge_its_stat_line_by_its_name() {
         let rest = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20";
         let stat = Stat::parse(&format!("42 (a) Z 1 (b) {rest}")).unwrap();
-        assert_eq!(stat, Stat { state: 'S', flags: 6, start_time: 4711 });
+        assert_eq!(stat, Stat { state: 'S', flags: 6, start_time: 4711, exit_code: 0 });
         assert!(stat.is_exiting(), "PF_EXITING is 4");
         assert!(Stat::parse("42 (a").is_none());
         assert!(Stat::parse("42 (a) S 1").is_none());

@@ -16,8 +16,13 @@
     reason = "the harness is a library of its own"
 )]
 
+mod bad_input;
+mod crash;
+mod hard_cases;
+mod repeat;
 mod run;
 mod sandbox;
 mod scene;
+mod service;
 #[path = "../container/support/mod.rs"]
 mod support;

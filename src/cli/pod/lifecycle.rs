@@ -5,7 +5,7 @@ use crate::cli::{Context, Verb, output};
 use crate::container::KillTarget;
 use crate::error::{Error, Result};
 use crate::pod::lifecycle::{self, Removal};
-use crate::pod::store::StoredPod;
+use crate::pod::store::{PodDirs, StoredPod};
 use crate::sys::signal::Signal;
 
 /// Start a pod that was made, or one that has ended
@@ -49,7 +49,7 @@ impl Verb for Stop {
         let pod = self.pod.find(context)?;
         lifecycle::ask_to_stop(&context.runtime, &pod, self.time)?;
         if !self.no_wait {
-            lifecycle::wait_for_end(&pod)?;
+            lifecycle::wait_for_end(&context.runtime, &pod)?;
         }
         output::print(&format!("pod/{} stopped\n", pod.file.name()))?;
         Ok(0)
@@ -75,15 +75,18 @@ Examples:
 impl Verb for Remove {
     fn run(self, context: &Context) -> Result<i32> {
         let (namespace, name) = (self.pod.namespace()?, self.pod.name()?);
-        let dir = crate::pod::store::PodDirs::all(&context.runtime.root)
-            .join(format!("{namespace}_{name}"));
+        let runtime = &context.runtime;
+        let dir = PodDirs::all(&runtime.root).join(format!("{namespace}_{name}"));
         let pod = match StoredPod::read(&dir)? {
             Some(pod) => pod,
-            None if self.force => return Ok(0),
+            None if self.force => {
+                lifecycle::remove_half_made(runtime, namespace, name)?;
+                return Ok(0);
+            }
             None => self.pod.find(context)?,
         };
         let removal = if self.force { Removal::Forced } else { Removal::OnlyEnded };
-        lifecycle::remove(&context.runtime, &pod, removal)?;
+        lifecycle::remove(runtime, &pod, removal)?;
         output::print(&format!("pod/{name} removed\n"))?;
         Ok(0)
     }

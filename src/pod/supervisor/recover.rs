@@ -56,6 +56,8 @@ impl Supervisor {
             self.warn(&refusal.reason.clone(), None, refusal.message.clone());
             self.record.refusal = Some(refusal);
         }
+        // From here on it is a pod that runs, and verbs bring its supervisor back.
+        self.publish();
     }
 
     /// What the supervisor before us had parked, if the sandbox lives.
@@ -81,8 +83,8 @@ impl Supervisor {
 
     fn adopt_sandbox(&self, record: &SandboxRecord) -> Result<Option<(Sandbox, Vec<Parked>)>> {
         let Some((_pid, pause)) = self.runtime.init_of(&record.id)? else { return Ok(None) };
-        let mut parking = Parking::of_pause(&pause)?;
-        let parked = parking.take()?;
+        let parking = Parking::of_pause(&pause)?;
+        let parked = parking.look()?;
         let network = network_of(&self.file.manifest.pod, record)?;
         Ok(Some((Sandbox { pause: Rc::new(pause), network, parking }, parked)))
     }
@@ -107,18 +109,15 @@ impl Supervisor {
         self.tell_probes(name);
     }
 
-    /// A hook that was running has lost its observer.
+    /// A hook that was running has lost its observer: hooks run at least once. The grace goes on
+    /// counting.
     fn resume_hooks(&mut self, name: &str) {
-        let running = self.record.container_mut(name).and_then(|record| record.running_mut());
-        let Some(running) = running else { return };
-        let again = running.post_start == HookState::Pending;
-        if let Some(stopping) = &mut running.stopping
-            && stopping.step == StopStep::PreStop
-        {
-            // It had its chance; the grace goes on counting.
-            stopping.step = StopStep::AwaitingTurn;
-        }
-        if again {
+        let running = self.record.container(name).and_then(|record| record.running());
+        let Some(running) = running.cloned() else { return };
+        let stopping = running.stopping.as_ref();
+        if stopping.is_some_and(|stopping| stopping.step == StopStep::PreStop) {
+            self.run_pre_stop(name);
+        } else if stopping.is_none() && running.post_start == HookState::Pending {
             self.run_post_start(name);
         }
     }
