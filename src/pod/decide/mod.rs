@@ -190,7 +190,7 @@ fn end(
     // A pod that must not run anything twice does not outlive its sandbox.
     let lost = record.sandbox.is_none()
         && rules.restart == RestartPolicy::Never
-        && record.containers().any(has_run);
+        && record.containers().any(|container| has_run(record, container));
     (apps_done || init_failed || lost).then_some(StopCause::Finished)
 }
 
@@ -233,8 +233,12 @@ fn done(rules: &ContainerRules, container: &ContainerRecord) -> bool {
         && matches!(&container.state, ContainerState::Ended(ended) if ended.succeeded())
 }
 
-fn has_run(container: &ContainerRecord) -> bool {
-    container.last.is_some() || !matches!(container.state, ContainerState::Waiting { .. })
+/// Whether it has had an instance in this life of the pod; a pod that had ended can be started
+/// again, and remembers its last instances.
+fn has_run(record: &PodRecord, container: &ContainerRecord) -> bool {
+    let since = record.started.map(|started| started.at);
+    container.last.as_ref().is_some_and(|last| Some(last.finished.at) >= since)
+        || !matches!(container.state, ContainerState::Waiting { .. })
 }
 
 fn verdict(rules: &ContainerRules, container: &ContainerRecord) -> Option<Verdict> {
