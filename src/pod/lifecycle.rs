@@ -7,11 +7,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::fcntl::Flock;
-use serde_json::Value;
 
 use super::clock::Stamp;
 use super::control::{Connection, Request};
-use super::manifest::Manifest;
+use super::manifest::{self, Manifest};
 use super::record::PodRecord;
 use super::store::{self, PodDirs, PodFile, StoredPod};
 use super::watch::Watch;
@@ -82,7 +81,7 @@ pub fn apply(
     clear_half_made(&runtime.root, &namespace, &name)?;
     let dir = PodDirs::all(&runtime.root).join(format!("{namespace}_{name}"));
     if let Some(old) = StoredPod::read(&dir)? {
-        let changes = differences(&old.file.manifest, &manifest);
+        let changes = manifest::differences(&old.file.manifest, &manifest);
         if changes.is_empty() {
             return update_data(runtime, old, manifest, lock);
         }
@@ -162,40 +161,6 @@ fn update_data(
         connection.ask(&Request::Apply)?;
     }
     Ok((Applied::Configured, old))
-}
-
-/// Paths of the pod in which two manifests differ; what carob fills in does not count.
-fn differences(old: &Manifest, new: &Manifest) -> Vec<String> {
-    let plain = |manifest: &Manifest| {
-        let mut pod = manifest.pod.clone();
-        pod.metadata.uid = None;
-        pod.metadata.creation_timestamp = None;
-        pod.status = None;
-        serde_json::to_value(pod).unwrap_or_default()
-    };
-    let mut paths = Vec::new();
-    compare(&plain(old), &plain(new), "", &mut paths);
-    paths
-}
-
-fn compare(old: &Value, new: &Value, path: &str, paths: &mut Vec<String>) {
-    match (old, new) {
-        (Value::Object(a), Value::Object(b)) => {
-            for key in a.keys().chain(b.keys().filter(|key| !a.contains_key(*key))) {
-                let below = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-                let null = Value::Null;
-                let (a, b) = (a.get(key).unwrap_or(&null), b.get(key).unwrap_or(&null));
-                compare(a, b, &below, paths);
-            }
-        }
-        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
-            for (index, (a, b)) in a.iter().zip(b).enumerate() {
-                compare(a, b, &format!("{path}[{index}]"), paths);
-            }
-        }
-        (a, b) if a != b => paths.push(path.to_owned()),
-        _ => {}
-    }
 }
 
 /// Lets a pod run: one that was only made, and one that has ended, which goes on counting its

@@ -203,9 +203,7 @@ pub fn peek_many(
     let (raw, length) = (socket.as_fd().as_raw_fd(), libc::socklen_t::from(4_u8));
     let value = (&raw const offset).cast();
     // SAFETY: the kernel reads the four bytes of `offset`, which lives until then.
-    let set = unsafe {
-        libc::setsockopt(raw, libc::SOL_SOCKET, libc::SO_PEEK_OFF, value, length)
-    };
+    let set = unsafe { libc::setsockopt(raw, libc::SOL_SOCKET, libc::SO_PEEK_OFF, value, length) };
     Errno::result(set)?;
     take_many(socket, buffer, MsgFlags::MSG_PEEK)
 }

@@ -32,22 +32,39 @@ fn what_is_wrong_in_a_manifest_is_said_with_field_value_and_way_out() {
     let port_probe = "    livenessProbe: {tcpSocket: {port: nowhere}}\n";
     let twice = "  containers:\n  - {name: one, image: IMAGE}\n  - {name: one, image: IMAGE}\n";
     let table: [(&str, String, &[&str]); 13] = [
-        ("unknown field", one("    imagePullPolice: Never\n"), &["imagePullPolice", "unknown field"]),
+        (
+            "unknown field",
+            one("    imagePullPolice: Never\n"),
+            &["imagePullPolice", "unknown field"],
+        ),
         ("wrong type", one("    command: sleep\n"), &["spec.containers[0].command"]),
-        ("two containers of a name", pod(twice), &["spec.containers[1].name", "Duplicate value", "\"one\""]),
+        (
+            "two containers of a name",
+            pod(twice),
+            &["spec.containers[1].name", "Duplicate value", "\"one\""],
+        ),
         ("unknown named port", one(port_probe), &["livenessProbe", "port", "nowhere"]),
-        ("volume path escapes", one("    volumeMounts: [{name: v, mountPath: /v, subPath: ../x}]\n"),
-            &["volumeMounts[0].subPath", "../x", ".."]),
-        ("unknown volume", one("    volumeMounts: [{name: v, mountPath: /v}]\n"),
-            &["volumeMounts[0].name", "\"v\""]),
+        (
+            "volume path escapes",
+            one("    volumeMounts: [{name: v, mountPath: /v, subPath: ../x}]\n"),
+            &["volumeMounts[0].subPath", "../x", ".."],
+        ),
+        (
+            "unknown volume",
+            one("    volumeMounts: [{name: v, mountPath: /v}]\n"),
+            &["volumeMounts[0].name", "\"v\""],
+        ),
         ("YAML bomb", bomb, &["pod.yaml"]),
         ("two pods", two, &["exactly one Pod", "pod.yaml:"]),
         ("no pod", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: c}\n".into(), &["no Pod"]),
         ("a Deployment", deployment.into(), &["Deployment", "Pod"]),
         ("empty", String::new(), &["no Pod"]),
         ("no YAML", "{{{{".into(), &["pod.yaml"]),
-        ("negative grace", pod("  terminationGracePeriodSeconds: -1\n  containers: [{name: one, image: IMAGE}]\n"),
-            &["spec.terminationGracePeriodSeconds", "-1"]),
+        (
+            "negative grace",
+            pod("  terminationGracePeriodSeconds: -1\n  containers: [{name: one, image: IMAGE}]\n"),
+            &["spec.terminationGracePeriodSeconds", "-1"],
+        ),
     ];
     for (what, text, words) in table {
         let path = scene.manifest("pod.yaml", &text);
@@ -92,12 +109,30 @@ fn what_is_missing_on_the_machine_is_the_reason_why_a_pod_waits() {
     let file = outside.join("file").display().to_string();
     let from = "    env: [{name: A, valueFrom: {configMapKeyRef: {name: missing, key: k}}}]\n";
     let table: [(&str, String, &str, &[&str]); 5] = [
-        ("no rootfs", one("").replace("IMAGE", "rootfs:/nowhere"), "Failed", &["/nowhere", "does not exist"]),
-        ("a file, not a directory", volume(&format!("hostPath: {{path: {file}, type: Directory}}")),
-            "FailedMount", &[&file, "is not a directory"]),
-        ("no such host path", volume("hostPath: {path: /nowhere/x, type: Directory}"),
-            "FailedMount", &["/nowhere/x"]),
-        ("no ConfigMap for a volume", volume("configMap: {name: missing}"), "FailedMount", &["missing", "ot found"]),
+        (
+            "no rootfs",
+            one("").replace("IMAGE", "rootfs:/nowhere"),
+            "Failed",
+            &["/nowhere", "does not exist"],
+        ),
+        (
+            "a file, not a directory",
+            volume(&format!("hostPath: {{path: {file}, type: Directory}}")),
+            "FailedMount",
+            &[&file, "is not a directory"],
+        ),
+        (
+            "no such host path",
+            volume("hostPath: {path: /nowhere/x, type: Directory}"),
+            "FailedMount",
+            &["/nowhere/x"],
+        ),
+        (
+            "no ConfigMap for a volume",
+            volume("configMap: {name: missing}"),
+            "FailedMount",
+            &["missing", "ot found"],
+        ),
         ("no ConfigMap for env", one(from), "Failed", &["missing", "ot found"]),
     ];
     for (what, text, reason, words) in table {
@@ -133,7 +168,11 @@ fn a_sub_path_that_leads_out_of_its_volume_is_not_followed() {
     fs::create_dir(&volume).unwrap();
     std::os::unix::fs::symlink(&secret, volume.join("out")).unwrap();
     let mounts = "    command: [sleep, '1000']\n    volumeMounts: [{name: v, mountPath: /v, subPath: out}]\n";
-    let text = format!("{}  volumes: [{{name: v, hostPath: {{path: {}}}}}]\n", one(mounts), volume.display());
+    let text = format!(
+        "{}  volumes: [{{name: v, hostPath: {{path: {}}}}}]\n",
+        one(mounts),
+        volume.display()
+    );
     scene.run(&text);
     let object = scene.wait("web", "its reason", |object| {
         object["status"]["containerStatuses"][0]["state"]["waiting"]["message"].is_string()

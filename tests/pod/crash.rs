@@ -243,7 +243,10 @@ spec:
     let ended = |name: &str| scene.container("web", name)["state"]["terminated"].clone();
     let wait_for = |name: &str| until("the end", || !ended(name).is_null());
     wait_for("exits");
-    assert_eq!((&ended("exits")["exitCode"], &ended("exits")["reason"]), (&7.into(), &"Error".into()));
+    assert_eq!(
+        (&ended("exits")["exitCode"], &ended("exits")["reason"]),
+        (&7.into(), &"Error".into())
+    );
     wait_for("dies");
     assert_eq!(ended("dies")["exitCode"], 137);
     assert_eq!(ended("dies")["reason"], "Error");
@@ -264,7 +267,8 @@ spec:
   - {name: one, image: IMAGE, command: [sh, -c, 'echo $((1+1)); exit 3']}
 ",
     );
-    let restarts = |object: &Value| object["status"]["containerStatuses"][0]["restartCount"].clone();
+    let restarts =
+        |object: &Value| object["status"]["containerStatuses"][0]["restartCount"].clone();
     scene.wait("web", "its first back-off", |object| restarts(object) == 1);
     until("CrashLoopBackOff", || scene.status("web") == "CrashLoopBackOff");
     let ended = || record(&scene, "web")["apps"][0]["state"]["finished"]["at"].as_u64().unwrap();

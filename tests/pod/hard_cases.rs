@@ -56,7 +56,8 @@ fn a_hundred_pods_start_at_once_and_go_without_a_trace() {
     };
     let all: Vec<_> = (0..PODS)
         .map(|n| {
-            let path = scene.manifest(&format!("{n}.yaml"), &text.replace("NAME", &format!("p{n}")));
+            let path =
+                scene.manifest(&format!("{n}.yaml"), &text.replace("NAME", &format!("p{n}")));
             let args = scene.run_args("run", &["-d"], &[&path]);
             spawn(&args.iter().map(String::as_str).collect::<Vec<_>>())
         })
@@ -148,7 +149,8 @@ spec:
 ",
     );
     scene.wait_ready("web");
-    let (supervisor, id) = (scene.supervisor("web"), scene.container("web", "stays")["containerID"].clone());
+    let (supervisor, id) =
+        (scene.supervisor("web"), scene.container("web", "stays")["containerID"].clone());
     root.fill();
     // Its end cannot be written down, nor can it be started again.
     scene.pod(&["kill", "-c", "dies", "web"]).ok();

@@ -70,12 +70,10 @@ fn a_changed_pod_is_named_and_replaced_only_if_that_is_wanted() {
     let scene = Scene::new();
     scene.run(WEB);
     scene.wait_ready("web");
-    let changed = WEB.replace("'1000'", "'1001'").replace("GracePeriodSeconds: 0", "GracePeriodSeconds: 1");
-    let words = [
-        "spec.containers[0].command[1]",
-        "spec.terminationGracePeriodSeconds",
-        "--replace",
-    ];
+    let changed =
+        WEB.replace("'1000'", "'1001'").replace("GracePeriodSeconds: 0", "GracePeriodSeconds: 1");
+    let words =
+        ["spec.containers[0].command[1]", "spec.terminationGracePeriodSeconds", "--replace"];
     scene.try_run(&changed).fails(1, &words);
     scene.wait_ready("web");
     let uid = scene.inspect("web")["metadata"]["uid"].clone();
@@ -96,9 +94,8 @@ fn of_two_who_run_a_pod_at_once_one_makes_it() {
     let args = scene.run_args("run", &["-d"], &[path]);
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     for _ in 0..4 {
-        let both: Vec<_> = (0..3)
-            .map(|_| scene.command(&args).stdout(Stdio::piped()).spawn().unwrap())
-            .collect();
+        let both: Vec<_> =
+            (0..3).map(|_| scene.command(&args).stdout(Stdio::piped()).spawn().unwrap()).collect();
         let mut said: Vec<String> = both
             .into_iter()
             .map(|run| run.wait_with_output().unwrap())
@@ -116,10 +113,9 @@ fn of_two_who_run_a_pod_at_once_one_makes_it() {
 #[ignore = "needs root: run scripts/test"]
 fn pods_of_one_name_live_side_by_side_in_namespaces() {
     let scene = Scene::new();
-    let there = WEB.replace("{name: web}", "{name: web, namespace: there}").replace(
-        "metadata: {name: settings}",
-        "metadata: {name: settings, namespace: there}",
-    );
+    let there = WEB
+        .replace("{name: web}", "{name: web, namespace: there}")
+        .replace("metadata: {name: settings}", "metadata: {name: settings, namespace: there}");
     scene.run(WEB);
     scene.run(&there);
     scene.pod(&["wait", "--for=ready", "-n", "there", "web"]).ok();
@@ -171,7 +167,8 @@ fn lose_state(scene: &Scene, pod: &str) {
 #[ignore = "needs root: run scripts/test"]
 fn data_of_pods_whose_state_was_lost_goes_with_the_next_pod() {
     let scene = Scene::new();
-    let fixed = WEB.replace("{name: web}", "{name: web, uid: 11111111-2222-3333-4444-555555555555}");
+    let fixed =
+        WEB.replace("{name: web}", "{name: web, uid: 11111111-2222-3333-4444-555555555555}");
     scene.run(&fixed);
     scene.wait_ready("web");
     lose_state(&scene, "web");

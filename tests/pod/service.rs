@@ -113,8 +113,8 @@ fn a_service_takes_its_pod_over_from_a_supervisor_that_a_verb_has_brought_back()
 fn a_service_ends_with_its_pod_and_tells_how() {
     let scene = Scene::new();
     let ends = |script: &str| {
-        let more = format!("restartPolicy: Never\n  terminationGracePeriodSeconds: 1");
-        WEB.replace("terminationGracePeriodSeconds: 1", &more)
+        let more = "restartPolicy: Never\n  terminationGracePeriodSeconds: 1";
+        WEB.replace("terminationGracePeriodSeconds: 1", more)
             .replace("[sleep, '1000']", &format!("[sh, -c, '{script}']"))
     };
     let manager = Manager::start(&scene, &ends("exit 3"));
@@ -163,7 +163,11 @@ fn the_unit_says_what_pods_rely_on() {
         ("Unit", "After", "network-online.target"),
         ("Service", "Type", "notify"),
         ("Service", "NotifyAccess", "main"),
-        ("Service", "ExecStart", "/usr/bin/carob pod run --supervise --replace /etc/carob/pods/%i.yaml"),
+        (
+            "Service",
+            "ExecStart",
+            "/usr/bin/carob pod run --supervise --replace /etc/carob/pods/%i.yaml",
+        ),
         ("Service", "Restart", "on-failure"),
         ("Service", "KillMode", "process"),
         ("Service", "Delegate", "yes"),

@@ -15,11 +15,11 @@ use crate::error::{OsContext, Result};
 use crate::pod::event::EventTail;
 use crate::pod::lifecycle::{self, Applied, Existing, Places, Removal};
 use crate::pod::manifest::{self, Input, Manifest};
+use crate::pod::outcome;
 use crate::pod::record::StopCause;
 use crate::pod::store::{self, StoredPod};
 use crate::pod::supervisor::{self, StartedBy};
 use crate::pod::watch::Watch;
-use crate::pod::outcome;
 
 /// Run a Kubernetes Pod: in the foreground until it ends or Ctrl-C stops it
 ///

@@ -86,10 +86,7 @@ impl Parking {
     }
 
     /// Replaces what is parked.
-    pub(super) fn park<'a>(
-        &mut self,
-        instances: impl Iterator<Item = Instance<'a>>,
-    ) -> Result<()> {
+    pub(super) fn park<'a>(&mut self, instances: impl Iterator<Item = Instance<'a>>) -> Result<()> {
         let instances: Vec<Instance> = instances.collect();
         if self.inherited {
             // Behind what is in one queue; after the other one has been emptied that goes too.
@@ -231,7 +228,7 @@ mod tests {
             assert_eq!(ids(&next), ["a", "b"], "as often as one likes");
             next.park(set(&["b", "c"]).into_iter()).unwrap();
             assert_eq!(ids(&next), ["b", "c"], "nothing is left of the old set");
-            let mut last = inherit(&next);
+            let last = inherit(&next);
             // Killed in the middle of parking: both queues hold something.
             last.send("d", &[(Role::Stdout, fd.as_fd())]).unwrap();
             let mut last = inherit(&last);
