@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -21,6 +22,12 @@ pub enum Unified {
     /// It enters with the rest: kernels before 5.7, or where clone3 refused.
     Enter,
 }
+
+/// Whether clone3 into a cgroup has been seen to kill.
+static CLONE_KILLS: AtomicBool = AtomicBool::new(false);
+
+/// Whether it has been seen to work.
+static CLONE_WORKS: AtomicBool = AtomicBool::new(false);
 
 /// Everything a child needs to enter its cgroups, opened by the parent: the child may already be
 /// without the paths. All descriptors are close-on-exec.
@@ -58,7 +65,28 @@ impl Join {
     /// The cgroup of the unified tree, for `CLONE_INTO_CGROUP`. Source: clone(2).
     #[must_use]
     pub fn unified(&self) -> Option<BorrowedFd<'_>> {
-        self.unified.as_ref().map(Dir::fd)
+        let dir = self.unified.as_ref().filter(|_| !CLONE_KILLS.load(Ordering::Relaxed));
+        dir.map(Dir::fd)
+    }
+
+    /// To be called when a process that was cloned has said something.
+    pub fn prove_cloning() {
+        CLONE_WORKS.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether a clone may be trusted to live.
+    #[must_use]
+    pub fn is_proven() -> bool {
+        CLONE_WORKS.load(Ordering::Relaxed)
+    }
+
+    /// To be called when a process that was cloned into its cgroup was killed before it had done
+    /// anything: from here on there is no such clone. True if that is new, and worth another try.
+    ///
+    /// Since Linux 6.14 the kernel takes the child for one that `cgroup.kill` is to reach, if that
+    /// was ever written in the caller's own cgroup, or in the other one, but not in both.
+    pub fn give_up_cloning() -> bool {
+        !CLONE_KILLS.swap(true, Ordering::Relaxed)
     }
 
     /// Moves the calling thread into the cgroups, but for [`Join::enter_memory`]; for the

@@ -22,6 +22,7 @@ mod update;
 
 use std::{ffi::OsString, process::ExitCode};
 
+use clap::error::ErrorKind;
 use clap::{ArgMatches, Command, FromArgMatches};
 
 use crate::{
@@ -184,7 +185,9 @@ fn report(error: &Error, failure: Failure) -> u8 {
 /// Help goes to stdout; a usage error to stderr with exit status 1, as clients of runc expect.
 fn usage(answer: &clap::Error) -> u8 {
     let text = answer.render().to_string();
-    if answer.use_stderr() {
+    // `carob pod` without a verb asks what there is, as `carob` does.
+    let asks = answer.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    if answer.use_stderr() && !asks {
         log::error(text.trim_start_matches("error: ").trim_end());
         return 1;
     }

@@ -13,12 +13,12 @@ use super::prepare::{Caller, Prepared, activation_fds, keyring_name};
 use super::state::{Container, State, Status};
 use super::store::{ContainerDir, Lock, START_SOCKET};
 use super::{CreateOptions, Runtime, hooks, mount_source, pid_file};
-use crate::cgroup::Unified;
+use crate::cgroup::{Join, Unified};
 use crate::error::{Error, OsContext, Result};
 use crate::init::sync::{self, End, FromChild, ToChild};
 use crate::init::{self, Gate, Hook, Init, StandardStreams, Task, stage1_flags};
 use crate::oci::plan::{ProcessPlan, id_map_text};
-use crate::sys::process::{self, Child, CloneTarget, Cloned, Prctl};
+use crate::sys::process::{self, Child, CloneTarget, Cloned, Exit, Prctl};
 use crate::sys::{fd, self_exe, socket};
 
 /// Who will start init.
@@ -127,12 +127,17 @@ fn occupy(prepared: &Prepared, container: &Container) -> Result<()> {
 /// The steps of [`Runtime::build`]. `child` is set as soon as there is one.
 fn assemble(
     prepared: &Prepared,
-    (making, lock): (Making, &Lock),
+    (mut making, lock): (Making, &Lock),
     container: &mut Container,
     child: &mut Option<Child>,
 ) -> Result<(End, Option<OwnedFd>)> {
-    let end = clone_init(prepared, (making, lock), &container.dir, child)?;
-    let console = converse(prepared, &end, child, &container.state)?;
+    let (end, console) = loop {
+        let end = clone_init(prepared, (&mut making, lock), &container.dir, child)?;
+        match converse(prepared, &end, child, &container.state)? {
+            Heard::Ready(console) => break (end, console),
+            Heard::KilledAtBirth => container.dir.remove_start_socket()?,
+        }
+    };
     let Some(child) = child else { return Err(Error::Invalid("no init was made".into())) };
     let state = &mut container.state;
     let place = Place::of(CloneFlags::from_bits_retain(state.namespaces));
@@ -152,7 +157,7 @@ fn assemble(
 /// Clones the process that becomes init, or the stage that clones it.
 fn clone_init(
     prepared: &Prepared,
-    (making, lock): (Making, &Lock),
+    (making, lock): (&mut Making, &Lock),
     dir: &ContainerDir,
     child: &mut Option<Child>,
 ) -> Result<End> {
@@ -176,7 +181,8 @@ fn clone_init(
     };
     let target = CloneTarget { sibling: false, cgroup: cgroups.unified() };
     let (cloned, unified) = match process::clone3(flags, &target) {
-        Ok(cloned) => (cloned, Unified::Cloned),
+        Ok(cloned) if target.cgroup.is_some() => (cloned, Unified::Cloned),
+        Ok(cloned) => (cloned, Unified::Enter),
         // A cgroup that takes no process this way, or a kernel before 5.7.
         Err(_) if target.cgroup.is_some() => {
             let cloned = process::clone3(flags, &CloneTarget::default());
@@ -205,7 +211,7 @@ fn clone_init(
                 move_root: prepared.move_root,
                 cgroup: &prepared.cgroup,
                 bind_sources,
-                given_root: making.rootfs,
+                given_root: making.rootfs.take(),
                 rootfs: None,
             })
         }
@@ -216,21 +222,32 @@ pub(super) fn connect_console(path: &Path) -> Result<OwnedFd> {
     socket::connect_stream(path).os("connect to console socket", || path.display())
 }
 
+/// What came of the talk with init.
+enum Heard {
+    /// It waits to be started; with the master of its terminal.
+    Ready(Option<OwnedFd>),
+    /// It is gone, and there is another way to clone it.
+    KilledAtBirth,
+}
+
 /// The parent's half of the diagram in `init::sync`, up to `Ready`.
 fn converse(
     prepared: &Prepared,
     end: &End,
     child: &mut Option<Child>,
     state: &State,
-) -> Result<Option<OwnedFd>> {
+) -> Result<Heard> {
     let new_user = prepared.plan.namespaces.is_new(CloneFlags::CLONE_NEWUSER);
     if let (Some(init), true, true) = (&child, new_user, prepared.is_direct()) {
         write_id_maps(prepared, init.pid)?;
         end.tell_child(&ToChild::IdMapped)?;
     }
     let mut console = None;
+    let mut is_silent = true;
     loop {
-        match end.hear_child()? {
+        let message = end.hear_child()?;
+        let was_silent = std::mem::replace(&mut is_silent, false);
+        match message {
             FromChild::Sibling(pidfd) => {
                 let pid = process::pid_of(&pidfd).os("find the pid of", || "init")?;
                 let stage1 = child.replace(Child { pid, pidfd });
@@ -251,28 +268,39 @@ fn converse(
                 end.tell_child(&ToChild::HooksDone(state))?;
             }
             FromChild::Console(master) => console = Some(master),
-            FromChild::Ready => return Ok(console),
+            FromChild::Ready => {
+                Join::prove_cloning();
+                return Ok(Heard::Ready(console));
+            }
             FromChild::Listener(number) => {
                 let Some(child) = child else { continue };
                 hand_listener_on(prepared, state, child, number)?;
                 end.tell_child(&ToChild::ListenerTaken)?;
             }
             FromChild::Failed { step, cause } => return Err(Error::Init { step, cause }),
-            FromChild::Gone => return Err(died(child.as_ref())),
+            FromChild::Gone => {
+                let exit = child.as_ref().and_then(|child| process::wait(&child.pidfd).ok());
+                if was_silent
+                    && exit == Some(Exit::Signal(libc::SIGKILL))
+                    && Join::give_up_cloning()
+                {
+                    return Ok(Heard::KilledAtBirth);
+                }
+                return Err(died(exit));
+            }
         }
     }
 }
 
 /// Init has gone without a word: say how.
-fn died(child: Option<&Child>) -> Error {
-    let how = child.and_then(|child| process::wait(&child.pidfd).ok());
+fn died(how: Option<Exit>) -> Error {
     let cause = match how {
-        Some(process::Exit::Signal(9)) => {
+        Some(Exit::Signal(libc::SIGKILL)) => {
             "was killed before the program ran; a memory limit that is too small does that"
                 .to_owned()
         }
-        Some(process::Exit::Signal(signal)) => format!("was killed by signal {signal}"),
-        Some(process::Exit::Status(status)) => format!("exited with status {status}"),
+        Some(Exit::Signal(signal)) => format!("was killed by signal {signal}"),
+        Some(Exit::Status(status)) => format!("exited with status {status}"),
         None => "died".to_owned(),
     };
     Error::Init { step: "container init".into(), cause }

@@ -1,7 +1,8 @@
 //! One more process in a running container: cloned, joined, and heard to have executed.
 
+use std::cell::{Cell, RefCell};
 use std::ffi::CString;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns};
@@ -13,13 +14,13 @@ use super::pid_namespace::PidNamespace;
 use super::prepare::keyring_name;
 use super::seccomp_agent;
 use super::state::{State, Status};
-use crate::cgroup::{Cgroup, Unified};
+use crate::cgroup::{Cgroup, Join, Unified};
 use crate::error::{Error, OsContext, Result};
 use crate::init::sync::{self, End, FromChild, ToChild};
 use crate::init::{Exec, ExistingNamespaces, Gate, StandardStreams, Task};
 use crate::oci::plan::ProcessPlan;
 use crate::seccomp::Filter;
-use crate::sys::process::{self, Child, CloneTarget, Cloned};
+use crate::sys::process::{self, Child, CloneTarget, Cloned, Exit};
 
 /// A process that is to enter a container.
 #[derive(Debug)]
@@ -42,20 +43,36 @@ pub(super) struct Entry<'a> {
 impl Entry<'_> {
     /// Returns when the program has been executed, with the master of its terminal if nobody else
     /// has taken it. On failure no process is left.
-    pub(super) fn enter(self) -> Result<(Child, Option<OwnedFd>)> {
-        let (state, plan, seccomp) = (self.state, self.plan, self.seccomp);
-        let waits = !matches!(self.gate, Gate::Open);
-        let (child, end) = self.clone_process()?;
-        match converse((state, plan, seccomp), (&child, &end), waits) {
-            Ok(console) => Ok((child, console)),
-            Err(error) => {
-                end_process(&child);
-                Err(error)
+    pub(super) fn enter(mut self) -> Result<(Child, Option<OwnedFd>)> {
+        let facts = Facts { state: self.state, plan: self.plan, seccomp: self.seccomp };
+        loop {
+            let (child, talk) = self.begin()?;
+            let executed = loop {
+                match talk.hear(facts, &child) {
+                    Ok(false) => {}
+                    Ok(true) => break Ok(()),
+                    Err(error) => break Err(error),
+                }
+            };
+            match executed {
+                Ok(()) => return Ok((child, talk.console.take())),
+                Err(_) if talk.gave_up_cloning.get() => {}
+                Err(error) => return Err(error),
             }
         }
     }
 
-    fn clone_process(self) -> Result<(Child, End)> {
+    /// Returns when the process is there; what it has to say is for [`Talk::hear`].
+    pub(super) fn begin(&mut self) -> Result<(Child, Talk)> {
+        // One that does not wait says nothing more: it may as well have been killed before it
+        // could execute, which its exit will tell.
+        let is_ready = Cell::new(matches!(self.gate, Gate::Open));
+        let (child, end) = self.clone_process()?;
+        let (is_silent, gave_up_cloning) = (Cell::new(true), Cell::new(false));
+        Ok((child, Talk { end, is_ready, is_silent, gave_up_cloning, console: RefCell::new(None) }))
+    }
+
+    fn clone_process(&mut self) -> Result<(Child, End)> {
         let cgroups = self.cgroup.join()?;
         let namespaces = namespaces(self.state, self.init)?;
         let (ours, theirs) = sync::pair()?;
@@ -70,7 +87,8 @@ impl Entry<'_> {
         let target = CloneTarget { sibling: false, cgroup: cgroups.unified() };
         let none = CloneFlags::empty();
         let (cloned, unified) = match process::clone3(none, &target) {
-            Ok(cloned) => (cloned, Unified::Cloned),
+            Ok(cloned) if target.cgroup.is_some() => (cloned, Unified::Cloned),
+            Ok(cloned) => (cloned, Unified::Enter),
             Err(_) if target.cgroup.is_some() => {
                 let cloned = process::clone3(none, &CloneTarget::default());
                 (cloned.os("clone3", || "the process")?, Unified::Enter)
@@ -88,13 +106,14 @@ impl Entry<'_> {
             }
             Cloned::Child => {
                 drop(ours);
+                let gate = std::mem::replace(&mut self.gate, Gate::Open);
                 crate::init::run_exec(Exec {
                     namespaces,
-                    task: Task::new(self.plan, self.seccomp, theirs, self.gate)
+                    task: Task::new(self.plan, self.seccomp, theirs, gate)
                         .with_args(self.args)
                         .with_cgroups(cgroups, unified)
                         .with_keyring(keyring_name(&self.state.id, self.state.keyring))
-                        .with_console(self.console, self.streams)
+                        .with_console(self.console.take(), self.streams)
                         .with_kept_fds(self.kept_fds),
                 })
             }
@@ -102,10 +121,10 @@ impl Entry<'_> {
     }
 }
 
-/// Kills a child and reaps it.
-pub(super) fn end_process(child: &Child) {
+/// Kills a child and reaps it; says how it ended, if it was still to be reaped.
+pub(super) fn end_process(child: &Child) -> Option<Exit> {
     let _gone = process::pidfd_send_signal(&child.pidfd, libc::SIGKILL);
-    let _reaped = process::wait(&child.pidfd);
+    process::wait(&child.pidfd).ok()
 }
 
 /// The CPUs this process may use, while a child is to start on others.
@@ -163,24 +182,56 @@ fn namespaces<'a>(state: &State, init: &'a OwnedFd) -> Result<ExistingNamespaces
     Ok(ExistingNamespaces { pidfd: init.as_fd(), flags, user, root: root.transpose()? })
 }
 
-/// The parent's half of the diagram in `init::sync`.
-fn converse(
-    (state, plan, seccomp): (&State, &ProcessPlan, Option<&Filter>),
-    (child, end): (&Child, &End),
-    waits: bool,
-) -> Result<Option<OwnedFd>> {
-    let mut console = None;
-    // One that does not wait says nothing more: it may as well have been killed before it could
-    // execute, which its exit will tell.
-    let mut is_ready = !waits;
-    loop {
-        match end.hear_child()? {
-            FromChild::Console(master) => console = Some(master),
+/// What is known of a process that enters.
+#[derive(Clone, Copy)]
+pub(super) struct Facts<'a> {
+    pub(super) state: &'a State,
+    pub(super) plan: &'a ProcessPlan,
+    pub(super) seccomp: Option<&'a Filter>,
+}
+
+/// The parent's half of the diagram in `init::sync`, one message at a time.
+#[derive(Debug)]
+pub(super) struct Talk {
+    end: End,
+    is_ready: Cell<bool>,
+    is_silent: Cell<bool>,
+    /// It was killed at birth, and there is another way to clone it.
+    gave_up_cloning: Cell<bool>,
+    /// Master of its terminal, if nobody else has taken it.
+    console: RefCell<Option<OwnedFd>>,
+}
+
+impl Talk {
+    /// Polls readable when there is something to hear.
+    pub(super) fn fd(&self) -> BorrowedFd<'_> {
+        self.end.fd()
+    }
+
+    /// Waits for one message and answers it; true when the program has been executed. On failure
+    /// no process is left.
+    pub(super) fn hear(&self, facts: Facts, child: &Child) -> Result<bool> {
+        self.hear_one(facts, child).inspect_err(|_| {
+            let exit = end_process(child);
+            if self.is_silent.get() && exit == Some(Exit::Signal(libc::SIGKILL)) {
+                self.gave_up_cloning.set(Join::give_up_cloning());
+            }
+        })
+    }
+
+    fn hear_one(&self, Facts { state, plan, seccomp }: Facts, child: &Child) -> Result<bool> {
+        let message = self.end.hear_child()?;
+        if !matches!(message, FromChild::Gone) {
+            self.is_silent.set(false);
+        }
+        match message {
+            FromChild::Console(master) => drop(self.console.replace(Some(master))),
             FromChild::Ready => {
-                is_ready = true;
+                self.is_ready.set(true);
+                Join::prove_cloning();
                 let place = Place::of(CloneFlags::from_bits_retain(state.namespaces));
                 limit(child.pid, plan, place)?;
-                end.tell_child(&ToChild::Start(Vec::new()))?;
+                self.end.tell_child(&ToChild::Start(Vec::new()))?;
             }
             FromChild::Listener(number) => {
                 let listener = seccomp.and_then(|filter| filter.listener.as_ref());
@@ -188,10 +239,10 @@ fn converse(
                     let status = Status::Running;
                     seccomp_agent::hand_over(listener, state, status, &child.pidfd, number)?;
                 }
-                end.tell_child(&ToChild::ListenerTaken)?;
+                self.end.tell_child(&ToChild::ListenerTaken)?;
             }
             FromChild::Failed { step, cause } => return Err(Error::Init { step, cause }),
-            FromChild::Gone if is_ready => return Ok(console),
+            FromChild::Gone if self.is_ready.get() => return Ok(true),
             FromChild::Gone => {
                 let cause = "the process died before it could execute the program".to_owned();
                 return Err(Error::Init { step: "exec".into(), cause });
@@ -201,5 +252,6 @@ fn converse(
                 return Err(Error::Init { step: "exec".into(), cause });
             }
         }
+        Ok(false)
     }
 }

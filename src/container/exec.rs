@@ -107,7 +107,9 @@ fn start(prepared: &Prepared) -> Result<(Child, Option<OwnedFd>)> {
         kept_fds: prepared.streams.kept_fds,
     };
     let (child, console) = entry.enter()?;
-    publish(prepared, &child).inspect_err(|_| end_process(&child))?;
+    publish(prepared, &child).inspect_err(|_| {
+        end_process(&child);
+    })?;
     Ok((child, console))
 }
 

@@ -8,12 +8,12 @@ use nix::sched::CloneFlags;
 
 use super::Runtime;
 use super::create::Place;
-use super::enter::Entry;
+use super::enter::{Entry, Facts, Talk};
 use super::exec::filter_of;
 use super::launch::Dumpable;
 use super::prepare::leave_out_ungrantable;
 use super::state::State;
-use crate::cgroup::Group;
+use crate::cgroup::{Group, Join};
 use crate::error::{Error, Result};
 use crate::init::{Gate, StandardStreams};
 use crate::oci::load;
@@ -41,6 +41,23 @@ pub struct ExecLaunch<'a> {
     /// The cgroup in which it and all that it starts can be ended together; without one it is in
     /// the container's.
     pub group: Option<&'a Group>,
+}
+
+/// A process on its way into a container. Dropped, it goes on, and is its caller's to wait for all
+/// the same.
+#[derive(Debug)]
+pub struct Executing {
+    talk: Talk,
+    /// The process.
+    pub child: Child,
+}
+
+impl Executing {
+    /// Polls readable when it is time for [`ExecTemplate::advance`].
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.talk.fd()
+    }
 }
 
 impl Runtime {
@@ -85,11 +102,32 @@ impl ExecTemplate {
     }
 
     /// Returns when the program has been executed; the child is the caller's to wait for. Nothing
-    /// of the caller is changed by it.
+    /// of the caller is changed by it. In a container that is paused that takes until it goes on:
+    /// [`ExecTemplate::begin`] is for those who cannot wait.
     ///
     /// # Errors
     /// [`Error::Init`] with the step that failed: `exec` for a command that cannot be executed.
     pub fn exec(&self, launch: &ExecLaunch) -> Result<Child> {
+        let executing = self.begin(launch)?;
+        while !self.advance(&executing)? {}
+        Ok(executing.child)
+    }
+
+    /// Goes on with a process that has something to say; true when the program has been executed.
+    ///
+    /// # Errors
+    /// As [`ExecTemplate::exec`]; the process has been ended and reaped then.
+    pub fn advance(&self, executing: &Executing) -> Result<bool> {
+        let seccomp = self.seccomp.as_ref();
+        let facts = Facts { state: &self.state, plan: &self.plan, seccomp };
+        executing.talk.hear(facts, &executing.child)
+    }
+
+    /// Returns when the process is there, on its way to the program.
+    ///
+    /// # Errors
+    /// [`Error::Os`] if it cannot be made, [`Error::Invalid`] for a command that is none.
+    pub fn begin(&self, launch: &ExecLaunch) -> Result<Executing> {
         let args = launch
             .args
             .iter()
@@ -100,13 +138,14 @@ impl ExecTemplate {
             return Err(Error::Invalid("command: empty; name the program to run".into()));
         }
         let _dumpable = Dumpable::suspend()?;
-        // In a user namespace it may not set its limits itself.
+        // In a user namespace it may not set its limits itself; and one that says nothing cannot be
+        // told from one that was killed at birth.
         let namespaces = CloneFlags::from_bits_retain(self.state.namespaces);
         let gate = match Place::of(namespaces) {
-            Place::Host => Gate::Open,
-            Place::UserNamespace => Gate::Parent,
+            Place::Host if Join::is_proven() => Gate::Open,
+            Place::Host | Place::UserNamespace => Gate::Parent,
         };
-        let entry = Entry {
+        let mut entry = Entry {
             state: &self.state,
             init: &self.init,
             plan: &self.plan,
@@ -118,6 +157,7 @@ impl ExecTemplate {
             streams: StandardStreams::Given(launch.stdio),
             kept_fds: 0,
         };
-        entry.enter().map(|(child, _none)| child)
+        let (child, talk) = entry.begin()?;
+        Ok(Executing { child, talk })
     }
 }

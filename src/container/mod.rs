@@ -28,7 +28,7 @@ mod store;
 mod update;
 
 pub use api::*;
-pub use exec_template::{ExecLaunch, ExecTemplate};
+pub use exec_template::{ExecLaunch, ExecTemplate, Executing};
 pub use id::ContainerId;
 pub use launch::{Launch, Launched, Stdio, null_streams};
 pub use state::{StateReport, Status};

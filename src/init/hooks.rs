@@ -169,6 +169,8 @@ fn run_hook(hook: &HookSpec, state: &[u8], surroundings: Surroundings) -> Result
         .stdin(Stdio::from(input))
         .stdout(Stdio::from(output.try_clone().os("duplicate", name)?))
         .stderr(Stdio::from(output.try_clone().os("duplicate", name)?));
+    // Hooks expect what every program does, and not the mask of whoever reads signals by descriptor.
+    process::unblock_signals_in(&mut command);
     let child = command.spawn().os("run", name)?;
     let limit = hook.timeout().and_then(|seconds| u64::try_from(seconds).ok());
     let outcome = wait(child, limit.map(Duration::from_secs)).os("wait for", name)?;

@@ -4,20 +4,22 @@
 //! manifest/    YAML → checked, defaulted Kubernetes objects; the table of supported fields
 //! rules.rs     the part of a manifest that decides over life and death      ┐
 //! record.rs    what is known of a pod: status.json                          │ pure: no fd, no clock,
-//! decide.rs    rules + record + now → what to do next; restart.rs: back-off │ no /proc
-//! phase.rs     record → phase, conditions, status of a Kubernetes Pod       │
+//! decide/      rules + record + now → what to do next; restart.rs: back-off │ no /proc
+//! phase/       record → phase, conditions, status of a Kubernetes Pod       │
 //! member/      manifest container + sandbox → OCI configuration             ┘
 //! sandbox/     the pause container that holds the shared namespaces; the pod's cgroup
 //! volume/      volumes and the files every pod gets (hosts, resolv.conf)
 //! logs/        CRI log lines: write, rotate, read
 //! probe/       probe workers (pure) and the four kinds of probes; HTTP hooks
 //! event.rs     what has happened to a pod: events.jsonl
-//! timeline.rs  events → what each container was doing when; view.rs: files → Pod with status
+//! timeline/    events → what each container was doing when; view.rs: files → Pod with status
 //! watch.rs     waiting for changes in the directories of pods; age.rs: durations for people
 //! store.rs     the directories of a pod
 //! leftover.rs  data and logs of pods that no longer exist
 //! supervisor/  one process per pod, one thread: waits, decides, acts, writes down
 //! control.rs   what the command line and the supervisor say to each other
+//! lifecycle.rs what a front end does with whole pods: make, start, stop, remove; outcome.rs: exit
+//!              status of one that has ended
 //! ```
 
 pub mod age;

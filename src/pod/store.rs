@@ -9,7 +9,6 @@
 //!     supervisor       locked (fcntl) by the supervisor while it lives
 //!     sandbox/         the bundle of the pause container
 //!     bundles/<container>/          config.json and what it needs
-//!     fifos/<container>.{out,err}   log pipes: they survive the supervisor
 //!     shm/             mount point: /dev/shm of the pod
 //!     memory/          mount point of a tmpfs: secrets and other data that must not reach a disk
 //!     etc/             mount point of a small tmpfs: hosts, hostname, resolv.conf
@@ -158,7 +157,12 @@ impl PodFile {
     /// # Errors
     /// [`Error::Os`].
     pub fn write(&self) -> Result<()> {
-        replace(&self.dirs.state.join(POD_FILE), self)
+        // By way of a value, as it is read: the types of Kubernetes are large, and read and written
+        // in one way only.
+        let path = self.dirs.state.join(POD_FILE);
+        let value = serde_json::to_value(self)
+            .map_err(|error| Error::Invalid(format!("{}: {error}", path.display())))?;
+        replace(&path, &value)
     }
 }
 
@@ -261,7 +265,9 @@ impl StoredPod {
     /// [`Error::Os`]; [`Error::Invalid`] if its files are damaged.
     pub fn read(dir: &Path) -> Result<Option<Self>> {
         let Some(text) = read_if_there(&dir.join(POD_FILE))? else { return Ok(None) };
-        let file: PodFile = parse(&text, dir, POD_FILE)?;
+        let file: serde_json::Value = parse(&text, dir, POD_FILE)?;
+        let file: PodFile =
+            serde_json::from_value(file).map_err(|error| damaged(dir, POD_FILE, &error))?;
         let record = read_if_there(&dir.join(STATUS_FILE))?;
         let record = record.map(|text| parse(&text, dir, STATUS_FILE)).transpose()?;
         Ok(Some(Self { file, record }))
@@ -286,8 +292,11 @@ fn replace(path: &Path, value: &impl Serialize) -> Result<()> {
 }
 
 fn parse<T: serde::de::DeserializeOwned>(text: &[u8], dir: &Path, name: &str) -> Result<T> {
-    serde_json::from_slice(text)
-        .map_err(|error| Error::Invalid(format!("{}: {error}", dir.join(name).display())))
+    serde_json::from_slice(text).map_err(|error| damaged(dir, name, &error))
+}
+
+fn damaged(dir: &Path, name: &str, error: &serde_json::Error) -> Error {
+    Error::Invalid(format!("{}: {error}", dir.join(name).display()))
 }
 
 fn read_if_there(path: &Path) -> Result<Option<Vec<u8>>> {

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
 use nix::sched::CloneFlags;
+use nix::sys::signal::SigSet;
 use nix::unistd::Pid;
 
 use super::fd::{self, owned};
@@ -290,7 +291,6 @@ pub fn is_dumpable() -> bool {
 ///
 /// Rust ignores SIGPIPE at start and callers ignore more; an ignored signal survives `execve`.
 pub fn reset_signals() {
-    use nix::sys::signal::SigSet;
     // The kernel's structure, all zero: SIG_DFL, no flags, empty mask. Not by the C library, which
     // keeps two signals to itself.
     let default = [0_u64; 4];
@@ -301,6 +301,18 @@ pub fn reset_signals() {
     }
     // Cannot fail: the set is valid.
     let _unblocked = SigSet::empty().thread_set_mask();
+}
+
+/// Lets a program be started with no signal blocked, whatever this process blocks.
+pub fn unblock_signals_in(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    let blocked = SigSet::thread_get_mask();
+    // Without a hook of its own the program is started faster.
+    if blocked.is_ok_and(|set| set == SigSet::empty()) {
+        return;
+    }
+    // SAFETY: between fork and execve only an async-signal-safe system call is made.
+    unsafe { command.pre_exec(|| Ok(SigSet::empty().thread_set_mask()?)) };
 }
 
 /// Sets a resource limit of another process.

@@ -4,6 +4,7 @@ use crate::support::{Host, wait_until};
 use nix::sys::signal::{Signal, kill};
 use serde_json::json;
 use std::fs;
+use std::path::Path;
 
 #[test]
 #[ignore = "needs root: run scripts/test"]
@@ -154,4 +155,30 @@ fn processes_left_in_the_cgroup_of_a_stopped_container_are_killed_by_force() {
     host.adopt(nix::unistd::Pid::from_raw(left));
     c.delete_force().ok();
     assert_eq!(crate::support::container::exit_code(nix::unistd::Pid::from_raw(left)), 137);
+}
+
+/// Since Linux 6.14 the kernel kills what is cloned from such a cgroup into another one.
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn a_caller_in_a_cgroup_that_was_killed_once_can_run_and_exec() {
+    let host = Host::new();
+    let unified = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"].map(Path::new);
+    let Some(root) = unified.into_iter().find(|dir| dir.join("cgroup.procs").exists()) else {
+        return;
+    };
+    let caller = root.join(format!("{}-caller", host.marker()));
+    fs::create_dir(&caller).unwrap();
+    if fs::write(caller.join("cgroup.kill"), "1").is_ok() {
+        let enter = format!("echo $$ > {}/cgroup.procs", caller.display());
+        let container = host.sleeper();
+        container.create_call(&[]).after(&enter).output().ok();
+        host.adopt(container.pid());
+        let out = container.exec_call(&[], &["echo", "inside"]).after(&enter).output();
+        assert_eq!(out.ok().text(), "inside");
+        container.start();
+        container.delete_force().ok();
+        let out = host.sh("echo run").bundle_verb("run", &[]).after(&enter).output();
+        assert_eq!(out.ok().text(), "run");
+    }
+    fs::remove_dir(&caller).unwrap();
 }

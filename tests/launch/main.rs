@@ -25,7 +25,9 @@ fn main() -> ExitCode {
     if let [word, count] = args.as_slice()
         && word == "measure"
     {
-        checks::measure(&Scene::new(), count.parse().unwrap());
+        let scene = Scene::new();
+        checks::measure(&scene, count.parse().unwrap());
+        scene.end();
         return ExitCode::SUCCESS;
     }
     // Options of cargo's own harness are accepted.

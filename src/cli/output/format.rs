@@ -58,8 +58,7 @@ impl Format {
 
 /// Prints a value in one of the formats for programs.
 pub(in crate::cli) fn print_object(format: Format, value: &impl Serialize) -> Result<()> {
-    if format == Format::Yaml {
-        return print(&to_yaml(&serde_json::to_value(value).map_err(unserialisable)?));
-    }
-    print_json(value)
+    // By way of a value: the types of Kubernetes are large enough to be written in one way only.
+    let value = serde_json::to_value(value).map_err(unserialisable)?;
+    if format == Format::Yaml { print(&to_yaml(&value)) } else { print_json(&value) }
 }

@@ -3,7 +3,8 @@
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use serde::Serialize;
 
-use crate::cli::{Context, Verb, output};
+use crate::cli::output::{self, KUBECTL, Table};
+use crate::cli::{Context, Verb};
 use crate::error::{Error, Result};
 use crate::pod::manifest::support::{self, Field, Kind, Object, Row, Support};
 
@@ -96,25 +97,17 @@ fn description(field: &Field) -> String {
 }
 
 fn table(rows: &[Row]) -> String {
-    let header = ["FIELD", "TYPE", "SUPPORT", "DESCRIPTION"].map(str::to_owned);
-    let cells = rows.iter().map(|row| {
+    let mut table = Table::new(KUBECTL, ["FIELD", "TYPE", "SUPPORT", "DESCRIPTION"]);
+    for row in rows {
         let required = if row.field.required { " -required-" } else { "" };
-        [
+        table.push([
             row.path.clone(),
             row.field.kind.type_name() + required,
             row.field.support.name().into(),
             description(row.field),
-        ]
-    });
-    let rows: Vec<[String; 4]> = std::iter::once(header).chain(cells).collect();
-    let width =
-        |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0) + 3;
-    let widths = [width(0), width(1), width(2)];
-    rows.iter().fold(String::new(), |text, [field, kind, support, about]| {
-        let [a, b, c] = widths;
-        let line = format!("{field:a$}{kind:b$}{support:c$}{about}");
-        text + line.trim_end() + "\n"
-    })
+        ]);
+    }
+    table.take()
 }
 
 const TABLE_HEAD: &str = "| Field | Type | Support | |\n|---|---|---|---|\n";

@@ -120,7 +120,7 @@ impl Ps {
                 let (row, key) = (Row::new(&pod, now)?, key(&pod));
                 let changed = known.get(&key).is_none_or(|before| !row.is_like(before));
                 if changed && self.format == Format::Json {
-                    output::print_json_line(&view::object(&pod, now)?)?;
+                    output::print_json_line(&json!(view::object(&pod, now)?))?;
                 } else if changed {
                     table.push(&row);
                 }

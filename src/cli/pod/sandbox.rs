@@ -32,8 +32,15 @@ fn arguments(sandbox: Command) -> Command {
         .subcommand_value_name("VERB")
         .subcommand_help_heading("Verbs")
         .subcommands(verbs)
+        .after_help(EXAMPLES)
         .arg_required_else_help(true)
 }
+
+const EXAMPLES: &str = "\
+Examples:
+  carob pod sandbox create web
+  carob pod sandbox inspect web
+  carob pod sandbox rm web";
 
 fn run(matches: &ArgMatches, context: &Context) -> Result<i32> {
     let missing = || Error::Invalid("pod sandbox: a verb is missing; see --help".into());

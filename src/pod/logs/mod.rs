@@ -1,7 +1,6 @@
 //! CRI logs of containers: write, rotate, read.
 //!
 //! ```text
-//! pipe.rs      the FIFOs between a container and the supervisor
 //! line.rs      one line: its format and how it is read back
 //! writer.rs    output of an instance → lines → file; never an error for who prints
 //! rotate.rs    names of rotated files, rotation, compression in slices
@@ -17,7 +16,6 @@
 pub mod follow;
 pub mod instance;
 pub mod line;
-pub mod pipe;
 mod place;
 pub mod print;
 pub mod reader;

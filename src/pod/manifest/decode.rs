@@ -7,10 +7,10 @@ use serde_json::{Map, Value as Json};
 
 use super::names;
 use super::problem::Problems;
-use super::quantity::Amount;
 use super::scalar::Scalar;
 use super::support::{Field, Kind, Limit, Object, Support};
 use super::tree::{Map as TreeMap, Node, Value};
+use crate::pod::member::quantity::Quantity;
 
 /// Decodes an object of a manifest; what is wrong with it is left out and noted.
 pub(super) fn decode(object: &Object, node: &Node, problems: &mut Problems) -> Json {
@@ -195,7 +195,7 @@ impl Decoder<'_> {
             Scalar::Float(number) => number.to_string(),
             _ => text.to_owned(),
         };
-        if Amount::parse(&text).is_none() {
+        if Quantity::parse(&text).is_none() {
             let wanted = format!(
                 "Quantity: {text:?}: quantities must match the regular expression \
                  '^([+-]?[0-9.]+)([eEinumkKMGTP]*[-+]?[0-9]*)$'"

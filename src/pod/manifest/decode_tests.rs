@@ -97,7 +97,7 @@ fn values_become_what_the_types_want() {
     let (json, problems) = problems_of(
         "apiVersion: v1\nkind: Pod\nmetadata:\n  name: a\n  creationTimestamp: null\n  \
          managedFields: [{manager: x}]\n  annotations: {a: null}\nspec:\n  hostname: \"\"\n  \
-         runtimeClassName: ''\n  readinessGates: []\n  hostNetwork: yes\n  containers:\n  - name: a\n    \
+         runtimeClassName: ''\n  resourceClaims: []\n  hostNetwork: yes\n  containers:\n  - name: a\n    \
          image: b\n    ports: [{containerPort: 80.0}]\n    resources: {limits: {cpu: 0.5, memory: 1e9}}\n  \
          volumes:\n  - {name: a, configMap: {name: b, defaultMode: 0644}}\nstatus: {phase: 7}\n",
     );

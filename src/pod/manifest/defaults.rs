@@ -9,7 +9,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
-use super::rules::resources::{Which, effective};
+use super::rules::resources::{requests, written};
 
 /// Permissions of the files of volumes.
 const MODE: i32 = 0o644;
@@ -44,12 +44,12 @@ fn pod_spec(spec: &mut PodSpec) {
         spec.service_account_name = spec.service_account.take();
     }
     let Some(mut resources) = spec.resources.take() else { return };
-    let aggregated = effective(spec, Which::Requests);
+    let aggregated = requests(spec);
     let limits = resources.limits.clone().unwrap_or_default();
     if !limits.is_empty() || resources.requests.is_some() {
         let requests = resources.requests.get_or_insert_default();
         for (name, amount) in aggregated {
-            requests.entry(name).or_insert_with(|| Quantity(amount.to_string()));
+            requests.entry(name).or_insert_with(|| Quantity(written(amount)));
         }
         for (name, limit) in limits {
             requests.entry(name).or_insert(limit);

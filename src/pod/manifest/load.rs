@@ -1,6 +1,6 @@
 //! From texts to a [`Manifest`]: decode, fill in, check, put together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolume, PersistentVolumeClaim, Pod, Secret};
@@ -15,6 +15,7 @@ use super::problem::Problems;
 use super::rules::{self, Given};
 use super::{Manifest, Objects, defaults};
 use crate::error::{Error, Result};
+use crate::pod::volume::source::bind;
 
 const DEFAULT_NAMESPACE: &str = "default";
 /// Letters that make no words. Source: apimachinery `pkg/util/rand`.
@@ -153,24 +154,32 @@ impl Loader<'_> {
         let name = object.metadata().name.clone()?;
         Some((name, object))
     }
+}
 
-    /// Every claim of the pod must have a volume.
+impl Loader<'_> {
+    /// Every claim of the pod must have a volume that was given.
     fn claims(&mut self, all: &[Document]) {
+        let objects = &self.objects;
+        let bound = bind(&objects.claims, &objects.volumes);
         let volumes = self.pod.iter().filter_map(|pod| pod.spec.as_ref()?.volumes.as_ref());
         let sources = volumes.flatten().filter_map(|v| v.persistent_volume_claim.as_ref());
-        for source in sources {
-            let Some(claim) = self.objects.claims.get(&source.claim_name) else { continue };
-            let Err(reason) = self.objects.volume_of(claim) else { continue };
+        let names: BTreeSet<&str> = sources.map(|source| source.claim_name.as_str()).collect();
+        for name in names {
+            let volume = bound.get(name);
+            if volume.is_some_and(|volume| objects.volumes.contains_key(*volume)) {
+                continue;
+            }
+            let reason = match volume {
+                Some(volume) => format!("PersistentVolume {volume:?} not found"),
+                None => "no PersistentVolume that is free has its class, modes and size".into(),
+            };
             let document = all.iter().find(|document| {
-                document.kind == "PersistentVolumeClaim"
-                    && document.name() == Some(&source.claim_name)
+                document.kind == "PersistentVolumeClaim" && document.name() == Some(name)
             });
             let place = document.map(Document::place).unwrap_or_default();
-            let name = &source.claim_name;
-            let line = format!("{place}: PersistentVolumeClaim {name:?} is unbound: {reason}");
-            if !self.lines.contains(&line) {
-                self.lines.push(line);
-            }
+            self.lines.push(format!(
+                "{place}: PersistentVolumeClaim {name:?} is not bound: {reason}: give one next to it"
+            ));
         }
     }
 }

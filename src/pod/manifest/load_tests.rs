@@ -81,8 +81,8 @@ fn objects_come_from_other_documents_and_files() {
     assert_eq!(objects.config_maps["c"].metadata.namespace.as_deref(), Some("shop"));
     let secret = objects.secrets["s"].data.as_ref().unwrap();
     assert_eq!((&secret["A"].0[..], &secret["B"].0[..]), (&b"z"[..], &b"y"[..]));
-    let volume = objects.volume_of(&objects.claims["p"]).unwrap();
-    assert_eq!(volume.metadata.name.as_deref(), Some("disk"));
+    assert_eq!(objects.claims["p"].metadata.namespace.as_deref(), Some("shop"));
+    assert_eq!(objects.volumes["disk"].metadata.namespace, None);
 }
 
 #[test]
@@ -170,14 +170,15 @@ fn objects_of_other_namespaces_are_not_seen() {
 
 #[test]
 fn a_claim_without_a_volume_is_named() {
-    let data = DATA.replace("storage: 1Gi}, hostPath", "storage: 1Mi}, hostPath");
-    let found = failure(&[("pod.yaml", WITH_DATA), ("data.yaml", &data)]);
-    assert!(
-        found.starts_with(
-            "data.yaml:16: PersistentVolumeClaim \"p\" is unbound: no PersistentVolume"
-        ),
-        "{found}"
-    );
+    for (from, to, expected) in [
+        ("storage: 1Gi}, hostPath", "storage: 1Mi}, hostPath", "no PersistentVolume that is free"),
+        ("{accessModes", "{volumeName: x, accessModes", "PersistentVolume \"x\" not found"),
+    ] {
+        let data = DATA.replacen(from, to, 1);
+        let found = failure(&[("pod.yaml", WITH_DATA), ("data.yaml", &data)]);
+        let begin = "data.yaml:16: PersistentVolumeClaim \"p\" is not bound: ";
+        assert!(found.starts_with(&format!("{begin}{expected}")), "{found}");
+    }
 }
 
 #[test]
@@ -231,7 +232,7 @@ fn metadata_is_checked() {
             "metadata.labels[a]: Invalid value: \"b c\": a valid label",
         ),
         ("{name: a, annotations: {-: c}}", "metadata.annotations: Invalid value: \"-\""),
-        ("{name: a, annotations: {carob/backoff-max: x}}", "must be a duration such as"),
+        ("{name: a, annotations: {carob/backoff-max: x}}", "must be a duration of at least 10ms"),
         (
             "{name: a, annotations: {container.apparmor.security.beta.kubernetes.io/a: x}}",
             "Forbidden: has no effect; set securityContext.appArmorProfile instead",

@@ -10,8 +10,7 @@
 //! load.rs      all of it, in this order
 //! ```
 
-pub mod annotations;
-mod claims;
+mod annotations;
 mod decode;
 mod defaults;
 mod difference;
@@ -20,7 +19,6 @@ mod input;
 mod load;
 mod names;
 mod problem;
-pub mod quantity;
 mod rules;
 mod scalar;
 pub mod support;

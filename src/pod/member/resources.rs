@@ -83,7 +83,8 @@ pub fn allocatable(node: &Node, name: &str) -> Quantity {
 
 /// What the containers of a pod need together: the apps and sidecars, or, while it is more, an
 /// init container and the sidecars before it.
-fn aggregated(spec: &PodSpec, side: Side, name: &str) -> Quantity {
+#[must_use]
+pub fn aggregated(spec: &PodSpec, side: Side, name: &str) -> Quantity {
     let of = |container: &Container| of_container(container, side, name).unwrap_or_default();
     let mut sidecars = Quantity::ZERO;
     let mut starting = Quantity::ZERO;

@@ -6,7 +6,8 @@ use oci_spec::runtime::{Mount, Spec};
 use serde_json::{Value, json};
 
 use super::user_namespace::IDS;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::oci::load;
 
 /// Where the pause program is in its root.
 pub const PAUSE_PATH: &str = "/pause";
@@ -110,8 +111,7 @@ pub fn pause_spec(shape: &Shape) -> Result<Spec> {
         spec["linux"]["uidMappings"] = map.clone();
         spec["linux"]["gidMappings"] = map;
     }
-    serde_json::from_value(spec)
-        .map_err(|error| Error::Invalid(format!("configuration of the sandbox: {error}")))
+    load::parse_spec(spec.to_string().into_bytes()).map(|loaded| loaded.spec)
 }
 
 /// With what does not depend on the pod: the root beside it, and the cgroup. Its only mount is an

@@ -8,6 +8,8 @@
 //!     <name>/…                as in a pod's directory
 //! ```
 
+mod etc;
+
 use std::fs::{self, DirBuilder, File};
 use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
@@ -134,7 +136,7 @@ pub fn bases_in_use(root: &Path) -> Result<Vec<u32>> {
 pub fn create(runtime: &Runtime, name: &str, options: Options) -> Result<Report> {
     let root = &runtime.root;
     let name = ContainerId::new(name)?.to_string();
-    check_hostname(options.hostname.as_deref().unwrap_or(&name))?;
+    etc::check_hostname(options.hostname.as_deref().unwrap_or(&name))?;
     let _lock = lock(root)?;
     let base = match options.user_namespace {
         true => Some(lowest_free_base(bases_in_use(root)?)?),
@@ -162,7 +164,8 @@ pub fn create(runtime: &Runtime, name: &str, options: Options) -> Result<Report>
     made.os("mkdir", || dirs.state.display())?;
     let mut stored =
         Stored { name, options, dirs, attempt: 0, user_namespace_base: base, record: None };
-    let made = write_etc(&stored).and_then(|()| up(runtime, &mut stored));
+    let made = etc::write_files(&stored.dirs.state, &stored.options, stored.hostname())
+        .and_then(|()| up(runtime, &mut stored));
     match made.and_then(|()| report(runtime, &stored)) {
         Ok(report) => Ok(report),
         Err(error) => {
@@ -255,6 +258,10 @@ fn read(root: &Path, name: &str) -> Result<Stored> {
 }
 
 impl Stored {
+    fn hostname(&self) -> &str {
+        self.options.hostname.as_deref().unwrap_or(&self.name)
+    }
+
     fn id(&self) -> String {
         format!("{}_POD_{}", self.name, self.attempt)
     }
@@ -286,7 +293,7 @@ fn up(runtime: &Runtime, stored: &mut Stored) -> Result<()> {
             Pid::Host => PidScope::Node,
         },
         user_namespace_base: stored.user_namespace_base,
-        hostname: Some(options.hostname.as_deref().unwrap_or(&stored.name)),
+        hostname: Some(stored.hostname()),
         sysctls: &options.sysctls,
         oom_score_adj: may_lower.then_some(OOM_SCORE_ADJ),
     })?;
@@ -317,18 +324,6 @@ fn remove_directory(path: &Path) -> Result<()> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         other => other.os("remove", || path.display()),
     }
-}
-
-/// It becomes a line of a file, too.
-fn check_hostname(name: &str) -> Result<()> {
-    const MAX_BYTES: usize = 64;
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-    if name.is_empty() || name.len() > MAX_BYTES || !name.bytes().all(allowed) {
-        return Err(Error::Invalid(format!(
-            "host name {name:?}: allowed are 1 to {MAX_BYTES} letters, digits and the characters - . _"
-        )));
-    }
-    Ok(())
 }
 
 fn is_running(runtime: &Runtime, stored: &Stored) -> Result<bool> {
@@ -370,44 +365,4 @@ fn report(runtime: &Runtime, stored: &Stored) -> Result<Report> {
         hostname: dirs.etc("hostname"),
         resolv_conf: dirs.etc("resolv.conf"),
     })
-}
-
-fn write_etc(stored: &Stored) -> Result<()> {
-    const HOSTS: &str = "/etc/hosts";
-    const HOSTNAME: &str = "/etc/hostname";
-    const RESOLV_CONF: &str = "/etc/resolv.conf";
-    const HOST_FILE_BYTES: u64 = 1 << 20;
-    let etc = stored.dirs.state.join("etc");
-    DirBuilder::new().mode(0o755).create(&etc).os("mkdir", || etc.display())?;
-    let options = &stored.options;
-    let of_host = |path: &str| match fd::read_file(path, HOST_FILE_BYTES) {
-        Err(error) if error.errno() == Some(nix::errno::Errno::ENOENT) => Ok(Vec::new()),
-        other => other,
-    };
-    let name = options.hostname.as_deref().unwrap_or(&stored.name);
-    let (mut hosts, hostname) = if options.host_network {
-        (of_host(HOSTS)?, of_host(HOSTNAME)?)
-    } else {
-        (hosts_file(name).into_bytes(), format!("{name}\n").into_bytes())
-    };
-    for (address, names) in &options.hosts {
-        hosts.extend_from_slice(format!("{address}\t{}\n", names.join("\t")).as_bytes());
-    }
-    let resolv_conf = match &options.resolv_conf {
-        Some(text) => text.clone().into_bytes(),
-        None => of_host(RESOLV_CONF)?,
-    };
-    for (file, text) in [("hosts", hosts), ("hostname", hostname), ("resolv.conf", resolv_conf)] {
-        write(&etc.join(file), 0o644, &text)?;
-    }
-    Ok(())
-}
-
-/// The names every host has, and its own on the loopback device: there is no other.
-fn hosts_file(name: &str) -> String {
-    format!(
-        "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\nfe00::0\tip6-localnet\n\
-         fe00::0\tip6-mcastprefix\nfe00::1\tip6-allnodes\nfe00::2\tip6-allrouters\n\
-         127.0.0.1\t{name}\n"
-    )
 }

@@ -1,13 +1,11 @@
 //! Lifecycle hooks: started here, awaited by a task, answered by a [`Signal`].
 
 use std::os::fd::AsFd;
-use std::rc::Rc;
 
 use k8s_openapi::api::core::v1::LifecycleHandler;
 
-use super::{Signal, Supervisor, ended};
-use crate::container::{ExecLaunch, ExecTemplate};
-use crate::error::{Error, Result};
+use super::{Signal, Supervisor};
+use crate::error::Result;
 use crate::pod::decide::{self, transition};
 use crate::pod::probe::hook;
 use crate::pod::probe::target::{self, Action as Target};
@@ -67,22 +65,18 @@ impl Supervisor {
         hook: HookKind,
         args: &[String],
     ) -> Result<(), String> {
-        let text = |error: Error| error.to_string();
-        let template = self.template(name).map_err(text)?;
-        let null = null().map_err(text)?;
-        let stdio = [null.as_fd(), null.as_fd(), null.as_fd()];
-        let child = template.exec(&ExecLaunch { args, stdio, group: None }).map_err(text)?;
+        let begun = self.begin(name, args, None).map_err(|error| error.to_string())?;
         let (container, id) = (name.to_owned(), id.to_owned());
         let command = format!("{args:?}");
         // Not aborted with the member: it is a child of ours and must be reaped.
         self.spawn(async move {
-            let pidfd = Rc::new(child.pidfd);
-            ended(Rc::clone(&pidfd)).await;
-            let outcome = match process::wait(pidfd.as_fd()) {
-                Ok(process::Exit::Status(0)) | Err(_) => Ok(()),
-                Ok(exit) => {
-                    Err(format!("Exec lifecycle hook ({command}) exited with {}", exit.code()))
+            let outcome = match begun.finish(None).await {
+                Ok(ended) if ended.exit == process::Exit::Status(0) => Ok(()),
+                Ok(ended) => {
+                    let code = ended.exit.code();
+                    Err(format!("Exec lifecycle hook ({command}) exited with {code}"))
                 }
+                Err(error) => Err(error.to_string()),
             };
             Some(Signal::HookDone { container, id, hook, outcome })
         });
@@ -142,27 +136,9 @@ impl Supervisor {
         }
     }
 
-    /// What processes that are executed in the container have in common.
-    pub(super) fn template(&mut self, name: &str) -> Result<Rc<ExecTemplate>> {
-        let Some(member) = self.members.get_mut(name) else {
-            return Err(Error::WrongState { reason: "container not running".into() });
-        };
-        if let Some(template) = &member.template {
-            return Ok(Rc::clone(template));
-        }
-        let template = Rc::new(self.runtime.exec_template(&member.id)?);
-        member.template = Some(Rc::clone(&template));
-        Ok(template)
-    }
-
     /// The address at which the pod is probed.
     pub(super) fn ip(&self) -> String {
         let ips = self.record.sandbox.as_ref().map(|sandbox| &sandbox.ips);
         ips.and_then(|ips| ips.first()).map_or_else(|| "127.0.0.1".to_owned(), Clone::clone)
     }
-}
-
-pub(super) fn null() -> Result<std::fs::File> {
-    use crate::error::OsContext;
-    std::fs::OpenOptions::new().read(true).write(true).open("/dev/null").os("open", || "/dev/null")
 }

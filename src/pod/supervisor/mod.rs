@@ -17,6 +17,7 @@
 //! (parking.rs), and the next supervisor takes over (recover.rs).
 
 mod act;
+mod exec;
 mod exit;
 mod hooks;
 mod limits;

@@ -3,7 +3,6 @@
 use std::os::fd::AsFd;
 
 use super::{Signal, Supervisor};
-use crate::container::ExecLaunch;
 use crate::error::Result;
 use crate::pod::clock::Moment;
 use crate::pod::decide::{self, transition};
@@ -117,21 +116,13 @@ impl Supervisor {
 
     fn exec_probe(&mut self, name: &str, id: &str, kind: Kind, args: &[String]) -> Result<()> {
         let timeout = self.timeout(name, kind);
-        let template = self.template(name)?;
-        let group = template.group(group_of(kind))?;
-        let null = super::hooks::null()?;
-        let (read, write) = exec::pipe()?;
-        let stdio = [null.as_fd(), write.as_fd(), write.as_fd()];
-        // A command that cannot be executed is no fault of the container: no counter moves.
-        let child = template.exec(&ExecLaunch { args, stdio, group: Some(&group) })?;
-        drop(write);
+        let begun = self.begin(name, args, Some(group_of(kind)))?;
         let (container, id) = (name.to_owned(), id.to_owned());
         let args = args.to_vec();
         self.spawn(async move {
-            let program = exec::Program { child: child.pidfd, output: read };
-            let kill = || drop(group.kill());
-            let health = match exec::wait(program, Some(timeout), kill).await {
+            let health = match begun.finish(Some(timeout)).await {
                 Ok(ended) => exec::health(&ended, &args, timeout),
+                // A command that cannot be executed is no fault of the container's.
                 Err(error) => Health::Unknown(error.to_string()),
             };
             Some(Signal::Probed { container, id, kind, health })

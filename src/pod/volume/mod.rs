@@ -29,7 +29,7 @@ mod hosts;
 mod mounts;
 mod payload;
 mod resolv;
-mod source;
+pub(in crate::pod) mod source;
 mod subpath;
 mod teardown;
 #[cfg(test)]

@@ -159,7 +159,7 @@ fn claimed<'a>(place: &Place<'a>, claim: &str) -> Result<Source<'a>, String> {
 
 /// Which volume each claim has, by their names. What a claim or a volume names comes first, then
 /// each claim gets the smallest volume that will do, as the controller of a cluster would choose.
-fn bind<'a>(
+pub(in crate::pod) fn bind<'a>(
     claims: &'a BTreeMap<String, PersistentVolumeClaim>,
     volumes: &'a BTreeMap<String, PersistentVolume>,
 ) -> BTreeMap<&'a str, &'a str> {

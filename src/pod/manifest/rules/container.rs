@@ -27,6 +27,7 @@ pub(super) fn container(path: &str, item: &Container, spec: &PodSpec, problems: 
     ports(path, item, spec, problems);
     env::env(path, item, spec, problems);
     mounts::mounts(path, item, spec, problems);
+    mounts::devices(path, item, spec, problems);
     restart_rules(path, item, problems);
     if let Some(own) = &item.resources {
         resources::container(&format!("{path}.resources"), own, problems);

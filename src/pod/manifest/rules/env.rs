@@ -6,8 +6,8 @@ use k8s_openapi::api::core::v1::{
 
 use super::super::names;
 use super::super::problem::Problems;
-use super::super::quantity::Amount;
 use super::{containers, form, list};
+use crate::pod::member::quantity::Quantity;
 
 /// Fields of the pod that a variable can have. Source: `pkg/apis/core/validation`.
 const VARIABLES: [&str; 9] = [
@@ -166,10 +166,10 @@ pub(super) fn resource(
     }
     let Some(divisor) = &resource.divisor else { return };
     let divisors: &[&str] = if part == "cpu" { &CPU_DIVISORS } else { &DIVISORS };
-    let amount = Amount::of(divisor);
-    let known = divisors.iter().any(|known| Amount::parse(known) == Some(amount));
+    let amount = Quantity::parse(&divisor.0).unwrap_or_default();
+    let known = divisors.iter().any(|known| Quantity::parse(known) == Some(amount));
     // 0 stands for none.
-    if amount != Amount::default() && !known {
+    if !amount.is_zero() && !known {
         let list = if part == "cpu" { divisors.join(" and ") } else { divisors.join(", ") };
         let detail = format!("only divisor's values {list} are supported with the {part} resource");
         problems.invalid(&format!("{path}.divisor"), name, detail);

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use k8s_openapi::api::core::v1::{Container, PodSpec, VolumeMount};
 
 use super::super::problem::Problems;
-use super::{list, relative_path};
+use super::{list, no_way_up, relative_path};
 
 /// Checks the mounts of a container.
 pub(super) fn mounts(path: &str, item: &Container, spec: &PodSpec, problems: &mut Problems) {
@@ -28,6 +28,38 @@ pub(super) fn mounts(path: &str, item: &Container, spec: &PodSpec, problems: &mu
             problems.forbidden(&format!("{path}.mountPropagation"), detail);
         }
         recursive(&path, mount, problems);
+    }
+}
+
+/// Checks the block volumes of a container.
+pub(super) fn devices(path: &str, item: &Container, spec: &PodSpec, problems: &mut Problems) {
+    let mounts = || list(&item.volume_mounts).iter();
+    let mut seen = HashSet::new();
+    for (index, device) in list(&item.volume_devices).iter().enumerate() {
+        let path = format!("{path}.volumeDevices[{index}]");
+        let name = format!("{path}.name");
+        match list(&spec.volumes).iter().find(|volume| volume.name == device.name) {
+            _ if device.name.is_empty() => {}
+            None => problems.not_found(&name, &device.name, ""),
+            Some(volume) if volume.persistent_volume_claim.is_none() => {
+                let detail =
+                    "can only use volume source type of PersistentVolumeClaim for block mode";
+                problems.invalid(&name, &device.name, detail);
+            }
+            Some(_) => {}
+        }
+        if mounts().any(|mount| mount.name == device.name) {
+            let detail = "must not already exist in volumeMounts";
+            problems.invalid(&name, &device.name, detail);
+        }
+        let at = format!("{path}.devicePath");
+        let place = &device.device_path;
+        if !place.is_empty()
+            && (!seen.insert(place) || mounts().any(|mount| mount.mount_path == *place))
+        {
+            problems.invalid(&at, place, "must be unique");
+        }
+        no_way_up(problems, &at, place);
     }
 }
 

@@ -5,8 +5,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::super::names;
 use super::super::problem::Problems;
-use super::super::quantity::Amount;
 use super::{form, list, volumes};
+use crate::pod::member::quantity::Quantity;
 
 const MAX_ANNOTATIONS: usize = 256 << 10;
 const MAX_DATA: usize = 1 << 20;
@@ -81,7 +81,7 @@ pub(in super::super) fn claim(object: &PersistentVolumeClaim, problems: &mut Pro
     let requests = spec.resources.as_ref().and_then(|resources| resources.requests.as_ref());
     match requests.and_then(|requests| requests.get("storage")) {
         None => problems.required("spec.resources[storage]", ""),
-        Some(size) if Amount::of(size) <= Amount::default() => {
+        Some(size) if Quantity::parse(&size.0) <= Some(Quantity::ZERO) => {
             let path = "spec.resources.requests[storage]";
             problems.invalid(path, &size.0, "must be greater than zero");
         }

@@ -1,66 +1,42 @@
 //! Requests and limits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::api::core::v1::{PodSpec, ResourceRequirements};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity as Text;
 
 use super::super::names;
 use super::super::problem::Problems;
-use super::super::quantity::Amount;
 use super::{containers, form};
+use crate::pod::member::quantity::Quantity;
+use crate::pod::member::resources::{Side, aggregated};
 
-type Quantities = BTreeMap<String, Quantity>;
+/// Suffixes of powers of 1024, largest first.
+const BINARY: [(u32, &str); 6] =
+    [(60, "Ei"), (50, "Pi"), (40, "Ti"), (30, "Gi"), (20, "Mi"), (10, "Ki")];
 
-/// Requests or limits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in super::super) enum Which {
-    /// `requests`.
-    Requests,
-    /// `limits`.
-    Limits,
+/// What the containers of a pod request together, by resource.
+pub(in super::super) fn requests(spec: &PodSpec) -> BTreeMap<String, Quantity> {
+    let own = containers(spec).filter_map(|(_, container)| container.resources.as_ref());
+    let names: BTreeSet<&String> =
+        own.filter_map(|own| own.requests.as_ref()).flat_map(BTreeMap::keys).collect();
+    let sum = |name: &String| (name.clone(), aggregated(spec, Side::Requests, name));
+    names.into_iter().map(sum).collect()
 }
 
-impl Which {
-    fn of(self, resources: Option<&ResourceRequirements>) -> Option<&Quantities> {
-        match self {
-            Self::Requests => resources?.requests.as_ref(),
-            Self::Limits => resources?.limits.as_ref(),
-        }
+/// A quantity with the largest suffix that loses nothing.
+pub(in super::super) fn written(quantity: Quantity) -> String {
+    if quantity.milli() % 1000 != 0 {
+        return format!("{}m", quantity.milli());
     }
+    let ones = quantity.value();
+    let suffix = BINARY.iter().find(|(power, _)| ones != 0 && ones % (1 << power) == 0);
+    suffix.map_or(ones.to_string(), |(power, suffix)| format!("{}{suffix}", ones >> power))
 }
 
-/// What the containers of a pod need at the time when they need most: either all that run
-/// together, or an init container with the sidecars before it.
-///
-/// Source: `component-helpers/resource/helpers.go`.
-pub(in super::super) fn effective(spec: &PodSpec, which: Which) -> BTreeMap<String, Amount> {
-    let amounts = |container: &Container| {
-        let quantities = which.of(container.resources.as_ref()).into_iter().flatten();
-        quantities.map(|(name, quantity)| (name.clone(), Amount::of(quantity))).collect::<Vec<_>>()
-    };
-    let mut together: BTreeMap<String, Amount> = BTreeMap::new();
-    let mut most: BTreeMap<String, Amount> = BTreeMap::new();
-    for container in spec.init_containers.iter().flatten() {
-        for (name, amount) in amounts(container) {
-            let sidecars = together.entry(name.clone()).or_default();
-            let now = *sidecars + amount;
-            if container.restart_policy.as_deref() == Some("Always") {
-                *sidecars = now;
-            }
-            let most = most.entry(name).or_default();
-            *most = (*most).max(now);
-        }
-    }
-    for (name, amount) in spec.containers.iter().flat_map(amounts) {
-        let sum = together.entry(name).or_default();
-        *sum = *sum + amount;
-    }
-    for (name, amount) in together {
-        let most = most.entry(name).or_default();
-        *most = (*most).max(amount);
-    }
-    most
+fn parsed(text: &Text) -> Quantity {
+    // Decoding has refused what is none.
+    Quantity::parse(&text.0).unwrap_or_default()
 }
 
 /// Checks what a container asks for.
@@ -101,15 +77,15 @@ fn resource_name(path: &str, name: &str, problems: &mut Problems) {
     }
 }
 
-fn amount(path: &str, name: &str, quantity: &Quantity, problems: &mut Problems) {
-    let amount = Amount::of(quantity);
-    if amount < Amount::default() {
+fn amount(path: &str, name: &str, quantity: &Text, problems: &mut Problems) {
+    let amount = parsed(quantity);
+    if amount.is_negative() {
         problems.invalid(path, &quantity.0, "must be greater than or equal to 0");
     }
     let Some(size) = name.strip_prefix("hugepages-") else { return };
-    match Amount::parse(size).map(Amount::milli) {
+    match Quantity::parse(size).map(Quantity::value) {
         Some(page) if page > 0 => {
-            if amount.milli() % page != 0 {
+            if amount.value() % page != 0 {
                 let detail = format!("must be a multiple of the page size {size}");
                 problems.invalid(path, &quantity.0, detail);
             }
@@ -121,8 +97,8 @@ fn amount(path: &str, name: &str, quantity: &Quantity, problems: &mut Problems) 
 fn against_limit(
     path: &str,
     name: &str,
-    request: &Quantity,
-    limit: Option<&Quantity>,
+    request: &Text,
+    limit: Option<&Text>,
     problems: &mut Problems,
 ) {
     let Some(limit) = limit else {
@@ -132,11 +108,11 @@ fn against_limit(
         return;
     };
     if is_huge(name) {
-        if Amount::of(request) != Amount::of(limit) {
+        if parsed(request) != parsed(limit) {
             let detail = format!("must be equal to {name} limit of {}", limit.0);
             problems.invalid(path, &request.0, detail);
         }
-    } else if Amount::of(request) > Amount::of(limit) {
+    } else if parsed(request) > parsed(limit) {
         let detail = format!("must be less than or equal to {name} limit of {}", limit.0);
         problems.invalid(path, &request.0, detail);
     }
@@ -146,28 +122,31 @@ fn against_limit(
 pub(super) fn pod(spec: &PodSpec, problems: &mut Problems) {
     let Some(resources) = &spec.resources else { return };
     container("spec.resources", resources, problems);
-    for (part, which) in [("limits", Which::Limits), ("requests", Which::Requests)] {
-        for name in which.of(Some(resources)).into_iter().flatten().map(|(name, _)| name) {
+    for (part, given) in [("limits", &resources.limits), ("requests", &resources.requests)] {
+        for name in given.iter().flatten().map(|(name, _)| name) {
             if !matches!(name.as_str(), "cpu" | "memory") && !is_huge(name) {
                 let path = format!("spec.resources.{part}[{name}]");
                 problems.unsupported(&path, name, &["cpu", "hugepages-", "memory"]);
             }
         }
     }
-    for (name, sum) in effective(spec, Which::Requests) {
+    for (name, sum) in requests(spec) {
         let Some(request) = resources.requests.as_ref().and_then(|all| all.get(&name)) else {
             continue;
         };
-        if Amount::of(request) < sum {
-            let detail =
-                format!("must be greater than or equal to aggregate container requests of {sum}");
+        if parsed(request) < sum {
+            let detail = format!(
+                "must be greater than or equal to aggregate container requests of {}",
+                written(sum)
+            );
             problems.invalid(&format!("spec.resources.requests[{name}]"), &request.0, detail);
         }
     }
     for (path, item) in containers(spec) {
-        for (name, limit) in Which::Limits.of(item.resources.as_ref()).into_iter().flatten() {
+        let limits = item.resources.as_ref().and_then(|own| own.limits.as_ref());
+        for (name, limit) in limits.into_iter().flatten() {
             let whole = resources.limits.as_ref().and_then(|all| all.get(name));
-            if let Some(whole) = whole.filter(|whole| Amount::of(limit) > Amount::of(whole)) {
+            if let Some(whole) = whole.filter(|whole| parsed(limit) > parsed(whole)) {
                 let detail = format!("must be less than or equal to pod limits of {}", whole.0);
                 problems.invalid(&format!("{path}.resources.limits[{name}]"), &limit.0, detail);
             }

@@ -5,26 +5,12 @@ use std::collections::HashSet;
 use k8s_openapi::api::core::v1::{
     AppArmorProfile, Pod, PodSpec, SeccompProfile, SecurityContext, Sysctl,
 };
+use oci_spec::runtime::LinuxNamespaceType;
 
 use super::super::problem::Problems;
 use super::{containers, list, relative_path};
+use crate::oci::sysctl;
 
-/// Parameters that change nothing outside of the pod. Source: Kubernetes 1.36
-/// `pkg/kubelet/sysctl/safe_sysctls.go`.
-const SAFE_SYSCTLS: [&str; 12] = [
-    "kernel.shm_rmid_forced",
-    "net.ipv4.ip_local_port_range",
-    "net.ipv4.ip_local_reserved_ports",
-    "net.ipv4.ip_unprivileged_port_start",
-    "net.ipv4.ping_group_range",
-    "net.ipv4.tcp_fin_timeout",
-    "net.ipv4.tcp_keepalive_intvl",
-    "net.ipv4.tcp_keepalive_probes",
-    "net.ipv4.tcp_keepalive_time",
-    "net.ipv4.tcp_rmem",
-    "net.ipv4.tcp_syncookies",
-    "net.ipv4.tcp_wmem",
-];
 const MAX_SYSCTL: usize = 253;
 const SYSCTL: &str = "^([a-z0-9]([-_a-z0-9]*[a-z0-9])?[\\./])*[a-z0-9]([-_a-z0-9]*[a-z0-9])?$";
 
@@ -71,32 +57,38 @@ pub(super) fn pod(spec: &PodSpec, problems: &mut Problems) {
         if !name.is_empty() && !seen.insert(name.clone()) {
             problems.duplicate(&format!("{path}.name"), &parameter.name);
         }
-        sysctl(&path, parameter, &name, spec, problems);
+        self::sysctl(&path, parameter, &name, spec, problems);
     }
 }
 
-fn sysctl(path: &str, sysctl: &Sysctl, name: &str, spec: &PodSpec, problems: &mut Problems) {
+/// Whether a parameter is safe for the neighbours of the pod is decided when it is started.
+fn sysctl(path: &str, given: &Sysctl, name: &str, spec: &PodSpec, problems: &mut Problems) {
     if name.is_empty() {
         return;
     }
     let at = format!("{path}.name");
-    if !is_sysctl(name) {
-        let detail = format!("must have at most {MAX_SYSCTL} characters and match regex {SYSCTL}");
-        problems.invalid(&at, &sysctl.name, detail);
-    } else if !SAFE_SYSCTLS.contains(&name) {
-        problems.forbidden(&at, format_args!("forbidden sysctl: {name:?} not allowlisted"));
+    let namespace = sysctl::path(name).and_then(|path| sysctl::namespace(&path));
+    match namespace {
+        _ if !is_sysctl(name) => {
+            let detail =
+                format!("must have at most {MAX_SYSCTL} characters and match regex {SYSCTL}");
+            problems.invalid(&at, &given.name, detail);
+        }
+        None => {
+            let detail = format!("forbidden sysctl: {name:?} belongs to the whole machine");
+            problems.forbidden(&at, detail);
+        }
+        Some(LinuxNamespaceType::Network) if spec.host_network == Some(true) => {
+            problems.invalid(&at, &given.name, "may not be specified when 'hostNetwork' is true");
+        }
+        Some(LinuxNamespaceType::Ipc) if spec.host_ipc == Some(true) => {
+            problems.invalid(&at, &given.name, "may not be specified when 'hostIPC' is true");
+        }
+        Some(_) => {}
     }
-    if name.starts_with("net.") && spec.host_network == Some(true) {
-        problems.invalid(&at, &sysctl.name, "may not be specified when 'hostNetwork' is true");
-    }
-    if name.starts_with("kernel.") && spec.host_ipc == Some(true) {
-        problems.invalid(&at, &sysctl.name, "may not be specified when 'hostIPC' is true");
-    }
-    if sysctl.value.contains(char::is_control) && !sysctl.value.contains('\t')
-        || sysctl.value.contains(['\n', '\r'])
-    {
+    if given.value.chars().any(|c| c.is_control() && c != '\t') {
         let detail = "must be one line without control characters";
-        problems.invalid(&format!("{path}.value"), &sysctl.value, detail);
+        problems.invalid(&format!("{path}.value"), &given.value, detail);
     }
 }
 

@@ -275,11 +275,7 @@ const INVALID: &[(&str, &str, &str)] = &[
         "",
         "hostPath.type: Unsupported value: \"Dir\"",
     ),
-    (
-        "volumes: [{name: v, emptyDir: {medium: HugePages}}]",
-        "",
-        "emptyDir.medium: Unsupported value",
-    ),
+    ("volumes: [{name: v, emptyDir: {medium: Disk}}]", "", "emptyDir.medium: Unsupported value"),
     (
         "volumes: [{name: v, emptyDir: {sizeLimit: -1}}]",
         "",
@@ -376,6 +372,16 @@ const INVALID: &[(&str, &str, &str)] = &[
         "volumeMounts: [{name: v, mountPath: /v, recursiveReadOnly: Enabled, readOnly: true, mountPropagation: HostToContainer}]",
         "may only be specified when mountPropagation is None or not specified",
     ),
+    (
+        "volumes: [{name: v}]",
+        "volumeDevices: [{name: v, devicePath: /dev/x}]",
+        "volumeDevices[0].name: Invalid value: \"v\": can only use volume source type of PersistentVolumeClaim for block mode",
+    ),
+    (
+        "volumes: [{name: v, persistentVolumeClaim: {claimName: c}}]",
+        "volumeDevices: [{name: v, devicePath: /x}], volumeMounts: [{name: v, mountPath: /x}]",
+        "devicePath: Invalid value: \"/x\": must be unique",
+    ),
     // Resources.
     (
         "",
@@ -464,7 +470,7 @@ const INVALID: &[(&str, &str, &str)] = &[
     (
         "securityContext: {sysctls: [{name: kernel.core_pattern, value: '|/x'}]}",
         "",
-        "sysctls[0].name: Forbidden: forbidden sysctl: \"kernel.core_pattern\" not allowlisted",
+        "sysctls[0].name: Forbidden: forbidden sysctl: \"kernel.core_pattern\" belongs to the whole machine",
     ),
     (
         "securityContext: {sysctls: [{name: 'net.ipv4.tcp_syncookies=1', value: '1'}]}",
@@ -572,33 +578,11 @@ fn too_many_is_too_many() {
 }
 
 #[test]
-fn what_is_needed_most_at_a_time_counts() {
-    let spec = |text: &str| -> PodSpec {
-        serde_json::from_value(serde_json::to_value(yaml_json(text)).unwrap()).unwrap()
-    };
-    let container = |cpu: &str, more: &str| {
-        format!(
-            "{{\"name\": \"x\", \"resources\": {{\"requests\": {{\"cpu\": \"{cpu}\"}}}}{more}}}"
-        )
-    };
-    let sidecar = container("100m", ", \"restartPolicy\": \"Always\"");
-    for (init, apps, expected) in [
-        (vec![], vec![container("1", ""), container("500m", "")], "1500m"),
-        (vec![container("2", "")], vec![container("1", "")], "2"),
-        (vec![sidecar.clone(), container("2", "")], vec![container("1", "")], "2100m"),
-        (vec![container("2", ""), sidecar.clone()], vec![container("1", "")], "2"),
-        (vec![sidecar.clone()], vec![container("1", "")], "1100m"),
-    ] {
-        let text = format!(
-            "{{\"initContainers\": [{}], \"containers\": [{}]}}",
-            init.join(","),
-            apps.join(",")
-        );
-        let found = resources::effective(&spec(&text), resources::Which::Requests);
-        assert_eq!(found["cpu"].to_string(), expected, "{text}");
+fn quantities_are_written_with_the_largest_suffix() {
+    for (text, expected) in
+        [("1024Mi", "1Gi"), ("1500m", "1500m"), ("1000", "1000"), ("0", "0"), ("2k", "2000")]
+    {
+        let quantity = crate::pod::member::quantity::Quantity::parse(text).unwrap();
+        assert_eq!(resources::written(quantity), expected, "{text}");
     }
-}
-
-fn yaml_json(text: &str) -> serde_json::Value {
-    serde_json::from_str(text).unwrap()
 }

@@ -8,9 +8,9 @@ use k8s_openapi::api::core::v1::{
 
 use super::super::names;
 use super::super::problem::Problems;
-use super::super::quantity::Amount;
 use super::env::{self, Place};
 use super::{form, list, no_way_up, relative_path};
+use crate::pod::member::quantity::Quantity;
 
 /// Checks all volumes.
 pub(super) fn volumes(spec: &PodSpec, problems: &mut Problems) {
@@ -53,8 +53,16 @@ fn source(path: &str, volume: &Volume, spec: &PodSpec, problems: &mut Problems) 
     if let Some(source) = &volume.projected {
         projected(&format!("{path}.projected"), source, spec, problems);
     }
+    let medium = volume.empty_dir.as_ref().and_then(|source| source.medium.as_deref());
+    if let Some(medium) = medium
+        && !matches!(medium, "" | "Memory" | "HugePages")
+        && medium.strip_prefix("HugePages-").is_none_or(|size| Quantity::parse(size).is_none())
+    {
+        let media = ["HugePages", "HugePages-<size>", "Memory"];
+        problems.unsupported(&format!("{path}.emptyDir.medium"), medium, &media);
+    }
     if let Some(limit) = volume.empty_dir.as_ref().and_then(|source| source.size_limit.as_ref())
-        && Amount::of(limit) < Amount::default()
+        && Quantity::parse(&limit.0).is_some_and(Quantity::is_negative)
     {
         let path = format!("{path}.emptyDir.sizeLimit");
         problems.forbidden(&path, "SizeLimit field must be a valid resource quantity");

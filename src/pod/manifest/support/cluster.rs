@@ -74,7 +74,7 @@ LABEL_REQUIREMENT "LabelSelectorRequirement" {
 }
 
 READINESS_GATE "PodReadinessGate" {
-    required "conditionType" Text, "";
+    required "conditionType" Text, "Type of the condition.";
 }
 
 SCHEDULING_GATE "PodSchedulingGate" {

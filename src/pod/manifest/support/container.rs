@@ -32,7 +32,7 @@ CONTAINER "Container" {
     honoured "terminationMessagePolicy" Words(&["FallbackToLogsOnError", "File"]),
         "Whether the end of the log can be the message.";
     honoured "tty" Bool, "Give it a terminal.";
-    refused "volumeDevices" Opaque("[]VolumeDevice"), "block volumes are not supported yet";
+    honoured "volumeDevices" List(&Object(&VOLUME_DEVICE)), "Block volumes as devices.";
     honoured "volumeMounts" List(&Object(&VOLUME_MOUNT)), "Volumes and where they go.";
     honoured "workingDir" Text, "Instead of the image's.";
 }
@@ -213,6 +213,11 @@ SE_LINUX "SELinuxOptions" {
 SECCOMP "SeccompProfile" {
     honoured "localhostProfile" Text, "File of the profile, below the directory of profiles.";
     required "type" Words(&["Localhost", "RuntimeDefault", "Unconfined"]), "Which profile.";
+}
+
+VOLUME_DEVICE "VolumeDevice" {
+    required "devicePath" Text, "Path of the device in the container.";
+    required "name" Text, "Name of a volume with a claim.";
 }
 
 VOLUME_MOUNT "VolumeMount" {

@@ -40,8 +40,8 @@ POD_SPEC "PodSpec" {
     ignored "preemptionPolicy" Words(&["Never", "PreemptLowerPriority"]), CLUSTER;
     ignored "priority" Int32(Limit::Any), CLUSTER;
     ignored "priorityClassName" Text, CLUSTER;
-    refused "readinessGates" List(&Object(&READINESS_GATE)),
-        "no controller would ever make the pod ready";
+    honoured "readinessGates" List(&Object(&READINESS_GATE)),
+        "Conditions that Ready waits for; nothing on this machine sets them.";
     refused "resourceClaims" Opaque("[]PodResourceClaim"), "dynamic resources are not supported";
     honoured "resources" Object(&RESOURCES), "Requests and limits of the pod as a whole.";
     honoured "restartPolicy" Words(&["Always", "Never", "OnFailure"]),

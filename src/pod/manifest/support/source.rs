@@ -83,7 +83,7 @@ DOWNWARD_FILE "DownwardAPIVolumeFile" {
 }
 
 EMPTY_DIR "EmptyDirVolumeSource" {
-    honoured "medium" Words(&["", "Memory"]), "Memory: it counts as memory of the pod.";
+    honoured "medium" Text, "Memory, HugePages or HugePages-<size>; default is the disk.";
     honoured "sizeLimit" Quantity, "More than this ends the pod; of Memory, its size.";
 }
 

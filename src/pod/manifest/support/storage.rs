@@ -5,7 +5,7 @@ use super::source::{HOST_PATH, NETWORK};
 use super::{
     CLUSTER,
     Kind::{List, Object, Opaque, Text, Words},
-    QUANTITIES, TEXTS, objects,
+    QUANTITIES, TEXT_MAP, TEXTS, objects,
 };
 
 /// `accessModes`.
@@ -18,15 +18,20 @@ CLAIM_SPEC "PersistentVolumeClaimSpec" {
     refused "dataSource" Opaque("TypedLocalObjectReference"), "there is no provisioner of volumes";
     refused "dataSourceRef" Opaque("TypedObjectReference"), "there is no provisioner of volumes";
     honoured "resources" Object(&CLAIM_RESOURCES), "The volume must have the capacity.";
-    refused "selector" Opaque("LabelSelector"), "give volumeName instead";
+    honoured "selector" Object(&CLAIM_SELECTOR), "The volume must have these labels.";
     honoured "storageClassName" Text, "The volume must have it too.";
     ignored "volumeAttributesClassName" Text, CLUSTER;
-    honoured "volumeMode" Words(&["Filesystem"]), "Filesystem.";
+    honoured "volumeMode" Words(&["Block", "Filesystem"]), "Block is for volumeDevices.";
     honoured "volumeName" Text, "The volume; without it, the smallest that suits.";
 }
 
+CLAIM_SELECTOR "LabelSelector" {
+    refused "matchExpressions" Opaque("[]LabelSelectorRequirement"), "use matchLabels";
+    honoured "matchLabels" TEXT_MAP, "All of them.";
+}
+
 CLAIM_RESOURCES "VolumeResourceRequirements" {
-    honoured "limits" QUANTITIES, "At most so large.";
+    ignored "limits" QUANTITIES, "A directory has no quota.";
     honoured "requests" QUANTITIES, "storage: at least so large.";
 }
 
@@ -61,7 +66,7 @@ VOLUME_SPEC "PersistentVolumeSpec" {
     honoured "storageClassName" Text, "Claims must have it too.";
     refused "storageos" Opaque("StorageOSPersistentVolumeSource"), NETWORK;
     ignored "volumeAttributesClassName" Text, CLUSTER;
-    honoured "volumeMode" Words(&["Filesystem"]), "Filesystem.";
+    honoured "volumeMode" Words(&["Block", "Filesystem"]), "Block is for volumeDevices.";
     refused "vsphereVolume" Opaque("VsphereVirtualDiskVolumeSource"), NETWORK;
 }
 

@@ -104,6 +104,7 @@ fn nothing_that_decides_over_security_is_ignored() {
         "containers.volumeMounts.readOnly",
         "containers.volumeMounts.recursiveReadOnly",
         "containers.volumeDevices",
+        "volumes.hostPath",
     ] {
         let field = pod_spec().find(path).unwrap();
         assert_ne!(field.support, Support::Ignored, "{path}");
