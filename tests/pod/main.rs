@@ -16,14 +16,19 @@
     reason = "the harness is a library of its own"
 )]
 
+mod bad_input;
+mod crash;
 mod foreground;
+mod hard_cases;
 mod history;
 mod hooks;
 mod init;
+mod repeat;
 mod restart;
 mod run;
 mod sandbox;
 mod scene;
+mod service;
 mod status;
 mod stop;
 #[path = "../container/support/mod.rs"]

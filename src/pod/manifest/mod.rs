@@ -13,6 +13,7 @@
 mod annotations;
 mod decode;
 mod defaults;
+mod difference;
 mod document;
 mod input;
 mod load;
@@ -31,6 +32,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 
+pub use difference::differences;
 pub use input::Input;
 pub use support::ignored;
 
