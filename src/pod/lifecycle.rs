@@ -176,15 +176,16 @@ pub fn start(runtime: &Runtime, pod: &StoredPod) -> Result<()> {
     supervisor::spawn(runtime, &pod.file.dirs)
 }
 
-/// Begins a new life of a pod that has ended; any other stays as it is.
+/// Begins a new life of a pod that has ended, or that ends just now; any other stays as it is.
 ///
 /// # Errors
 /// [`Error::Os`].
 pub fn prepare_start(runtime: &Runtime, pod: &StoredPod) -> Result<()> {
     let ended = |pod: &StoredPod| pod.record.as_ref().is_some_and(|record| record.ended.is_some());
+    let ends = |pod: &StoredPod| pod.record.as_ref().is_some_and(|record| record.stop.is_some());
     let watch = Watch::new([&pod.file.dirs.state])?;
-    // The supervisor of the old life lets go soon; it would keep that of the new one away.
-    while ended(&reread(pod)?) && pod.is_supervised() {
+    // The supervisor of the old life would keep that of the new one away.
+    while ends(&reread(pod)?) && pod.is_supervised() {
         watch.next(Some(LOOK))?;
     }
     // Not two new lives at once.

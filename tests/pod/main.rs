@@ -26,7 +26,6 @@ mod init;
 mod repeat;
 mod restart;
 mod run;
-mod sandbox;
 mod scene;
 mod service;
 mod status;
