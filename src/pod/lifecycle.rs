@@ -115,6 +115,7 @@ fn make(runtime: &Runtime, manifest: Manifest, places: &Places) -> Result<Stored
         logs: places.logs.join(format!("{namespace}_{name}_{uid}")),
         cgroup: places.cgroup_parent.join(format!("pod{uid}")),
     };
+    leftover::refuse_taken_uid(&runtime.root, &dirs, &uid)?;
     let file = PodFile { manifest, dirs };
     let record = PodRecord::new(&file.rules()?, Stamp::now());
     leftover::claim(&file.dirs)?;
@@ -152,13 +153,20 @@ fn update_data(
     if old.file.manifest.objects == new.objects {
         return Ok((Applied::Unchanged, old));
     }
-    old.file.manifest.objects = new.objects;
+    let before = std::mem::replace(&mut old.file.manifest.objects, new.objects);
     old.file.write()?;
     // A supervisor may need it before it answers.
     drop(lock);
     revive(runtime, &old)?;
-    if let Some(connection) = Connection::open(&old.file.dirs)? {
-        connection.ask(&Request::Apply)?;
+    let asked = Connection::open(&old.file.dirs).and_then(|connection| match connection {
+        Some(connection) => connection.ask(&Request::Apply).map(drop),
+        None => Ok(()),
+    });
+    if let Err(error) = asked {
+        // What was refused is no part of the pod: asked for again, it is refused again.
+        old.file.manifest.objects = before;
+        old.file.write()?;
+        return Err(error);
     }
     Ok((Applied::Configured, old))
 }

@@ -89,6 +89,18 @@ impl Scene {
         format!("rootfs:{}/bundles/busybox/rootfs", env!("CARGO_MANIFEST_DIR"))
     }
 
+    /// A bundle with busybox in it, as an image; `process` is what its config.json says.
+    pub fn bundle(&self, name: &str, process: &Value) -> String {
+        let dir = self.dir.join(name);
+        fs::create_dir(&dir).unwrap();
+        let image = Self::image();
+        let rootfs = image.trim_start_matches("rootfs:");
+        let config = serde_json::json!({
+            "ociVersion": "1.0.2", "root": {"path": rootfs}, "process": process});
+        fs::write(dir.join("config.json"), config.to_string()).unwrap();
+        format!("bundle:{}", dir.display())
+    }
+
     /// A call of carob, not yet started.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_carob"));
@@ -243,6 +255,13 @@ impl Scene {
                 }
             })
             .collect()
+    }
+
+    /// The pid of the init of a container's first instance.
+    #[track_caller]
+    pub fn init(&self, pod: &str, container: &str) -> i32 {
+        let state = self.carob(&["state", &format!("default_{pod}_{container}_0")]).ok().json();
+        i32::try_from(state["pid"].as_i64().unwrap()).unwrap()
     }
 
     /// The pid of a pod's supervisor.

@@ -48,6 +48,10 @@ impl Supervisor {
         }
         self.remove_strays();
         self.park();
+        // Its data may have changed while nobody was here to apply it.
+        if let Err(why) = self.apply_data() {
+            self.warn("FailedMount", None, why);
+        }
         self.transition("Recovered", None, "the supervisor was started again");
     }
 
