@@ -108,6 +108,22 @@ impl Launched {
         self.created.as_ref().map(|created| created.child.pid)
     }
 
+    /// A handle of init of the caller's own, e.g. to watch it before its program runs.
+    ///
+    /// # Errors
+    /// [`Error::Os`] with `EMFILE`.
+    pub fn init(&self) -> Result<OwnedFd> {
+        let Some(created) = &self.created else {
+            return Err(Error::WrongState { reason: "container is started already".into() });
+        };
+        created.child.pidfd.try_clone().os("duplicate", || "a pidfd")
+    }
+
+    /// The terminal's master, if it has not been taken yet: to listen before the program runs.
+    pub fn take_console(&mut self) -> Option<OwnedFd> {
+        self.created.as_mut().and_then(|created| created.console.take())
+    }
+
     /// Lets the program run, and returns when it has been executed. The child is the caller's to
     /// wait for; the terminal's master comes with [`Stdio::Terminal`].
     ///

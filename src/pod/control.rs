@@ -30,6 +30,8 @@ pub enum Request {
     },
     /// `pod.json` has changed: bring the volumes up to date.
     Apply,
+    /// Another process wants to be the supervisor: leave everything to it.
+    Yield,
     /// Join the standard streams of a container.
     Attach {
         /// Which one.

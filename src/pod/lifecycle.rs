@@ -2,23 +2,21 @@
 //!
 //! Everything here ends with files on disk and a supervisor that acts on them.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::Value;
+use nix::fcntl::Flock;
 
 use super::clock::Stamp;
 use super::control::{Connection, Request};
-use super::manifest::Manifest;
+use super::manifest::{self, Manifest};
 use super::record::PodRecord;
 use super::store::{self, PodDirs, PodFile, StoredPod};
 use super::watch::Watch;
-use super::{sandbox, supervisor, volume};
+use super::{leftover, sandbox, supervisor, volume};
 use crate::container::{Force, Runtime};
 use crate::error::{Error, OsContext, Result};
-
-/// How often to look whether a supervisor that has written its last has gone.
-const LET_GO: Duration = Duration::from_millis(20);
 
 /// Where new pods keep their data, logs and cgroups.
 #[derive(Debug, Clone)]
@@ -40,6 +38,11 @@ impl Default for Places {
         }
     }
 }
+
+/// Between two looks at a supervisor that is about to come or go.
+const LOOK: Duration = Duration::from_millis(20);
+/// How often it is asked.
+const ATTEMPTS: u32 = 250;
 
 /// What to do with a pod of the same name that is there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,10 +79,11 @@ pub fn apply(
     let lock = PodDirs::lock_all(&runtime.root)?;
     let (namespace, name) = identity(&manifest);
     clear_half_made(&runtime.root, &namespace, &name)?;
-    if let Ok(old) = StoredPod::find(&runtime.root, &namespace, &name) {
-        let changes = differences(&old.file.manifest, &manifest);
+    let dir = PodDirs::all(&runtime.root).join(format!("{namespace}_{name}"));
+    if let Some(old) = StoredPod::read(&dir)? {
+        let changes = manifest::differences(&old.file.manifest, &manifest);
         if changes.is_empty() {
-            return update_data(old, manifest);
+            return update_data(runtime, old, manifest, lock);
         }
         if existing == Existing::Keep {
             return Err(Error::Invalid(format!(
@@ -102,6 +106,7 @@ fn identity(manifest: &Manifest) -> (String, String) {
 }
 
 fn make(runtime: &Runtime, manifest: Manifest, places: &Places) -> Result<StoredPod> {
+    leftover::collect(&runtime.root, &places.data.join("pods"));
     let (namespace, name) = identity(&manifest);
     let uid = manifest.pod.metadata.uid.clone().unwrap_or_default();
     let dirs = PodDirs {
@@ -110,23 +115,24 @@ fn make(runtime: &Runtime, manifest: Manifest, places: &Places) -> Result<Stored
         logs: places.logs.join(format!("{namespace}_{name}_{uid}")),
         cgroup: places.cgroup_parent.join(format!("pod{uid}")),
     };
-    refuse_taken_uid(runtime, &dirs, &uid)?;
+    leftover::refuse_taken_uid(&runtime.root, &dirs, &uid)?;
     let file = PodFile { manifest, dirs };
     let record = PodRecord::new(&file.rules()?, Stamp::now());
-    StoredPod::create(&file, &record)?;
+    leftover::claim(&file.dirs)?;
+    if let Err(error) = StoredPod::create(&file, &record) {
+        let _first_error_counts = volume::teardown(&file.dirs);
+        return Err(error);
+    }
     Ok(StoredPod { file, record: Some(record) })
 }
 
-/// Two pods of one uid would share volumes and cgroup, and the end of one would end the other.
-fn refuse_taken_uid(runtime: &Runtime, dirs: &PodDirs, uid: &str) -> Result<()> {
-    // A random uid is new; data without a pod are of one that was there before a reboot.
-    if !dirs.data.exists() {
-        return Ok(());
-    }
-    let all = StoredPod::list(&runtime.root)?;
-    let Some(pod) = all.iter().find(|pod| pod.file.dirs.data == dirs.data) else { return Ok(()) };
-    let name = pod.file.name();
-    Err(Error::Invalid(format!("metadata.uid: pod {name:?} has the uid {uid} already")))
+/// Removes what there is of a pod that does not exist: whoever made or removed it was killed.
+///
+/// # Errors
+/// [`Error::Os`].
+pub fn remove_half_made(runtime: &Runtime, namespace: &str, name: &str) -> Result<()> {
+    let _lock = PodDirs::lock_all(&runtime.root)?;
+    clear_half_made(&runtime.root, namespace, name)
 }
 
 /// A directory without a manifest: its maker was killed.
@@ -138,12 +144,20 @@ fn clear_half_made(root: &Path, namespace: &str, name: &str) -> Result<()> {
     Ok(())
 }
 
-fn update_data(mut old: StoredPod, new: Manifest) -> Result<(Applied, StoredPod)> {
+fn update_data(
+    runtime: &Runtime,
+    mut old: StoredPod,
+    new: Manifest,
+    lock: Flock<File>,
+) -> Result<(Applied, StoredPod)> {
     if old.file.manifest.objects == new.objects {
         return Ok((Applied::Unchanged, old));
     }
     let before = std::mem::replace(&mut old.file.manifest.objects, new.objects);
     old.file.write()?;
+    // A supervisor may need it before it answers.
+    drop(lock);
+    revive(runtime, &old)?;
     let asked = Connection::open(&old.file.dirs).and_then(|connection| match connection {
         Some(connection) => connection.ask(&Request::Apply).map(drop),
         None => Ok(()),
@@ -157,40 +171,6 @@ fn update_data(mut old: StoredPod, new: Manifest) -> Result<(Applied, StoredPod)
     Ok((Applied::Configured, old))
 }
 
-/// Paths of the pod in which two manifests differ; what carob fills in does not count.
-fn differences(old: &Manifest, new: &Manifest) -> Vec<String> {
-    let plain = |manifest: &Manifest| {
-        let mut pod = manifest.pod.clone();
-        pod.metadata.uid = None;
-        pod.metadata.creation_timestamp = None;
-        pod.status = None;
-        serde_json::to_value(pod).unwrap_or_default()
-    };
-    let mut paths = Vec::new();
-    compare(&plain(old), &plain(new), "", &mut paths);
-    paths
-}
-
-fn compare(old: &Value, new: &Value, path: &str, paths: &mut Vec<String>) {
-    match (old, new) {
-        (Value::Object(a), Value::Object(b)) => {
-            for key in a.keys().chain(b.keys().filter(|key| !a.contains_key(*key))) {
-                let below = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-                let null = Value::Null;
-                let (a, b) = (a.get(key).unwrap_or(&null), b.get(key).unwrap_or(&null));
-                compare(a, b, &below, paths);
-            }
-        }
-        (Value::Array(a), Value::Array(b)) if a.len() == b.len() => {
-            for (index, (a, b)) in a.iter().zip(b).enumerate() {
-                compare(a, b, &format!("{path}[{index}]"), paths);
-            }
-        }
-        (a, b) if a != b => paths.push(path.to_owned()),
-        _ => {}
-    }
-}
-
 /// Lets a pod run: one that was only made, and one that has ended, which goes on counting its
 /// restarts. One that runs already goes on.
 ///
@@ -198,19 +178,23 @@ fn compare(old: &Value, new: &Value, path: &str, paths: &mut Vec<String>) {
 /// What the supervisor says if it cannot start.
 pub fn start(runtime: &Runtime, pod: &StoredPod) -> Result<()> {
     prepare_start(runtime, pod)?;
+    if pod.is_supervised() {
+        return Ok(());
+    }
     supervisor::spawn(runtime, &pod.file.dirs)
 }
 
-/// Begins a new life of a pod that has ended; any other stays as it is.
+/// Begins a new life of a pod that has ended, or that ends just now; any other stays as it is.
 ///
 /// # Errors
 /// [`Error::Os`].
 pub fn prepare_start(runtime: &Runtime, pod: &StoredPod) -> Result<()> {
     let ended = |pod: &StoredPod| pod.record.as_ref().is_some_and(|record| record.ended.is_some());
+    let ends = |pod: &StoredPod| pod.record.as_ref().is_some_and(|record| record.stop.is_some());
     let watch = Watch::new([&pod.file.dirs.state])?;
-    // The supervisor of the old life lets go soon; it would keep that of the new one away.
-    while ended(&reread(pod)?) && pod.is_supervised() {
-        watch.next(Some(LET_GO))?;
+    // The supervisor of the old life would keep that of the new one away.
+    while ends(&reread(pod)?) && pod.is_supervised() {
+        watch.next(Some(LOOK))?;
     }
     // Not two new lives at once.
     let _lock = PodDirs::lock_all(&runtime.root)?;
@@ -268,33 +252,30 @@ pub fn revive(runtime: &Runtime, pod: &StoredPod) -> Result<bool> {
     supervisor::spawn(runtime, &pod.file.dirs).map(|()| true)
 }
 
-/// Asks the pod to end; returns at once.
+/// Asks the pod to end; returns when its supervisor has written that down.
 ///
 /// # Errors
 /// [`Error::Os`]; a pod that does not run is none.
 pub fn ask_to_stop(runtime: &Runtime, pod: &StoredPod, grace_seconds: Option<u32>) -> Result<()> {
-    revive(runtime, &reread(pod)?)?;
-    let asked = Connection::open(&pod.file.dirs).and_then(|connection| match connection {
-        Some(connection) => connection.ask(&Request::Stop { grace_seconds }).map(drop),
-        None => Ok(()),
-    });
-    // It may have ended meanwhile, and its supervisor with it.
-    if asked.is_err() && !is_live(&reread(pod)?) { Ok(()) } else { asked }
-}
-
-/// Asks the pod to end and waits until it has; a supervisor that is killed meanwhile is brought
-/// back.
-///
-/// # Errors
-/// As [`ask_to_stop`].
-pub fn end(runtime: &Runtime, pod: &StoredPod, grace_seconds: Option<u32>) -> Result<()> {
-    loop {
-        ask_to_stop(runtime, pod, grace_seconds)?;
-        wait_for_end(pod)?;
-        if !is_live(&reread(pod)?) {
-            return Ok(());
+    let dirs = &pod.file.dirs;
+    let mut result = Ok(());
+    for _ in 0..ATTEMPTS {
+        let Some(now) = StoredPod::read(&dirs.state)?.filter(is_live) else { return Ok(()) };
+        revive(runtime, &now)?;
+        if let Some(connection) = Connection::open(dirs)? {
+            match connection.ask(&Request::Stop { grace_seconds }) {
+                Ok(_) => return Ok(()),
+                // It has died: the next one is asked.
+                Err(error) => result = Err(error),
+            }
         }
+        // It is about to listen, or to go.
+        std::thread::sleep(LOOK);
     }
+    result.and(Err(Error::Invalid(format!(
+        "the supervisor of pod {:?} does not answer",
+        pod.file.name()
+    ))))
 }
 
 /// The pod as it is now, not as it was when it was found; the old one if it is gone.
@@ -328,10 +309,22 @@ pub fn remove(runtime: &Runtime, pod: &StoredPod, removal: Removal) -> Result<()
                 reason: format!("pod {name:?} is running; stop it first, or use --force"),
             });
         }
-        end(runtime, pod, None)?;
+        let ended = ask_to_stop(runtime, pod, None).and_then(|()| wait_for_end(runtime, pod));
+        if let Err(error) = ended {
+            // Then without grace: it must be possible to get rid of every pod.
+            crate::log::warn(format_args!("pod {:?}: {error}", pod.file.name()));
+        }
     }
-    let _lock = PodDirs::lock_all(&runtime.root)?;
     let dirs = &pod.file.dirs;
+    let _lock = PodDirs::lock_all(&runtime.root)?;
+    if !dirs.state.exists() {
+        // Somebody else was faster.
+        return Ok(());
+    }
+    let Some(_instead_of_a_supervisor) = PodDirs::lock_supervisor(&dirs.state)? else {
+        let name = pod.file.name();
+        return Err(Error::WrongState { reason: format!("pod {name:?} is being started") });
+    };
     let mut result = clear_containers(runtime, pod);
     let mut also = |other: Result<()>| {
         if result.is_ok() {
@@ -341,8 +334,8 @@ pub fn remove(runtime: &Runtime, pod: &StoredPod, removal: Removal) -> Result<()
     also(sandbox::stop(runtime, &sandbox_id(pod), dirs));
     also(volume::teardown(dirs));
     also(remove_tree(&dirs.logs));
-    also(remove_tree(&dirs.state));
-    result
+    // The last: as long as it is there, the rest can be tried again.
+    result.and_then(|()| remove_tree(&dirs.state))
 }
 
 /// The id of the pod's sandbox; without a record one that cannot be in use.
@@ -354,18 +347,23 @@ fn sandbox_id(pod: &StoredPod) -> String {
 
 fn is_live(pod: &StoredPod) -> bool {
     let runs = |record: &PodRecord| record.started.is_some() && record.ended.is_none();
-    pod.record.as_ref().is_some_and(runs)
+    pod.record.as_ref().is_some_and(runs) || pod.is_supervised()
 }
 
-/// Waits until the supervisor has let go of the pod.
-fn wait_for_end(pod: &StoredPod) -> Result<()> {
+/// Waits until the pod has ended and its supervisor has let go of it; one that is killed meanwhile
+/// is brought back.
+///
+/// # Errors
+/// [`Error::Os`].
+pub fn wait_for_end(runtime: &Runtime, pod: &StoredPod) -> Result<()> {
     let watch = Watch::new([&pod.file.dirs.state])?;
     loop {
-        if !pod.is_supervised() {
+        let Some(now) = StoredPod::read(&pod.file.dirs.state)?.filter(is_live) else {
             return Ok(());
-        }
+        };
+        revive(runtime, &now)?;
         // The lock is let go of after the last write: look again soon.
-        watch.next(Some(LET_GO))?;
+        watch.next(Some(LOOK))?;
     }
 }
 

@@ -15,6 +15,7 @@
 //! timeline/    events → what each container was doing when; view.rs: files → Pod with status
 //! watch.rs     waiting for changes in the directories of pods; age.rs: durations for people
 //! store.rs     the directories of a pod
+//! leftover.rs  data and logs of pods that no longer exist
 //! supervisor/  one process per pod, one thread: waits, decides, acts, writes down
 //! control.rs   what the command line and the supervisor say to each other
 //! lifecycle.rs what a front end does with whole pods: make, start, stop, remove; outcome.rs: exit
@@ -26,6 +27,7 @@ pub mod clock;
 pub mod control;
 pub mod decide;
 pub mod event;
+mod leftover;
 pub mod lifecycle;
 pub mod logs;
 pub mod manifest;

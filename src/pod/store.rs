@@ -6,7 +6,7 @@
 //!     status.json      [`super::record::PodRecord`], replaced as a whole
 //!     events.jsonl     [`super::event::Event`]s
 //!     control          the supervisor's socket (control.rs)
-//!     supervisor       locked by the supervisor while it lives
+//!     supervisor       locked (fcntl) by the supervisor while it lives
 //!     sandbox/         the bundle of the pause container
 //!     bundles/<container>/          config.json and what it needs
 //!     shm/             mount point: /dev/shm of the pod
@@ -25,7 +25,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, Flock, FlockArg, fcntl};
+use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
 use super::event::{EVENTS_FILE, Event};
@@ -88,12 +88,13 @@ impl PodDirs {
         replace(&self.state.join(STATUS_FILE), record)
     }
 
-    /// Takes the right to supervise the pod; `None` if somebody has it.
+    /// Takes the right to supervise the pod in a state directory, for as long as the file is open;
+    /// `None` if somebody has it.
     ///
     /// # Errors
     /// [`Error::Os`] if the directory is gone.
-    pub fn lock_supervisor(&self) -> Result<Option<SupervisorLock>> {
-        let path = self.state.join(SUPERVISOR_FILE);
+    pub fn lock_supervisor(state: &Path) -> Result<Option<File>> {
+        let path = state.join(SUPERVISOR_FILE);
         let file = OpenOptions::new()
             .write(true)
             .create(true)
@@ -102,21 +103,8 @@ impl PodDirs {
             .custom_flags(libc::O_CLOEXEC | libc::O_NOFOLLOW)
             .open(&path)
             .os("open", || path.display())?;
-        match fcntl(&file, FcntlArg::F_SETLK(&write_lock())) {
-            Ok(_) => Ok(Some(SupervisorLock { _file: file })),
-            Err(Errno::EACCES | Errno::EAGAIN) => Ok(None),
-            Err(errno) => Err(errno).os("lock", || path.display()),
-        }
-    }
-
-    /// Whether somebody has the right to supervise the pod. Asking is not taking: a supervisor
-    /// that starts meanwhile gets it.
-    fn is_supervised(&self) -> bool {
-        // The process itself does not see its own lock, and closing the file would lose it.
-        let Ok(file) = File::open(self.state.join(SUPERVISOR_FILE)) else { return false };
-        let mut lock = write_lock();
-        fcntl(&file, FcntlArg::F_GETLK(&mut lock)).is_ok()
-            && libc::c_int::from(lock.l_type) != libc::F_UNLCK
+        let locked = fd::try_lock(&file).os("lock", || path.display())?;
+        Ok(locked.then_some(file))
     }
 
     /// Takes the right to make, replace or remove pods below a state root; waits for it.
@@ -178,18 +166,6 @@ impl PodFile {
     }
 }
 
-/// The right to supervise a pod, for as long as this process lives. Source: fcntl(2), F_SETLK:
-/// the lock is that of the process, so no child that is being made inherits it.
-#[derive(Debug)]
-pub struct SupervisorLock {
-    _file: File,
-}
-
-fn write_lock() -> libc::flock {
-    let kind = libc::c_short::try_from(libc::F_WRLCK).unwrap_or_default();
-    libc::flock { l_type: kind, l_whence: 0, l_start: 0, l_len: 0, l_pid: 0 }
-}
-
 /// A pod on this machine, as every verb but those of the supervisor sees it.
 #[derive(Debug, Clone)]
 pub struct StoredPod {
@@ -220,7 +196,7 @@ impl StoredPod {
     /// All pods below a state root, by namespace and name.
     ///
     /// # Errors
-    /// [`Error::Os`] if a directory or file cannot be read.
+    /// [`Error::Os`] if the directory cannot be read.
     pub fn list(root: &Path) -> Result<Vec<Self>> {
         let all = PodDirs::all(root);
         let entries = match std::fs::read_dir(&all) {
@@ -232,11 +208,11 @@ impl StoredPod {
             dirs.push(entry.os("read", || all.display())?.path());
         }
         dirs.sort();
-        let mut pods = Vec::new();
-        for dir in dirs {
-            pods.extend(Self::read(&dir)?);
-        }
-        Ok(pods)
+        let read = |dir: PathBuf| {
+            // One that is damaged must not hide the others.
+            Self::read(&dir).map_err(crate::log::warn).ok().flatten()
+        };
+        Ok(dirs.into_iter().filter_map(read).collect())
     }
 
     /// Makes the directory of a new pod and writes down what it is to be.
@@ -263,10 +239,11 @@ impl StoredPod {
         written
     }
 
-    /// Whether a supervisor lives.
+    /// Whether a supervisor lives. Asking is in nobody's way.
     #[must_use]
     pub fn is_supervised(&self) -> bool {
-        self.file.dirs.is_supervised()
+        let file = File::open(self.file.dirs.state.join(SUPERVISOR_FILE));
+        file.is_ok_and(|file| fd::is_locked(&file).unwrap_or(false))
     }
 
     /// What has happened to it, oldest first.

@@ -8,6 +8,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
 
 use crate::error::{Error, OsContext, Result};
 
@@ -17,6 +18,39 @@ use crate::error::{Error, OsContext, Result};
 #[must_use]
 pub fn proc_path(fd: impl AsFd) -> String {
     format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())
+}
+
+/// Locks a file for writing, for as long as the file that was opened is in use; `false` if somebody
+/// else has it locked. Source: fcntl_locking(2), open file description locks.
+///
+/// # Errors
+/// Errors of fcntl(2).
+pub fn try_lock(file: &File) -> nix::Result<bool> {
+    match fcntl(file, FcntlArg::F_OFD_SETLK(&whole(libc::F_WRLCK))) {
+        Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
+        other => other.map(|_| true),
+    }
+}
+
+/// Whether somebody else has a file locked; unlike an attempt to lock it that is in nobody's way.
+///
+/// # Errors
+/// Errors of fcntl(2).
+pub fn is_locked(file: &File) -> nix::Result<bool> {
+    let mut found = whole(libc::F_WRLCK);
+    fcntl(file, FcntlArg::F_OFD_GETLK(&mut found))?;
+    Ok(libc::c_int::from(found.l_type) != libc::F_UNLCK)
+}
+
+/// All of a file.
+fn whole(kind: libc::c_int) -> libc::flock {
+    libc::flock {
+        l_type: libc::c_short::try_from(kind).unwrap_or_default(),
+        l_whence: 0,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    }
 }
 
 /// Marks every descriptor from `first` on close-on-exec, open or not.

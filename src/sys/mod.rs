@@ -13,6 +13,7 @@ pub mod overlay;
 pub mod path;
 mod pidfd_info;
 pub mod poll;
+mod proc_stat;
 pub mod process;
 mod remap;
 pub mod sched;

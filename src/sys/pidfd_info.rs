@@ -28,7 +28,5 @@ pub fn exit_of_stranger(pidfd: impl AsFd) -> Option<Exit> {
     if info.mask & PIDFD_INFO_EXIT == 0 {
         return None;
     }
-    let status = info.exit_code;
-    let signal = status & 0x7f;
-    Some(if signal == 0 { Exit::Status((status >> 8) & 0xff) } else { Exit::Signal(signal) })
+    Some(Exit::of_code(info.exit_code))
 }

@@ -10,6 +10,7 @@ use nix::unistd::Pid;
 
 use super::fd::{self, owned};
 pub use super::pidfd_info::exit_of_stranger;
+pub use super::proc_stat::{Stat, stat};
 
 /// A namespace flag that `nix` does not have. Source: time_namespaces(7).
 pub const CLONE_NEWTIME: CloneFlags = CloneFlags::from_bits_retain(libc::CLONE_NEWTIME);
@@ -146,6 +147,14 @@ impl Exit {
         match self {
             Self::Status(status) => status,
             Self::Signal(signal) => 128 + signal,
+        }
+    }
+
+    /// From what the kernel keeps of an ended process. Source: wait(2), WEXITSTATUS.
+    pub(super) fn of_code(code: i32) -> Self {
+        match code & 0x7f {
+            0 => Self::Status((code >> 8) & 0xff),
+            signal => Self::Signal(signal),
         }
     }
 }
@@ -353,50 +362,6 @@ pub fn set_domain_name(name: &str) -> nix::Result<()> {
     Errno::result(ret).map(drop)
 }
 
-/// What `/proc/<pid>/stat` says that is needed to recognise a process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stat {
-    /// The letter of its state, `Z` for a zombie.
-    pub state: char,
-    /// PF_* of the kernel.
-    flags: u64,
-    /// When it started, in clock ticks after boot.
-    pub start_time: u64,
-}
-
-/// It ends: nothing of it will run again. Source: include/linux/sched.h.
-const PF_EXITING: u64 = 0x4;
-
-impl Stat {
-    /// Neither a zombie nor dead.
-    #[must_use]
-    pub fn is_alive(self) -> bool {
-        !matches!(self.state, 'Z' | 'X' | 'x')
-    }
-
-    /// It has ended, or is about to; the first process of a pid namespace waits for the others then.
-    #[must_use]
-    pub fn is_exiting(self) -> bool {
-        self.flags & PF_EXITING != 0 || !self.is_alive()
-    }
-
-    /// The second field is the program's name and may hold anything, parentheses included.
-    fn parse(text: &str) -> Option<Self> {
-        let (_name, rest) = text.rsplit_once(')')?;
-        let mut fields = rest.split_ascii_whitespace();
-        let state = fields.next()?.chars().next()?;
-        let flags = fields.nth(5)?.parse().ok()?;
-        let start_time = fields.nth(12)?.parse().ok()?;
-        Some(Self { state, flags, start_time })
-    }
-}
-
-/// Looks at a process; `None` if it is gone. Source: proc_pid_stat(5).
-#[must_use]
-pub fn stat(pid: Pid) -> Option<Stat> {
-    Stat::parse(&fd::read_page(format!("/proc/{pid}/stat")).ok()?)
-}
-
 /// The pid behind a pidfd, as `/proc` numbers it. Source: pidfd_open(2), fdinfo.
 ///
 /// # Errors
@@ -408,20 +373,5 @@ pub fn pid_of(pidfd: impl AsFd) -> nix::Result<Pid> {
     match line.and_then(|pid| pid.trim().parse().ok()) {
         Some(pid) if pid > 0 => Ok(Pid::from_raw(pid)),
         _ => Err(Errno::ESRCH),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_program_cannot_forge_its_stat_line_by_its_name() {
-        let rest = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20";
-        let stat = Stat::parse(&format!("42 (a) Z 1 (b) {rest}")).unwrap();
-        assert_eq!(stat, Stat { state: 'S', flags: 6, start_time: 4711 });
-        assert!(stat.is_exiting(), "PF_EXITING is 4");
-        assert!(Stat::parse("42 (a").is_none());
-        assert!(Stat::parse("42 (a) S 1").is_none());
     }
 }

@@ -161,9 +161,17 @@ pub fn receive_many(
     socket: impl AsFd,
     buffer: &mut [u8],
 ) -> nix::Result<Option<(usize, Vec<OwnedFd>)>> {
+    take_many(socket, buffer, MsgFlags::empty())
+}
+
+fn take_many(
+    socket: impl AsFd,
+    buffer: &mut [u8],
+    how: MsgFlags,
+) -> nix::Result<Option<(usize, Vec<OwnedFd>)>> {
     let mut space = cmsg_space!([RawFd; 8]);
     let mut parts = [IoSliceMut::new(buffer)];
-    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT;
+    let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_DONTWAIT | how;
     let raw = socket.as_fd().as_raw_fd();
     let message = match recvmsg::<()>(raw, &mut parts, Some(&mut space), flags) {
         Err(Errno::EAGAIN) => return Ok(None),
@@ -183,6 +191,25 @@ pub fn receive_many(
         return Err(Errno::EMSGSIZE);
     }
     Ok(Some((message.bytes, passed)))
+}
+
+/// As [`receive_many`], but the message stays, and those before it that have `skipped` bytes
+/// together are passed over.
+///
+/// # Errors
+/// As [`receive_many`]. Source: socket(7), SO_PEEK_OFF.
+pub fn peek_many(
+    socket: impl AsFd,
+    buffer: &mut [u8],
+    skipped: usize,
+) -> nix::Result<Option<(usize, Vec<OwnedFd>)>> {
+    let offset = i32::try_from(skipped).or(Err(Errno::EOVERFLOW))?;
+    let (raw, length) = (socket.as_fd().as_raw_fd(), libc::socklen_t::from(4_u8));
+    let value = (&raw const offset).cast();
+    // SAFETY: the kernel reads the four bytes of `offset`, which lives until then.
+    let set = unsafe { libc::setsockopt(raw, libc::SOL_SOCKET, libc::SO_PEEK_OFF, value, length) };
+    Errno::result(set)?;
+    take_many(socket, buffer, MsgFlags::MSG_PEEK)
 }
 
 /// Waits for a message and returns its length without taking it; 0 if the peer has gone.

@@ -85,8 +85,8 @@ spec:
         "app    Ready",
         "pod    Ready",
         "app    Exited: exit code 7",
-        "pod    Stopping: finished",
         "pod    Not ready",
+        "pod    Stopping: finished",
         "pod    Failed",
     ];
     let shown = without_times(rest);

@@ -179,7 +179,7 @@ spec:
     scene.wait_ready("web");
     scene.pod(&["stop", "--no-wait", "web"]).ok();
     assert_eq!(scene.status("web"), "Terminating");
-    scene.pod(&["wait", "--for=exit", "web"]);
+    scene.pod(&["wait", "--for=stopped", "web"]).ok();
     let object = scene.inspect("web");
     for (name, code) in [("sleeps", 0), ("stubborn", 137), ("overruns", 137), ("plain", 0)] {
         let end = &container(&object, name)["state"]["terminated"];

@@ -238,6 +238,7 @@ spec:
     let object = scene.wait_phase("web", "Succeeded");
     assert_eq!(container(&object, "side")["state"]["terminated"]["exitCode"], 5);
     assert_eq!(restarts(&object, "side"), 0);
+    scene.pod(&["wait", "--for=stopped", "web"]).ok();
     History::of(&scene, "web").shows(&["app/Exited", "side/Killing", "side/Exited", "Ended"]);
     assert_eq!(scene.status("web"), "Completed");
 }

@@ -18,9 +18,12 @@
 )]
 
 mod attach;
+mod bad_input;
+mod crash;
 mod environment;
 mod examples;
 mod foreground;
+mod hard_cases;
 mod history;
 mod hooks;
 mod init;
@@ -28,13 +31,14 @@ mod logs;
 mod members;
 mod namespaces;
 mod probes;
+mod repeat;
 mod resources;
 mod restart;
 mod run;
-mod sandbox;
 mod scene;
 mod security;
 mod serve;
+mod service;
 mod status;
 mod stop;
 #[path = "../container/support/mod.rs"]

@@ -271,7 +271,7 @@ impl Scene {
     }
 
     /// All that is left of pods: processes, mounts, cgroups, files.
-    fn leaks(&self) -> Vec<String> {
+    pub fn leaks(&self) -> Vec<String> {
         let dir = self.dir.display().to_string();
         let mut found = Vec::new();
         for pid in processes(|line| line.contains(&dir)) {

@@ -74,7 +74,7 @@ fn a_container_that_ignores_the_signal_is_killed_after_the_grace_or_two_seconds(
     scene.pod(&["stop", "--no-wait", "zero"]).ok();
     scene.pod(&["stop", "-t", "0", "asked"]).ok();
     for (name, least) in [("own", 3), ("zero", 2), ("asked", 2)] {
-        scene.pod(&["wait", "--for=exit", name]);
+        scene.pod(&["wait", "--for=stopped", name]).ok();
         let object = scene.inspect(name);
         let end = &container(&object, "c")["state"]["terminated"];
         assert_eq!((&end["exitCode"], &end["signal"]), (&json!(137), &json!(9)), "{name}");

@@ -5,7 +5,7 @@ use crate::cli::{Context, Verb, output};
 use crate::container::KillTarget;
 use crate::error::{Error, Result};
 use crate::pod::lifecycle::{self, Removal};
-use crate::pod::store::StoredPod;
+use crate::pod::store::{PodDirs, StoredPod};
 use crate::sys::signal::Signal;
 
 /// Start a pod that was made, or one that has ended
@@ -52,7 +52,8 @@ impl Verb for Stop {
             lifecycle::ask_to_stop(&context.runtime, &pod, self.time)?;
             output::print(&format!("pod/{name} is being stopped\n"))?;
         } else {
-            lifecycle::end(&context.runtime, &pod, self.time)?;
+            lifecycle::ask_to_stop(&context.runtime, &pod, self.time)?;
+            lifecycle::wait_for_end(&context.runtime, &pod)?;
             output::print(&format!("pod/{name} stopped\n"))?;
         }
         Ok(0)
@@ -78,15 +79,18 @@ Examples:
 impl Verb for Remove {
     fn run(self, context: &Context) -> Result<i32> {
         let (namespace, name) = (self.pod.namespace()?, self.pod.name()?);
-        let dir = crate::pod::store::PodDirs::all(&context.runtime.root)
-            .join(format!("{namespace}_{name}"));
+        let runtime = &context.runtime;
+        let dir = PodDirs::all(&runtime.root).join(format!("{namespace}_{name}"));
         let pod = match StoredPod::read(&dir)? {
             Some(pod) => pod,
-            None if self.force => return Ok(0),
+            None if self.force => {
+                lifecycle::remove_half_made(runtime, namespace, name)?;
+                return Ok(0);
+            }
             None => self.pod.find(context)?,
         };
         let removal = if self.force { Removal::Forced } else { Removal::OnlyEnded };
-        lifecycle::remove(&context.runtime, &pod, removal)?;
+        lifecycle::remove(runtime, &pod, removal)?;
         output::print(&format!("pod/{name} removed\n"))?;
         Ok(0)
     }

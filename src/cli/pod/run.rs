@@ -1,7 +1,7 @@
 //! `pod run`, `pod create`, and the hidden verb that is a supervisor.
 
 use std::os::fd::AsFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -15,9 +15,11 @@ use crate::error::{OsContext, Result};
 use crate::pod::event::EventTail;
 use crate::pod::lifecycle::{self, Applied, Existing, Places, Removal};
 use crate::pod::manifest::{self, Input, Manifest};
+use crate::pod::outcome;
+use crate::pod::record::StopCause;
 use crate::pod::store::{self, StoredPod};
+use crate::pod::supervisor::{self, StartedBy};
 use crate::pod::watch::Watch;
-use crate::pod::{outcome, supervisor};
 
 /// Run a Kubernetes Pod: in the foreground until it ends or Ctrl-C stops it
 ///
@@ -144,8 +146,9 @@ impl Verb for Run {
         let (applied, pod) = self.make.apply(context)?;
         if self.supervise {
             lifecycle::prepare_start(&context.runtime, &pod)?;
-            supervisor::supervise(&context.runtime, &pod.file.dirs.state)?;
-            return Ok(0);
+            let state = &pod.file.dirs.state;
+            supervisor::supervise(&context.runtime, state, StartedBy::ServiceManager)?;
+            return service_status(state);
         }
         let mut tail = EventTail::new(&pod.file.dirs.state);
         if applied == Applied::Unchanged {
@@ -160,6 +163,18 @@ impl Verb for Run {
         }
         Ok(code)
     }
+}
+
+/// What a service manager is told in the end: the pod's outcome, unless somebody has stopped it.
+fn service_status(state: &Path) -> Result<i32> {
+    let Some(StoredPod { file, record: Some(record) }) = StoredPod::read(state)? else {
+        return Ok(0);
+    };
+    let asked = record.stop.as_ref().is_some_and(|stop| stop.cause == StopCause::Asked);
+    if asked || record.ended.is_none() {
+        return Ok(0);
+    }
+    Ok(outcome::exit_code(&file.rules()?, &record))
 }
 
 /// SIGINT and SIGTERM, as something to wait for.
@@ -231,7 +246,7 @@ pub(super) struct Supervise {
 
 impl Verb for Supervise {
     fn run(self, context: &Context) -> Result<i32> {
-        supervisor::supervise(&context.runtime, &self.state)?;
+        supervisor::supervise(&context.runtime, &self.state, StartedBy::Verb)?;
         Ok(0)
     }
 }

@@ -15,7 +15,7 @@ mod stop;
 pub mod transition;
 
 use super::clock::Moment;
-use super::record::{ContainerRecord, ContainerState, Ended, KillCause, PodRecord, StopCause};
+use super::record::{ContainerRecord, ContainerState, KillCause, PodRecord, StopCause};
 use super::restart::{Verdict, should_restart};
 use super::rules::{ContainerRules, Kind, PodRules, RestartPolicy};
 
@@ -233,12 +233,12 @@ fn done(rules: &ContainerRules, container: &ContainerRecord) -> bool {
         && matches!(&container.state, ContainerState::Ended(ended) if ended.succeeded())
 }
 
-/// Whether it has had an instance; one of an earlier life of the pod does not count.
+/// Whether it has had an instance in this life of the pod; a pod that had ended can be started
+/// again, and remembers its last instances.
 fn has_run(record: &PodRecord, container: &ContainerRecord) -> bool {
-    let is_of_this_life =
-        |ended: &Ended| record.started.is_some_and(|started| ended.finished.at >= started.at);
-    !matches!(container.state, ContainerState::Waiting { .. })
-        || container.last.as_ref().is_some_and(is_of_this_life)
+    let since = record.started.map(|started| started.at);
+    container.last.as_ref().is_some_and(|last| Some(last.finished.at) >= since)
+        || !matches!(container.state, ContainerState::Waiting { .. })
 }
 
 fn verdict(rules: &ContainerRules, container: &ContainerRecord) -> Option<Verdict> {

@@ -14,6 +14,7 @@
 mod annotations;
 mod decode;
 mod defaults;
+mod difference;
 mod document;
 mod images;
 mod input;
@@ -33,6 +34,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 
+pub use difference::differences;
 pub use input::Input;
 pub use support::ignored;
 

@@ -11,6 +11,7 @@ use crate::error::{Error, OsContext, Result};
 use crate::pod::clock::{Moment, Stamp};
 use crate::pod::decide::{Action, BeginStop, transition};
 use crate::pod::event::EventKind;
+use crate::pod::phase::Phase;
 use crate::pod::record::{KillCause, SandboxRecord, StartFailure, StopCause};
 use crate::pod::rules::{Kind, RestartPolicy};
 use crate::pod::sandbox::{self, Shm};
@@ -59,6 +60,7 @@ impl Supervisor {
             self.normal("DeadlineExceeded", None, text);
         }
         self.transition("Stopping", None, format!("{cause:?}").to_lowercase());
+        self.service.stopping();
         for name in self.names() {
             self.tell_probes(&name);
         }
@@ -237,6 +239,9 @@ impl Supervisor {
         self.update_conditions();
         self.record.ended = Some(Stamp::now());
         let phase = self.phase();
+        if phase == Phase::Succeeded.as_str() {
+            self.service.ready();
+        }
         self.event(EventKind::Transition, "Ended", None, phase);
     }
 

@@ -30,6 +30,8 @@ impl Supervisor {
         self.notice_dying_sandbox();
         let exit = exit_of(&member.init);
         self.finish_instance(&name, exit, Some(&member));
+        // How it ended is known only from what is parked until it is written down.
+        self.publish();
         self.park();
     }
 
@@ -124,8 +126,13 @@ impl Supervisor {
 
 /// How the process of a pidfd ended; absent if nobody knows any more.
 pub(super) fn exit_of(pidfd: &OwnedFd) -> Option<Exit> {
-    // Not our child after a crash of the supervisor before us.
-    process::wait(pidfd.as_fd()).ok().or_else(|| process::exit_of_stranger(pidfd.as_fd()))
+    // Not our child after a crash of the supervisor before us: its new parent may have reaped it
+    // already, or be about to.
+    process::wait(pidfd.as_fd())
+        .ok()
+        .or_else(|| process::exit_of_stranger(pidfd))
+        .or_else(|| process::pid_of(pidfd).ok().and_then(process::stat)?.exit())
+        .or_else(|| process::exit_of_stranger(pidfd))
 }
 
 fn ended_as(running: &Running, exit: Option<Exit>, oom: bool) -> Ended {

@@ -85,7 +85,9 @@ impl Supervisor {
         match self.try_start(name, number) {
             Ok(()) => self.started(name, number),
             Err(failed) => {
-                self.members.remove(name);
+                if self.members.remove(name).is_some() {
+                    self.park();
+                }
                 // As it was before the attempt, of which nothing is left.
                 if let Some(record) = self.record.container_mut(name) {
                     *record = before;
@@ -128,23 +130,24 @@ impl Supervisor {
             id: Some(id.clone()),
             at: Stamp::now(),
         };
-        let (streams, launched) = self.launch(&container, rootfs, &options).map_err(could_not)?;
+        let (streams, mut launched) =
+            self.launch(&container, rootfs, &options).map_err(could_not)?;
         self.normal("Created", Some(name), format!("Created container: {name}"));
         let pid = launched.pid().map_or(0, nix::unistd::Pid::as_raw);
         let instance = Instance { id: id.clone(), pid, since: Stamp::now() };
         // Written down before it runs: a supervisor that is killed in between knows of it.
         transition::on_started(&self.rules, &mut self.record, name, instance);
         self.save_unstarted(name).map_err(could_not)?;
-        let (child, console) = launched.start().map_err(could_not)?;
-        let streams = match console {
+        let streams = match launched.take_console() {
             Some(master) => Streams::terminal(master).map_err(could_not)?,
             None => streams,
         };
-        let init = Rc::new(child.pidfd);
+        let init = Rc::new(launched.init().map_err(could_not)?);
         let stop_signal = member::stop_signal(&container, &image);
         self.watch(name, Watched { number, id: id.clone(), init, streams, stop_signal });
+        // Before it runs, too: it would have lost its streams with us.
         self.park();
-        Ok(())
+        launched.start().map(drop).map_err(could_not)
     }
 
     /// Writes down an instance that is about to be started: nobody is to see it run yet.

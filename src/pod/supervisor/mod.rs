@@ -27,10 +27,12 @@ mod probes;
 mod recover;
 mod rootfs;
 mod serve;
+mod service;
 mod spawn;
 mod streams;
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::rc::Rc;
@@ -43,6 +45,7 @@ use self::hooks::HookKind;
 use self::limits::Limits;
 use self::member::Member;
 use self::parking::Parking;
+use self::service::Service;
 pub use self::spawn::{VERB, spawn};
 use self::streams::Compress;
 use super::clock::{Moment, Stamp};
@@ -55,13 +58,15 @@ use super::probe::Health;
 use super::probe::worker::Kind as ProbeKind;
 use super::record::PodRecord;
 use super::rules::PodRules;
-use super::store::{PodFile, StoredPod, SupervisorLock};
+use super::store::{PodDirs, PodFile, StoredPod};
 use crate::container::Runtime;
 use crate::error::{Error, OsContext, Result};
 use crate::sys::{poll, process, self_exe};
 
 /// What a supervisor says when it has taken over.
 const READY: &str = "ready";
+/// When a record is written again that could not be: the disk may be full.
+const SAVE_RETRY: Duration = Duration::from_secs(1);
 
 /// Something has happened.
 enum Signal {
@@ -109,40 +114,60 @@ struct Supervisor {
     /// What `status.json` holds.
     saved: Option<PodRecord>,
     limits: Limits,
-    /// Told when the pod is ready: the init system that waits for us.
-    notify: Option<String>,
-    _lock: SupervisorLock,
+    service: Service,
+    /// Another supervisor has asked to take over.
+    yields: bool,
+    _lock: File,
+}
+
+/// Who has started a supervisor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartedBy {
+    /// A verb, which waits on a pipe for it to take over; one that is there already is as good.
+    Verb,
+    /// A service manager, whose main process it is: one that is there already has to go.
+    ServiceManager,
 }
 
 /// Supervises the pod in `state_dir` until it has ended.
 ///
 /// # Errors
 /// What keeps it from taking over; after that everything is in the pod's record and events.
-pub fn supervise(runtime: &Runtime, state_dir: &Path) -> Result<()> {
-    let taken = take_over(runtime, state_dir);
+pub fn supervise(runtime: &Runtime, state_dir: &Path, by: StartedBy) -> Result<()> {
+    let report = |text: &str| {
+        if by == StartedBy::Verb {
+            spawn::report(text);
+        }
+    };
+    let taken = take_over(runtime, state_dir, by);
     let (supervisor, inbox, async_runtime) = match taken {
         Ok(Some(taken)) => taken,
         // Another one lives: all is well.
         Ok(None) => {
-            spawn::report(READY);
+            report(READY);
             return Ok(());
         }
         Err(error) => {
-            spawn::report(&error.to_string());
+            report(&error.to_string());
             return Err(error);
         }
     };
     let local = LocalSet::new();
-    local.block_on(&async_runtime, supervisor.run(inbox))
+    local.block_on(&async_runtime, supervisor.run(inbox, report))
 }
 
 type Taken = (Supervisor, UnboundedReceiver<Signal>, tokio::runtime::Runtime);
 
-fn take_over(runtime: &Runtime, state_dir: &Path) -> Result<Option<Taken>> {
+fn take_over(runtime: &Runtime, state_dir: &Path, by: StartedBy) -> Result<Option<Taken>> {
+    let lock = match by {
+        StartedBy::Verb => PodDirs::lock_supervisor(state_dir)?,
+        StartedBy::ServiceManager => Some(service::relieve(state_dir)?),
+    };
+    let Some(lock) = lock else { return Ok(None) };
+    // Not earlier: the one before us may have written until now.
     let Some(StoredPod { file, record: Some(record) }) = StoredPod::read(state_dir)? else {
         return Err(Error::Invalid(format!("{} is no pod", state_dir.display())));
     };
-    let Some(lock) = file.dirs.lock_supervisor()? else { return Ok(None) };
     process::set_name(c"carob:pod");
     // For as long as this process lives: its mount goes with it.
     std::mem::drop(self_exe::protect(3)?);
@@ -166,7 +191,8 @@ fn take_over(runtime: &Runtime, state_dir: &Path) -> Result<Option<Taken>> {
         inbox: sender,
         saved: None,
         limits: Limits::default(),
-        notify: std::env::var("NOTIFY_SOCKET").ok(),
+        service: Service::of_environment(),
+        yields: false,
         _lock: lock,
     };
     Ok(Some((supervisor, inbox, async_runtime)))
@@ -179,10 +205,14 @@ fn protect_from_oom_killer() {
 }
 
 impl Supervisor {
-    async fn run(mut self, mut inbox: UnboundedReceiver<Signal>) -> Result<()> {
+    async fn run(
+        mut self,
+        mut inbox: UnboundedReceiver<Signal>,
+        report: impl Fn(&str),
+    ) -> Result<()> {
         if self.record.ended.is_some() {
             // Between being seen alive and our lock.
-            spawn::report(READY);
+            report(READY);
             return Ok(());
         }
         self.listen()?;
@@ -193,11 +223,11 @@ impl Supervisor {
         loop {
             let wake = self.settle();
             if !reported {
-                spawn::report(READY);
+                report(READY);
                 reported = true;
             }
-            if self.record.ended.is_some() {
-                return self.save();
+            if self.yields || self.record.ended.is_some() && self.is_saved() {
+                return Ok(());
             }
             let mut signals: Vec<Signal> = next(&mut inbox, wake).await.into_iter().collect();
             signals.extend(std::iter::from_fn(|| inbox.try_recv().ok()));
@@ -217,8 +247,11 @@ impl Supervisor {
                 if self.check_limits() {
                     continue;
                 }
-                let wakes = [decision.wake, self.probe(), self.limits.next];
+                let mut wakes = [decision.wake, self.probe(), self.limits.next, None];
                 self.publish();
+                if !self.is_saved() {
+                    wakes[3] = Some(Moment::now().after(SAVE_RETRY));
+                }
                 return wakes.into_iter().flatten().min();
             }
             for action in decision.actions {
@@ -247,8 +280,12 @@ impl Supervisor {
     fn publish(&mut self) {
         self.update_conditions();
         if let Err(error) = self.save() {
-            // The next transition tries again.
+            // It is tried again soon.
             crate::log::warn(error);
+        }
+        // Not only when it has just become so: it can have been before this process.
+        if self.record.conditions.get("Ready").is_some_and(|ready| ready.is_true) {
+            self.service.ready();
         }
     }
 
@@ -261,13 +298,8 @@ impl Supervisor {
     }
 
     fn condition_changed(&mut self, kind: &str, is_true: bool) {
-        if kind != "Ready" {
-            return;
-        }
-        self.transition(if is_true { "PodReady" } else { "PodNotReady" }, None, "");
-        if is_true && let Some(socket) = self.notify.take() {
-            // The init system has its own limit on how long it waits.
-            let _nobody_listens = crate::sys::socket::notify(&socket, "READY=1");
+        if kind == "Ready" {
+            self.transition(if is_true { "PodReady" } else { "PodNotReady" }, None, "");
         }
     }
 
@@ -276,8 +308,12 @@ impl Supervisor {
         phase::phase(&self.rules, &self.record).as_str().to_owned()
     }
 
+    fn is_saved(&self) -> bool {
+        self.saved.as_ref() == Some(&self.record)
+    }
+
     fn save(&mut self) -> Result<()> {
-        if self.saved.as_ref() != Some(&self.record) {
+        if !self.is_saved() {
             self.file.dirs.write_record(&self.record)?;
             self.saved = Some(self.record.clone());
         }

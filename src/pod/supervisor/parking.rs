@@ -56,13 +56,18 @@ pub(super) struct Parking {
     ends: [OwnedFd; 2],
     /// The end into which the next set is sent.
     next: usize,
+    /// Either queue may hold what another supervisor has left.
+    inherited: bool,
 }
+
+/// An instance and its descriptors.
+pub(super) type Instance<'a> = (&'a str, Vec<(Role, BorrowedFd<'a>)>);
 
 impl Parking {
     /// The ends for a pause process that is to be made.
     pub(super) fn new() -> Result<Self> {
         let (one, other) = socket::message_pair().os("socketpair", || "for parked descriptors")?;
-        Ok(Self { ends: [one, other], next: 0 })
+        Ok(Self { ends: [one, other], next: 0, inherited: false })
     }
 
     /// The ends of a pause process that lives.
@@ -71,7 +76,7 @@ impl Parking {
             process::pidfd_getfd(pause.as_fd(), number)
                 .os("pidfd_getfd", || format!("descriptor {number} of the pause process"))
         };
-        Ok(Self { ends: [copy(ENDS[0])?, copy(ENDS[1])?], next: 0 })
+        Ok(Self { ends: [copy(ENDS[0])?, copy(ENDS[1])?], next: 0, inherited: true })
     }
 
     /// Copies of the ends, for the standard output and error of pause.
@@ -81,28 +86,54 @@ impl Parking {
     }
 
     /// Replaces what is parked.
-    pub(super) fn park<'a>(
-        &mut self,
-        instances: impl Iterator<Item = (&'a str, Vec<(Role, BorrowedFd<'a>)>)>,
-    ) -> Result<()> {
-        for (id, fds) in instances {
-            let (roles, fds): (Vec<Role>, Vec<BorrowedFd>) = fds.into_iter().unzip();
-            let label = serde_json::to_vec(&Label { id: id.to_owned(), roles })
-                .map_err(|error| Error::Invalid(format!("label of {id}: {error}")))?;
-            socket::send_many(&self.ends[self.next], &label, &fds)
-                .os("park descriptors of", || id)?;
+    pub(super) fn park<'a>(&mut self, instances: impl Iterator<Item = Instance<'a>>) -> Result<()> {
+        let instances: Vec<Instance> = instances.collect();
+        if self.inherited {
+            // Behind what is in one queue; after the other one has been emptied that goes too.
+            self.replace(&instances)?;
+            self.inherited = false;
+        }
+        self.replace(&instances)
+    }
+
+    fn replace(&mut self, instances: &[Instance]) -> Result<()> {
+        let sent = instances.iter().try_for_each(|(id, fds)| self.send(id, fds));
+        if sent.is_err() {
+            // Half a set would be in the way of the next one.
+            self.empty(1 - self.next)?;
+            return sent;
         }
         // What was sent from the other end arrives at this one.
-        while receive(&self.ends[self.next])?.is_some() {}
+        self.empty(self.next)?;
         self.next = 1 - self.next;
         Ok(())
     }
 
-    /// Takes everything out, also what a supervisor that was killed while parking left twice.
-    pub(super) fn take(&mut self) -> Result<Vec<Parked>> {
+    fn send(&self, id: &str, fds: &[(Role, BorrowedFd)]) -> Result<()> {
+        let (roles, fds): (Vec<Role>, Vec<BorrowedFd>) = fds.iter().copied().unzip();
+        let label = serde_json::to_vec(&Label { id: id.to_owned(), roles })
+            .map_err(|error| Error::Invalid(format!("label of {id}: {error}")))?;
+        socket::send_many(&self.ends[self.next], &label, &fds).os("park descriptors of", || id)
+    }
+
+    fn empty(&self, end: usize) -> Result<()> {
+        let mut buffer = [0; MESSAGE_BYTES];
+        loop {
+            let message = socket::receive_many(&self.ends[end], &mut buffer);
+            if message.os("take parked descriptors", || "")?.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Copies of everything that is parked, which stays: who looks may be killed as well. What a
+    /// supervisor that was killed while parking left twice is found once.
+    pub(super) fn look(&self) -> Result<Vec<Parked>> {
         let mut found: Vec<Parked> = Vec::new();
         for end in &self.ends {
-            while let Some(parked) = receive(end)? {
+            let mut skipped = 0;
+            while let Some((length, parked)) = peek(end, skipped)? {
+                skipped += length;
                 if found.iter().all(|other| other.id != parked.id) {
                     found.push(parked);
                 }
@@ -112,17 +143,19 @@ impl Parking {
     }
 }
 
-fn receive(end: &OwnedFd) -> Result<Option<Parked>> {
+fn peek(end: &OwnedFd, skipped: usize) -> Result<Option<(usize, Parked)>> {
     let mut buffer = [0; MESSAGE_BYTES];
-    let message = socket::receive_many(end, &mut buffer).os("take parked descriptors", || "")?;
+    let message = socket::peek_many(end, &mut buffer, skipped);
+    let message = message.os("copy parked descriptors", || "")?;
     let Some((length, fds)) = message else { return Ok(None) };
     if length == 0 {
         // Both ends are ours: it cannot be the end of the stream.
-        return Err(Errno::EIO).os("take parked descriptors", || "an empty message");
+        return Err(Errno::EIO).os("copy parked descriptors", || "an empty message");
     }
     let label: Label = serde_json::from_slice(&buffer[..length])
         .map_err(|error| Error::Invalid(format!("parked descriptors: {error}")))?;
-    Ok(Some(Parked { id: label.id, fds: label.roles.into_iter().zip(fds).collect() }))
+    let fds = label.roles.into_iter().zip(fds).collect();
+    Ok(Some((length, Parked { id: label.id, fds })))
 }
 
 #[cfg(test)]
@@ -142,7 +175,7 @@ mod tests {
         parking.park([("b", vec![(Role::Stdout, second.as_fd())])].into_iter()).unwrap();
         drop((first, second));
 
-        let found = parking.take().unwrap();
+        let found = parking.look().unwrap();
 
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].id, "b");
@@ -164,8 +197,44 @@ mod tests {
                 }))
                 .unwrap();
         }
-        let found = parking.take().unwrap();
+        let found = parking.look().unwrap();
         assert_eq!(found.len(), 50);
         assert!(found.iter().all(|parked| parked.fds.len() == 4));
+    }
+
+    /// What the next supervisor gets: the same queues, about which it knows nothing.
+    fn inherit(parking: &Parking) -> Parking {
+        let ends = parking.for_pause().unwrap();
+        Parking { ends, next: 0, inherited: true }
+    }
+
+    fn ids(parking: &Parking) -> Vec<String> {
+        parking.look().unwrap().into_iter().map(|parked| parked.id).collect()
+    }
+
+    #[test]
+    fn looking_leaves_everything_for_whoever_comes_next() {
+        let (fd, _w) = pipe();
+        for rounds in 1..4 {
+            let mut parking = Parking::new().unwrap();
+            let set = |ids: &[&'static str]| -> Vec<Instance> {
+                ids.iter().map(|id| (*id, vec![(Role::Stdout, fd.as_fd())])).collect()
+            };
+            for _ in 0..rounds {
+                parking.park(set(&["a", "b"]).into_iter()).unwrap();
+            }
+            let mut next = inherit(&parking);
+            assert_eq!(ids(&next), ["a", "b"]);
+            assert_eq!(ids(&next), ["a", "b"], "as often as one likes");
+            next.park(set(&["b", "c"]).into_iter()).unwrap();
+            assert_eq!(ids(&next), ["b", "c"], "nothing is left of the old set");
+            let last = inherit(&next);
+            // Killed in the middle of parking: both queues hold something.
+            last.send("d", &[(Role::Stdout, fd.as_fd())]).unwrap();
+            let mut last = inherit(&last);
+            assert_eq!(last.look().unwrap().len(), 3);
+            last.park(set(&["d"]).into_iter()).unwrap();
+            assert_eq!(ids(&last), ["d"]);
+        }
     }
 }

@@ -61,6 +61,8 @@ impl Supervisor {
             self.warn(&refusal.reason.clone(), None, refusal.message.clone());
             self.record.refusal = Some(refusal);
         }
+        // From here on it is a pod that runs, and verbs bring its supervisor back.
+        self.publish();
     }
 
     /// What the supervisor before us had parked, if the sandbox lives.
@@ -86,8 +88,8 @@ impl Supervisor {
 
     fn adopt_sandbox(&self, record: &SandboxRecord) -> Result<Option<(Sandbox, Vec<Parked>)>> {
         let Some((_pid, pause)) = self.runtime.init_of(&record.id)? else { return Ok(None) };
-        let mut parking = Parking::of_pause(&pause)?;
-        let parked = parking.take()?;
+        let parking = Parking::of_pause(&pause)?;
+        let parked = parking.look()?;
         let network = network_of(&self.file.manifest.pod, record)?;
         let id = record.id.clone();
         Ok(Some((Sandbox { id, pause: Rc::new(pause), network, parking }, parked)))
@@ -113,21 +115,20 @@ impl Supervisor {
         self.tell_probes(name);
     }
 
-    /// A hook that was running has lost its observer.
+    /// A hook that was running has lost its observer: hooks run at least once. The grace goes on
+    /// counting.
     fn resume_hooks(&mut self, name: &str, id: &str) {
-        let running = self.record.container_mut(name).and_then(|record| record.running_mut());
-        let Some(running) = running else { return };
-        let again = running.post_start == HookState::Pending;
-        if let Some(stopping) = &mut running.stopping
-            && stopping.step == StopStep::PreStop
-        {
-            // It had its chance; the grace goes on counting.
-            stopping.step = StopStep::AwaitingTurn;
-        }
-        if again && self.rules.container(name).is_some_and(|rules| rules.post_start) {
+        let running = self.record.container(name).and_then(|record| record.running());
+        let Some(running) = running.cloned() else { return };
+        let stopping = running.stopping.as_ref();
+        let awaited = stopping.is_none() && running.post_start == HookState::Pending;
+        let has_hook = self.rules.container(name).is_some_and(|rules| rules.post_start);
+        if stopping.is_some_and(|stopping| stopping.step == StopStep::PreStop) {
+            self.run_pre_stop(name);
+        } else if awaited && has_hook {
             self.run_post_start(name);
-        } else if again {
-            // Written down, and started, but that was not written down.
+        } else if awaited {
+            // That it was about to be started is written down, but not that it was.
             transition::on_post_start_done(&self.rules, &mut self.record, name, id);
         }
     }

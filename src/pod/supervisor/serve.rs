@@ -74,7 +74,7 @@ impl Supervisor {
     pub(super) fn asked(&mut self, request: Request, connection: Rc<OwnedFd>) {
         let attach = match &request {
             Request::Attach { container, stdin } => Some((container.clone(), *stdin)),
-            Request::Stop { .. } | Request::Apply => None,
+            Request::Stop { .. } | Request::Apply | Request::Yield => None,
         };
         let reply = self.answer(request);
         say(&connection, &reply);
@@ -87,8 +87,16 @@ impl Supervisor {
         match request {
             Request::Stop { grace_seconds } => {
                 self.ask_to_stop(grace_seconds);
-                // Who looks after the reply sees a pod that is being ended.
+                // Whoever asked relies on it, also if we are killed.
                 self.publish();
+                Reply::Done
+            }
+            Request::Yield => {
+                for member in self.members.values() {
+                    member.sink.borrow_mut().end_lines();
+                }
+                self.publish();
+                self.yields = true;
                 Reply::Done
             }
             Request::Apply => match self.apply_data() {

@@ -35,7 +35,7 @@ pub fn spawn(runtime: &Runtime, dirs: &PodDirs) -> Result<()> {
         .create(true)
         .truncate(true)
         .mode(0o600)
-        .custom_flags(libc::O_CLOEXEC | libc::O_NOFOLLOW)
+        .custom_flags(libc::O_CLOEXEC | libc::O_NOFOLLOW | libc::O_APPEND)
         .open(&log)
         .os("create", || log.display())?;
     let null = std::fs::File::open("/dev/null").os("open", || "/dev/null")?;

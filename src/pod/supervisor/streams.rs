@@ -109,6 +109,13 @@ impl Sink {
         self.attached.clear();
     }
 
+    /// Stores also what has no newline yet.
+    pub(super) fn end_lines(&mut self) {
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            self.log.end(stream, Stamp::now().wall);
+        }
+    }
+
     fn take(&mut self, stream: Stream, bytes: &[u8]) {
         self.log.write(stream, bytes, Stamp::now().wall);
         self.compress_rotated();

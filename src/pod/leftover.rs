@@ -1,0 +1,127 @@
+//! Data and logs of pods that no longer exist: their state was lost, with a reboot or by hand.
+//!
+//! Each pod's data directory says whose it is: `pod.json` names all directories of the pod, its
+//! state directory among them. Only what belongs to a state root, and whose state is not there any
+//! more, is removed when that state root gets a new pod. Whatever else lies there is not touched.
+
+use std::fs::DirBuilder;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::store::{self, PodDirs, StoredPod};
+use super::volume;
+use crate::error::{Error, OsContext, Result};
+use crate::sys::fd;
+
+/// In each data directory.
+const OWNER_FILE: &str = "pod.json";
+/// Longest such file, bytes.
+const OWNER_BYTES: u64 = 64 << 10;
+
+/// Two pods of one uid would share volumes and cgroup, and the end of one would end the other.
+///
+/// # Errors
+/// [`Error::Invalid`] if there is one.
+pub(super) fn refuse_taken_uid(root: &Path, dirs: &PodDirs, uid: &str) -> Result<()> {
+    // A random uid is new; data without a pod are of one that was there before a reboot.
+    if !dirs.data.exists() {
+        return Ok(());
+    }
+    let all = StoredPod::list(root)?;
+    match all.iter().find(|pod| pod.file.dirs.data == dirs.data) {
+        None => Ok(()),
+        Some(pod) => Err(Error::Invalid(format!(
+            "metadata.uid: pod {:?} has the uid {uid} already; without the field a new one is made",
+            pod.file.name()
+        ))),
+    }
+}
+
+/// Makes the data directory of a new pod, which says from its first moment whose it is.
+///
+/// # Errors
+/// [`Error::Os`]; [`Error::AlreadyExists`] if it belongs to another pod.
+pub(super) fn claim(dirs: &PodDirs) -> Result<()> {
+    let all = dirs.data.parent().unwrap_or(&dirs.data);
+    let here = || dirs.data.display();
+    let mut builder = DirBuilder::new();
+    builder.mode(0o750).recursive(true).create(all).os("mkdir", || all.display())?;
+    // Under another name until it is complete: without its owner nobody would ever remove it.
+    let new = all.join(format!(".{}", file_name(&dirs.data)));
+    remove_unfinished(&new)?;
+    builder.recursive(false).create(&new).os("mkdir", || new.display())?;
+    write_owner(&new, dirs)?;
+    match std::fs::rename(&new, &dirs.data) {
+        Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {
+            remove_unfinished(&new)?;
+            Err(Error::AlreadyExists { id: here().to_string() })
+        }
+        other => other.os("rename to", here),
+    }
+}
+
+fn write_owner(data: &Path, dirs: &PodDirs) -> Result<()> {
+    let path = data.join(OWNER_FILE);
+    let text = serde_json::to_vec(dirs)
+        .map_err(|error| Error::Invalid(format!("{}: {error}", path.display())))?;
+    let mut options = std::fs::OpenOptions::new();
+    let file = options.write(true).create_new(true).mode(0o600).open(&path);
+    file.and_then(|mut file| file.write_all(&text)).os("write", || path.display())
+}
+
+/// Of a maker that was killed: at most the owner is in it.
+fn remove_unfinished(new: &Path) -> Result<()> {
+    let removed = match std::fs::remove_file(new.join(OWNER_FILE)) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => match std::fs::remove_dir(new) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+            other => other,
+        },
+    };
+    removed.os("remove", || new.display())
+}
+
+/// Removes data and logs of pods of a state root that are no more; what cannot be removed is a
+/// warning, and tried again the next time. The caller keeps pods from being made meanwhile.
+pub(super) fn collect(root: &Path, all: &Path) {
+    let entries = std::fs::read_dir(all).into_iter().flatten().flatten();
+    for path in entries.map(|entry| entry.path()) {
+        if let Some(dirs) = lost(root, &path)
+            && let Err(error) = remove(&dirs, &path)
+        {
+            crate::log::warn(error);
+        }
+    }
+}
+
+/// The directories of the pod whose data these are, if it was one of this state root's.
+fn lost(root: &Path, data: &Path) -> Option<PodDirs> {
+    let text = fd::read_file(data.join(OWNER_FILE), OWNER_BYTES).ok()?;
+    let dirs: PodDirs = serde_json::from_slice(&text).ok()?;
+    let ours = dirs.state.parent() == Some(PodDirs::all(root).as_path());
+    let itself = dirs.data == data || unfinished(&dirs) == data;
+    let logs = file_name(&dirs.logs).ends_with(&*file_name(&dirs.data));
+    (ours && itself && logs && !dirs.state.join(store::POD_FILE).exists()).then_some(dirs)
+}
+
+fn unfinished(dirs: &PodDirs) -> PathBuf {
+    dirs.data.with_file_name(format!(".{}", file_name(&dirs.data)))
+}
+
+fn remove(dirs: &PodDirs, data: &Path) -> Result<()> {
+    if unfinished(dirs) == data {
+        return remove_unfinished(data);
+    }
+    match std::fs::remove_dir_all(&dirs.logs) {
+        Err(error) if error.kind() != ErrorKind::NotFound => {
+            return Err(error).os("remove", || dirs.logs.display());
+        }
+        _ => {}
+    }
+    volume::teardown(dirs)
+}
+
+fn file_name(path: &Path) -> std::borrow::Cow<'_, str> {
+    path.file_name().unwrap_or_default().to_string_lossy()
+}
