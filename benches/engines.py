@@ -11,6 +11,7 @@ from pathlib import Path
 import measure
 from measure import Refused
 
+PARENT = "libpod_parent"
 IMAGE = "localhost/carob-bench:latest"
 # Limits that a root without CAP_SYS_RESOURCE can set; no systemd is needed.
 CONTAINERS_CONF = f"""[engine]
@@ -77,6 +78,7 @@ class Podman:
             raise Refused(f"{self.name}: the container is {shown.strip() or 'not there'}")
 
     def stop(self) -> None:
+        remove_no_cgroups(PARENT)
         # A conmon that has not quite ended keeps podman 4.3 from removing the pod's cgroup.
         for _ in range(20):
             argv = [*self.command, "pod", "rm", "--all", "--force", "--time", "0"]
@@ -93,7 +95,8 @@ class Podman:
         # Podman's own containers and storage mounts are in this namespace; the directory is ours.
         subprocess.run(["umount", "-q", "-R", str(self.data / "root/overlay")], capture_output=True)
         measure.remove_tree(self.data)
-        remove_cgroups("libpod_parent")
+        remove_no_cgroups(PARENT)
+        remove_cgroups(PARENT)
 
 
 class Containerd:
@@ -193,6 +196,20 @@ def remove_cgroups(name: str) -> None:
                 os.rmdir(directory)
             except OSError:
                 pass
+
+
+def remove_no_cgroups(name: str) -> None:
+    """Where a v1 hierarchy is not mounted, podman 4.3 makes plain directories, and then fails to
+    remove them."""
+    root = Path("/sys/fs/cgroup")
+    for hierarchy in root.iterdir():
+        plain = hierarchy / name
+        if plain.is_dir() and plain.stat().st_dev == root.stat().st_dev:
+            measure.remove_tree(plain)
+            try:
+                hierarchy.rmdir()
+            except OSError:
+                pass  # others have made the same there
 
 
 def available() -> dict[str, str]:
