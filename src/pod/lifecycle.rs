@@ -3,6 +3,7 @@
 //! Everything here ends with files on disk and a supervisor that acts on them.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -15,6 +16,9 @@ use super::watch::Watch;
 use super::{sandbox, supervisor, volume};
 use crate::container::{Force, Runtime};
 use crate::error::{Error, OsContext, Result};
+
+/// How often to look whether a supervisor that has written its last has gone.
+const LET_GO: Duration = Duration::from_millis(20);
 
 /// Where new pods keep their data, logs and cgroups.
 #[derive(Debug, Clone)]
@@ -106,10 +110,23 @@ fn make(runtime: &Runtime, manifest: Manifest, places: &Places) -> Result<Stored
         logs: places.logs.join(format!("{namespace}_{name}_{uid}")),
         cgroup: places.cgroup_parent.join(format!("pod{uid}")),
     };
+    refuse_taken_uid(runtime, &dirs, &uid)?;
     let file = PodFile { manifest, dirs };
     let record = PodRecord::new(&file.rules()?, Stamp::now());
     StoredPod::create(&file, &record)?;
     Ok(StoredPod { file, record: Some(record) })
+}
+
+/// Two pods of one uid would share volumes and cgroup, and the end of one would end the other.
+fn refuse_taken_uid(runtime: &Runtime, dirs: &PodDirs, uid: &str) -> Result<()> {
+    // A random uid is new; data without a pod are of one that was there before a reboot.
+    if !dirs.data.exists() {
+        return Ok(());
+    }
+    let all = StoredPod::list(&runtime.root)?;
+    let Some(pod) = all.iter().find(|pod| pod.file.dirs.data == dirs.data) else { return Ok(()) };
+    let name = pod.file.name();
+    Err(Error::Invalid(format!("metadata.uid: pod {name:?} has the uid {uid} already")))
 }
 
 /// A directory without a manifest: its maker was killed.
@@ -125,10 +142,17 @@ fn update_data(mut old: StoredPod, new: Manifest) -> Result<(Applied, StoredPod)
     if old.file.manifest.objects == new.objects {
         return Ok((Applied::Unchanged, old));
     }
-    old.file.manifest.objects = new.objects;
+    let before = std::mem::replace(&mut old.file.manifest.objects, new.objects);
     old.file.write()?;
-    if let Some(connection) = Connection::open(&old.file.dirs)? {
-        connection.ask(&Request::Apply)?;
+    let asked = Connection::open(&old.file.dirs).and_then(|connection| match connection {
+        Some(connection) => connection.ask(&Request::Apply).map(drop),
+        None => Ok(()),
+    });
+    if let Err(error) = asked {
+        // What was refused is no part of the pod: asked for again, it is refused again.
+        old.file.manifest.objects = before;
+        old.file.write()?;
+        return Err(error);
     }
     Ok((Applied::Configured, old))
 }
@@ -173,7 +197,7 @@ fn compare(old: &Value, new: &Value, path: &str, paths: &mut Vec<String>) {
 /// # Errors
 /// What the supervisor says if it cannot start.
 pub fn start(runtime: &Runtime, pod: &StoredPod) -> Result<()> {
-    prepare_start(pod)?;
+    prepare_start(runtime, pod)?;
     supervisor::spawn(runtime, &pod.file.dirs)
 }
 
@@ -181,13 +205,21 @@ pub fn start(runtime: &Runtime, pod: &StoredPod) -> Result<()> {
 ///
 /// # Errors
 /// [`Error::Os`].
-pub fn prepare_start(pod: &StoredPod) -> Result<()> {
-    let ended = pod.record.as_ref().is_some_and(|record| record.ended.is_some());
-    if !ended || pod.is_supervised() {
+pub fn prepare_start(runtime: &Runtime, pod: &StoredPod) -> Result<()> {
+    let ended = |pod: &StoredPod| pod.record.as_ref().is_some_and(|record| record.ended.is_some());
+    let watch = Watch::new([&pod.file.dirs.state])?;
+    // The supervisor of the old life lets go soon; it would keep that of the new one away.
+    while ended(&reread(pod)?) && pod.is_supervised() {
+        watch.next(Some(LET_GO))?;
+    }
+    // Not two new lives at once.
+    let _lock = PodDirs::lock_all(&runtime.root)?;
+    let now = reread(pod)?;
+    if !ended(&now) {
         return Ok(());
     }
-    let record = PodRecord::new(&pod.file.rules()?, Stamp::now());
-    pod.file.dirs.write_record(&record.continuing(pod.record.as_ref()))
+    let record = PodRecord::new(&now.file.rules()?, Stamp::now());
+    now.file.dirs.write_record(&record.continuing(now.record.as_ref()))
 }
 
 /// Finds a pod; a supervisor that was killed is brought back.
@@ -241,11 +273,36 @@ pub fn revive(runtime: &Runtime, pod: &StoredPod) -> Result<bool> {
 /// # Errors
 /// [`Error::Os`]; a pod that does not run is none.
 pub fn ask_to_stop(runtime: &Runtime, pod: &StoredPod, grace_seconds: Option<u32>) -> Result<()> {
-    revive(runtime, pod)?;
-    if let Some(connection) = Connection::open(&pod.file.dirs)? {
-        connection.ask(&Request::Stop { grace_seconds })?;
+    revive(runtime, &reread(pod)?)?;
+    let asked = Connection::open(&pod.file.dirs).and_then(|connection| match connection {
+        Some(connection) => connection.ask(&Request::Stop { grace_seconds }).map(drop),
+        None => Ok(()),
+    });
+    // It may have ended meanwhile, and its supervisor with it.
+    if asked.is_err() && !is_live(&reread(pod)?) { Ok(()) } else { asked }
+}
+
+/// Asks the pod to end and waits until it has; a supervisor that is killed meanwhile is brought
+/// back.
+///
+/// # Errors
+/// As [`ask_to_stop`].
+pub fn end(runtime: &Runtime, pod: &StoredPod, grace_seconds: Option<u32>) -> Result<()> {
+    loop {
+        ask_to_stop(runtime, pod, grace_seconds)?;
+        wait_for_end(pod)?;
+        if !is_live(&reread(pod)?) {
+            return Ok(());
+        }
     }
-    Ok(())
+}
+
+/// The pod as it is now, not as it was when it was found; the old one if it is gone.
+fn reread(pod: &StoredPod) -> Result<StoredPod> {
+    let now = StoredPod::read(&pod.file.dirs.state)?;
+    // Not another one of its name.
+    let same = now.filter(|now| now.file.dirs == pod.file.dirs);
+    Ok(same.unwrap_or_else(|| pod.clone()))
 }
 
 /// How [`remove`] treats a pod that runs.
@@ -263,6 +320,7 @@ pub enum Removal {
 /// [`Error::WrongState`] if it runs and that is not wanted; [`Error::Os`] for the first thing that
 /// could not be removed, after trying all others.
 pub fn remove(runtime: &Runtime, pod: &StoredPod, removal: Removal) -> Result<()> {
+    let pod = &reread(pod)?;
     if is_live(pod) {
         if removal == Removal::OnlyEnded {
             let name = pod.file.name();
@@ -270,8 +328,7 @@ pub fn remove(runtime: &Runtime, pod: &StoredPod, removal: Removal) -> Result<()
                 reason: format!("pod {name:?} is running; stop it first, or use --force"),
             });
         }
-        ask_to_stop(runtime, pod, None)?;
-        wait_for_end(pod)?;
+        end(runtime, pod, None)?;
     }
     let _lock = PodDirs::lock_all(&runtime.root)?;
     let dirs = &pod.file.dirs;
@@ -301,17 +358,14 @@ fn is_live(pod: &StoredPod) -> bool {
 }
 
 /// Waits until the supervisor has let go of the pod.
-///
-/// # Errors
-/// [`Error::Os`].
-pub fn wait_for_end(pod: &StoredPod) -> Result<()> {
+fn wait_for_end(pod: &StoredPod) -> Result<()> {
     let watch = Watch::new([&pod.file.dirs.state])?;
     loop {
         if !pod.is_supervised() {
             return Ok(());
         }
         // The lock is let go of after the last write: look again soon.
-        watch.next(Some(std::time::Duration::from_millis(50)))?;
+        watch.next(Some(LET_GO))?;
     }
 }
 

@@ -6,7 +6,7 @@
 //!     status.json      [`super::record::PodRecord`], replaced as a whole
 //!     events.jsonl     [`super::event::Event`]s
 //!     control          the supervisor's socket (control.rs)
-//!     supervisor       flock: held by the supervisor while it lives; its pid
+//!     supervisor       locked by the supervisor while it lives
 //!     sandbox/         the bundle of the pause container
 //!     bundles/<container>/          config.json and what it needs
 //!     shm/             mount point: /dev/shm of the pod
@@ -25,7 +25,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{FcntlArg, Flock, FlockArg, fcntl};
 use serde::{Deserialize, Serialize};
 
 use super::event::{EVENTS_FILE, Event};
@@ -92,7 +92,7 @@ impl PodDirs {
     ///
     /// # Errors
     /// [`Error::Os`] if the directory is gone.
-    pub fn lock_supervisor(&self) -> Result<Option<Flock<File>>> {
+    pub fn lock_supervisor(&self) -> Result<Option<SupervisorLock>> {
         let path = self.state.join(SUPERVISOR_FILE);
         let file = OpenOptions::new()
             .write(true)
@@ -102,11 +102,21 @@ impl PodDirs {
             .custom_flags(libc::O_CLOEXEC | libc::O_NOFOLLOW)
             .open(&path)
             .os("open", || path.display())?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => Ok(Some(lock)),
-            Err((_file, Errno::EWOULDBLOCK)) => Ok(None),
-            Err((_file, errno)) => Err(errno).os("lock", || path.display()),
+        match fcntl(&file, FcntlArg::F_SETLK(&write_lock())) {
+            Ok(_) => Ok(Some(SupervisorLock { _file: file })),
+            Err(Errno::EACCES | Errno::EAGAIN) => Ok(None),
+            Err(errno) => Err(errno).os("lock", || path.display()),
         }
+    }
+
+    /// Whether somebody has the right to supervise the pod. Asking is not taking: a supervisor
+    /// that starts meanwhile gets it.
+    fn is_supervised(&self) -> bool {
+        // The process itself does not see its own lock, and closing the file would lose it.
+        let Ok(file) = File::open(self.state.join(SUPERVISOR_FILE)) else { return false };
+        let mut lock = write_lock();
+        fcntl(&file, FcntlArg::F_GETLK(&mut lock)).is_ok()
+            && libc::c_int::from(lock.l_type) != libc::F_UNLCK
     }
 
     /// Takes the right to make, replace or remove pods below a state root; waits for it.
@@ -168,8 +178,20 @@ impl PodFile {
     }
 }
 
-/// A pod on this machine, as every verb but those of the supervisor sees it.
+/// The right to supervise a pod, for as long as this process lives. Source: fcntl(2), F_SETLK:
+/// the lock is that of the process, so no child that is being made inherits it.
 #[derive(Debug)]
+pub struct SupervisorLock {
+    _file: File,
+}
+
+fn write_lock() -> libc::flock {
+    let kind = libc::c_short::try_from(libc::F_WRLCK).unwrap_or_default();
+    libc::flock { l_type: kind, l_whence: 0, l_start: 0, l_len: 0, l_pid: 0 }
+}
+
+/// A pod on this machine, as every verb but those of the supervisor sees it.
+#[derive(Debug, Clone)]
 pub struct StoredPod {
     /// What was asked for, and where things are.
     pub file: PodFile,
@@ -244,7 +266,7 @@ impl StoredPod {
     /// Whether a supervisor lives.
     #[must_use]
     pub fn is_supervised(&self) -> bool {
-        matches!(self.file.dirs.lock_supervisor(), Ok(None))
+        self.file.dirs.is_supervised()
     }
 
     /// What has happened to it, oldest first.

@@ -15,7 +15,7 @@ mod stop;
 pub mod transition;
 
 use super::clock::Moment;
-use super::record::{ContainerRecord, ContainerState, KillCause, PodRecord, StopCause};
+use super::record::{ContainerRecord, ContainerState, Ended, KillCause, PodRecord, StopCause};
 use super::restart::{Verdict, should_restart};
 use super::rules::{ContainerRules, Kind, PodRules, RestartPolicy};
 
@@ -190,7 +190,7 @@ fn end(
     // A pod that must not run anything twice does not outlive its sandbox.
     let lost = record.sandbox.is_none()
         && rules.restart == RestartPolicy::Never
-        && record.containers().any(has_run);
+        && record.containers().any(|container| has_run(record, container));
     (apps_done || init_failed || lost).then_some(StopCause::Finished)
 }
 
@@ -233,8 +233,12 @@ fn done(rules: &ContainerRules, container: &ContainerRecord) -> bool {
         && matches!(&container.state, ContainerState::Ended(ended) if ended.succeeded())
 }
 
-fn has_run(container: &ContainerRecord) -> bool {
-    container.last.is_some() || !matches!(container.state, ContainerState::Waiting { .. })
+/// Whether it has had an instance; one of an earlier life of the pod does not count.
+fn has_run(record: &PodRecord, container: &ContainerRecord) -> bool {
+    let is_of_this_life =
+        |ended: &Ended| record.started.is_some_and(|started| ended.finished.at >= started.at);
+    !matches!(container.state, ContainerState::Waiting { .. })
+        || container.last.as_ref().is_some_and(is_of_this_life)
 }
 
 fn verdict(rules: &ContainerRules, container: &ContainerRecord) -> Option<Verdict> {

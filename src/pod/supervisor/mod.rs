@@ -31,13 +31,11 @@ mod spawn;
 mod streams;
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use nix::fcntl::Flock;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::LocalSet;
 
@@ -57,7 +55,7 @@ use super::probe::Health;
 use super::probe::worker::Kind as ProbeKind;
 use super::record::PodRecord;
 use super::rules::PodRules;
-use super::store::{PodFile, StoredPod};
+use super::store::{PodFile, StoredPod, SupervisorLock};
 use crate::container::Runtime;
 use crate::error::{Error, OsContext, Result};
 use crate::sys::{poll, process, self_exe};
@@ -85,6 +83,8 @@ enum Signal {
 
 /// The sandbox that runs.
 struct Sandbox {
+    /// Id of its container.
+    id: String,
     /// Its pause process.
     pause: Rc<OwnedFd>,
     /// The pod's network namespace; absent if it is the host's.
@@ -111,7 +111,7 @@ struct Supervisor {
     limits: Limits,
     /// Told when the pod is ready: the init system that waits for us.
     notify: Option<String>,
-    _lock: Flock<File>,
+    _lock: SupervisorLock,
 }
 
 /// Supervises the pod in `state_dir` until it has ended.
@@ -180,6 +180,11 @@ fn protect_from_oom_killer() {
 
 impl Supervisor {
     async fn run(mut self, mut inbox: UnboundedReceiver<Signal>) -> Result<()> {
+        if self.record.ended.is_some() {
+            // Between being seen alive and our lock.
+            spawn::report(READY);
+            return Ok(());
+        }
         self.listen()?;
         self.watch_for_termination()?;
         tokio::task::spawn_local(Rc::clone(&self.compress).run());
@@ -240,14 +245,18 @@ impl Supervisor {
 
     /// Writes down what has changed, and tells who waits for readiness.
     fn publish(&mut self) {
+        self.update_conditions();
+        if let Err(error) = self.save() {
+            // The next transition tries again.
+            crate::log::warn(error);
+        }
+    }
+
+    fn update_conditions(&mut self) {
         let now = Stamp::now();
         let pod = &self.file.manifest.pod;
         for (kind, is_true) in phase::update_conditions(pod, &self.rules, &mut self.record, now) {
             self.condition_changed(kind, is_true);
-        }
-        if let Err(error) = self.save() {
-            // The next transition tries again.
-            crate::log::warn(error);
         }
     }
 
