@@ -13,6 +13,7 @@ from pathlib import Path
 
 import bundles
 import measure
+import pods
 import report
 from measure import Refused, Runtime, Samples
 
@@ -46,6 +47,7 @@ class Bench:
         base = bundles.base_config(self.rootfs, self.dir)
         self.variants = bundles.variants(base, self.dir / "volumes")
         self.results = report.Results(self.quick)
+        self.hierarchies = hierarchies()
 
     def wants(self, name: str) -> bool:
         chosen = not self.only or any(word in name.split() for word in self.only)
@@ -66,7 +68,7 @@ class Bench:
 
     def floor_argv(self, verb: str, what: str, cgroup: str, args: list[str]) -> list[str]:
         cpus = "0" if os.cpu_count() == 1 else f"0-{os.cpu_count() - 1}"
-        return [self.floor, verb, what, cgroup, cpus, "0", *hierarchies(), "--", *args]
+        return [self.floor, verb, what, cgroup, cpus, "0", *self.hierarchies, "--", *args]
 
 
 def hierarchies() -> list[str]:
@@ -292,7 +294,7 @@ def measure_parallel(bench: Bench) -> None:
 
 MEASUREMENTS = [
     measure_run, measure_verbs, measure_exec, measure_run_counts, measure_limit,
-    measure_parallel, measure_many,
+    measure_parallel, measure_many, pods.measure_pods,
 ]
 
 

@@ -27,6 +27,7 @@ TIME_GOALS = {
     "kill": VERB,
     "delete": VERB,
     "exec": RUN,
+    "pod run -d": {"floor": 4.0, "podman, runc": 0.15, "podman, crun": 0.15},
 }
 # Prefix of the measure → peer, factor, and whether more is better.
 NUMBER_GOALS = [
@@ -39,9 +40,14 @@ NUMBER_GOALS = [
     ("list of", "crun", 0.5, False),
     ("delete -f, each", "crun", 1.0, False),
     ("8 parallel run loops", "crun", 2.0, True),
+    # Fewer pods share less: a quick run has 50.
+    ("PSS per pod, 50 pods", None, 1536, False),
+    ("PSS per pod, 100 pods", None, 1536, False),
+    ("CPU time of an exec probe", "floor", 1.5, False),
+    ("wake-ups of an idle pod", None, 0, False),
 ]
 COLOURS = {CAROB: "#e8590c", "crun": "#1c7ed6", "runc": "#2f9e44", FLOOR: "#868e96"}
-MORE_COLOURS = ["#9c36b5", "#0c8599", "#e03131"]
+MORE_COLOURS = ["#9c36b5", "#0c8599", "#e03131", "#f08c00", "#6741d9", "#66a80f"]
 TEXT = "#7d8590"  # readable on white and on black
 
 
@@ -72,6 +78,8 @@ class Goal:
     def verdict(self) -> str:
         if self.met:
             return "met"
+        if self.goal == 0:
+            return "**missed**"
         off = self.goal / self.found if self.more else self.found / self.goal
         return f"**missed** by {100 * (off - 1):.0f} %"
 
@@ -87,10 +95,11 @@ class Results:
         self.rows: dict[str, dict] = {}
         self.failed: list[str] = []
 
-    def times(self, name: str, samples: dict) -> None:
-        """Milliseconds of wall and CPU time."""
+    def times(self, name: str, samples: dict, group: str = "") -> None:
+        """Milliseconds of wall and, where it is known, CPU time; a group has tables of its own."""
         self.rows[name] = {
             "unit": "ms",
+            "group": group,
             "runtimes": {
                 runtime: {
                     "runs": len(one.wall),
@@ -98,16 +107,17 @@ class Results:
                     "p10": quantile(one.wall, 0.1),
                     "p90": quantile(one.wall, 0.9),
                     "min": min(one.wall),
-                    "cpu": quantile(one.cpu, 0.5),
+                    "cpu": quantile(one.cpu, 0.5) if one.cpu else None,
                 }
                 for runtime, one in samples.items()
             },
         }
 
-    def numbers(self, name: str, unit: str, values: dict[str, float]) -> None:
+    def numbers(self, name: str, unit: str, values: dict[str, float], group: str = "") -> None:
         """One number for each runtime."""
         self.rows[name] = {
             "unit": unit,
+            "group": group,
             "runtimes": {runtime: {"value": value} for runtime, value in values.items()},
         }
 
@@ -131,7 +141,7 @@ class Results:
     def ratio(self, name: str, peer: str, key: str) -> float | None:
         """carob's number as a multiple of the peer's; none if one of them is missing."""
         runtimes = self.rows.get(name, {"runtimes": {}})["runtimes"]
-        if CAROB not in runtimes or not runtimes.get(peer, {}).get(key):
+        if not runtimes.get(CAROB, {}).get(key) or not runtimes.get(peer, {}).get(key):
             return None
         return runtimes[CAROB][key] / runtimes[peer][key]
 
@@ -206,9 +216,15 @@ def cells(rows: dict[str, dict], show) -> list[list[str]]:
     ]
 
 
+def groups(rows: dict[str, dict]) -> dict[str, dict[str, dict]]:
+    """Rows by what they are about; those about one container have no name."""
+    found: dict[str, dict[str, dict]] = {}
+    for name, row in rows.items():
+        found.setdefault(row["group"], {})[name] = row
+    return found
+
+
 def markdown(results: Results, goals: list[Goal], plots: list[str]) -> str:
-    timed = {name: row for name, row in results.rows.items() if _is_timed(row)}
-    others = {name: row for name, row in results.rows.items() if name not in timed}
     kind = "quick run: few samples, small numbers of containers" if results.quick else "full run"
     parts = [f"# carob beside other runtimes\n\n{kind}, {results.seconds} s\n"]
     parts.append(table(["", ""], [[key, value] for key, value in results.machine.items()]))
@@ -223,27 +239,49 @@ def markdown(results: Results, goals: list[Goal], plots: list[str]) -> str:
         for goal in goals
     ]))
     parts += [f"![{plot}]({plot})\n" for plot in plots]
-    if timed:
-        names = runtimes_of(timed)
-        parts.append("## Wall time, ms: median (p10–p90)\n")
-        parts.append(table(["", *names], cells(timed, _spread)))
-        parts.append("## Wall time, ms: minimum\n")
-        parts.append(table(["", *names], cells(timed, lambda _, one: f"{one['min']:.2f}")))
-        parts.append("## CPU time, user and system, ms\n")
-        parts.append(table(["", *names], cells(timed, lambda _, one: f"{one['cpu']:.2f}")))
-        peers = [name for name in names if name != CAROB]
-        for title, key in (("median", "median"), ("minimum", "min"), ("CPU time", "cpu")):
-            parts.append(f"## carob as a multiple of each, {title}\n")
-            parts.append(table(["", *peers], [
-                [name, *(_times(results.ratio(name, peer, key)) for peer in peers)]
-                for name in timed
-            ]))
+    for group, rows in groups(results.rows).items():
+        parts += tables(results, rows, f"{group}: " if group else "")
+    return "\n".join(parts)
+
+
+def tables(results: Results, rows: dict[str, dict], prefix: str) -> list[str]:
+    """The tables of one group of rows."""
+    parts = []
+    timed = {name: row for name, row in rows.items() if _is_timed(row)}
+    with_cpu = {name: row for name, row in timed.items() if _has_cpu(row)}
+    others = {name: row for name, row in rows.items() if name not in timed}
+    shown = [
+        (timed, "wall time, ms: median (p10–p90)", _spread),
+        (timed, "wall time, ms: minimum", lambda _, one: f"{one['min']:.2f}"),
+        (with_cpu, "CPU time, user and system, ms", lambda _, one: f"{one['cpu']:.2f}"),
+    ]
+    for chosen, title, show in shown:
+        if chosen:
+            parts.append(f"## {_title(prefix + title)}\n")
+            parts.append(table(["", *runtimes_of(chosen)], cells(chosen, show)))
+    ratios = [(timed, "median", "median"), (timed, "minimum", "min"), (with_cpu, "CPU time", "cpu")]
+    for chosen, title, key in ratios:
+        if not chosen:
+            continue
+        peers = [name for name in runtimes_of(chosen) if name != CAROB]
+        parts.append(f"## {_title(prefix)}carob as a multiple of each, {title}\n")
+        parts.append(table(["", *peers], [
+            [name, *(_times(results.ratio(name, peer, key)) for peer in peers)] for name in chosen
+        ]))
     if others:
-        parts.append("## Sizes, counts, rates\n")
+        parts.append(f"## {_title(prefix + 'sizes, counts, rates')}\n")
         parts.append(table(["", *runtimes_of(others)], cells(
             others, lambda row, one: f"{number(one['value'])} {row['unit']}"
         )))
-    return "\n".join(parts)
+    return parts
+
+
+def _title(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def _has_cpu(row: dict) -> bool:
+    return all(one["cpu"] is not None for one in row["runtimes"].values())
 
 
 def _is_timed(row: dict) -> bool:
@@ -274,19 +312,21 @@ def draw(rows: dict[str, dict], directory: Path) -> list[str]:
     names = runtimes_of(rows)
     others = iter(MORE_COLOURS * len(names))
     colours = {name: COLOURS.get(name) or next(others) for name in names}
-    timed = {name: row for name, row in rows.items() if _is_timed(row)}
     drawn = []
-    if "run" in timed:
-        _bars(pyplot, {"run": timed["run"]}, colours, directory / "run.svg",
-              "one container: create, start, /bin/true, delete")
-        drawn.append("run.svg")
-    if timed:
-        _bars(pyplot, timed, colours, directory / "times.svg", "wall time")
-        drawn.append("times.svg")
-    counted = {name: row for name, row in rows.items() if name not in timed}
-    if counted:
-        _small(pyplot, counted, colours, directory / "counts.svg")
-        drawn.append("counts.svg")
+    for group, members in groups(rows).items():
+        prefix = f"{group}-" if group else ""
+        timed = {name: row for name, row in members.items() if _is_timed(row)}
+        counted = {name: row for name, row in members.items() if name not in timed}
+        if "run" in timed:
+            _bars(pyplot, {"run": timed["run"]}, colours, directory / "run.svg",
+                  "one container: create, start, /bin/true, delete")
+            drawn.append("run.svg")
+        if timed:
+            drawn.append(f"{prefix}times.svg")
+            _bars(pyplot, timed, colours, directory / drawn[-1], f"{group} wall time".strip())
+        if counted:
+            drawn.append(f"{prefix}counts.svg")
+            _small(pyplot, counted, colours, directory / drawn[-1])
     return drawn
 
 
