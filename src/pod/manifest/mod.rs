@@ -7,7 +7,7 @@
 //! decode.rs    node + support/ (the table of all fields) → JSON; what is wrong → problem.rs
 //! defaults.rs  what the API fills in
 //! rules/       the API's validation
-//! load.rs      all of it, in this order
+//! load.rs      all of it, in this order; difference.rs: what has changed since
 //! ```
 
 mod annotations;
