@@ -3,8 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
 
 use serde_json::Value;
 
@@ -250,6 +255,19 @@ impl Scene {
         processes(|line| line.contains("\0supervise\0") && line.contains(&state)).pop()
     }
 
+    /// Kills the supervisor of a pod and waits until it has gone.
+    #[track_caller]
+    pub fn crash(&self, pod: &str) {
+        let pid = self.supervisor(pod).expect("a supervisor");
+        make_orphans(pid);
+        kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+        let end = Instant::now() + LIMIT;
+        while self.supervisor(pod) == Some(pid) {
+            assert!(Instant::now() < end, "the supervisor does not die");
+            std::thread::yield_now();
+        }
+    }
+
     /// All that is left of pods: processes, mounts, cgroups, files.
     pub fn leaks(&self) -> Vec<String> {
         let dir = self.dir.display().to_string();
@@ -295,6 +313,7 @@ impl Drop for Scene {
             std::thread::sleep(Duration::from_millis(20));
             leaks = self.leaks();
         }
+        reap_orphans();
         for hierarchy in cgroup::hierarchies() {
             let _other_test = fs::remove_dir(hierarchy.join(&self.marker));
         }
@@ -304,6 +323,28 @@ impl Drop for Scene {
             panic!("left behind: {leaks:#?}");
         }
     }
+}
+
+/// Processes that a killed supervisor has left: this process may be the one that has to reap them.
+static ORPHANS: Mutex<Vec<i32>> = Mutex::new(Vec::new());
+
+/// A process is about to be killed: its children become orphans.
+pub fn make_orphans(parent: i32) {
+    let is_child = |pid: &i32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+        fields.split_whitespace().nth(1) == Some(&parent.to_string())
+    };
+    let children = processes(|_| true).into_iter().filter(is_child);
+    ORPHANS.lock().unwrap().extend(children);
+}
+
+fn reap_orphans() {
+    let lives = |pid: &i32| {
+        let status = waitpid(Pid::from_raw(*pid), Some(WaitPidFlag::WNOHANG));
+        matches!(status, Ok(WaitStatus::StillAlive))
+    };
+    ORPHANS.lock().unwrap().retain(lives);
 }
 
 /// Whether a condition of a pod is True.

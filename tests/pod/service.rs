@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::scene::Scene;
+use crate::scene::{Scene, make_orphans};
 
 const UNIT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/carob-pod@.service");
 
@@ -42,6 +42,7 @@ impl Manager {
     }
 
     fn signal(&self, signal: Signal) {
+        make_orphans(i32::try_from(self.service.id()).unwrap());
         kill(Pid::from_raw(i32::try_from(self.service.id()).unwrap()), signal).unwrap();
     }
 

@@ -19,12 +19,14 @@ pub mod line;
 mod place;
 pub mod print;
 pub mod reader;
+mod resume;
 pub mod rotate;
 pub mod writer;
 
 pub use line::Stream;
 pub use place::{link_for_shippers, prune, unlink_for_shippers};
 pub use reader::last_lines;
+pub use resume::{Position, cut_half_line, stored_since};
 pub use rotate::{Compressor, Step};
 pub use writer::LogWriter;
 

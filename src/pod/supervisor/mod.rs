@@ -20,6 +20,7 @@ mod act;
 mod exec;
 mod exit;
 mod hooks;
+mod journal;
 mod limits;
 mod member;
 mod parking;
