@@ -3,17 +3,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
 use serde_json::Value;
 
-use crate::support::cgroup;
+use crate::support::{cgroup, leaks};
 
 /// How long anything may take that a test waits for.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -313,7 +311,6 @@ impl Drop for Scene {
             std::thread::sleep(Duration::from_millis(20));
             leaks = self.leaks();
         }
-        reap_orphans();
         for hierarchy in cgroup::hierarchies() {
             let _other_test = fs::remove_dir(hierarchy.join(&self.marker));
         }
@@ -325,26 +322,17 @@ impl Drop for Scene {
     }
 }
 
-/// Processes that a killed supervisor has left: this process may be the one that has to reap them.
-static ORPHANS: Mutex<Vec<i32>> = Mutex::new(Vec::new());
-
-/// A process is about to be killed: its children become orphans.
+/// Stops a supervisor that is about to be killed: its children become orphans, and, where this
+/// process is a subreaper, zombies that nobody waits for until it ends.
 pub fn make_orphans(parent: i32) {
+    let _gone = kill(Pid::from_raw(parent), Signal::SIGSTOP);
     let is_child = |pid: &i32| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
         fields.split_whitespace().nth(1) == Some(&parent.to_string())
     };
     let children = processes(|_| true).into_iter().filter(is_child);
-    ORPHANS.lock().unwrap().extend(children);
-}
-
-fn reap_orphans() {
-    let lives = |pid: &i32| {
-        let status = waitpid(Pid::from_raw(*pid), Some(WaitPidFlag::WNOHANG));
-        matches!(status, Ok(WaitStatus::StillAlive))
-    };
-    ORPHANS.lock().unwrap().retain(lives);
+    children.for_each(|child| leaks::expect(Pid::from_raw(child)));
 }
 
 /// Whether a condition of a pod is True.

@@ -3,6 +3,7 @@
 //! ```text
 //! line.rs      one line: its format and how it is read back
 //! writer.rs    output of an instance → lines → file; never an error for who prints
+//! resume.rs    how far a writer that was killed had got
 //! rotate.rs    names of rotated files, rotation, compression in slices
 //! place.rs     directories and files of logs, opened so that no planted link is followed
 //! reader.rs    the lines of a file, its tail

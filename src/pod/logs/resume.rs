@@ -95,7 +95,7 @@ mod tests {
     fn half_a_line_is_cut_and_whole_ones_stay() {
         let root = Root::new("cut");
         let log = root.log();
-        LogWriter::open(log.clone(), Limits::default());
+        drop(LogWriter::open(log.clone(), Limits::default()));
         let line = "2026-11-20T15:33:26.000000000Z stdout F text\n";
         for half in ["", "2026", "2026-11-20T15:33:26.000000000Z stdout F te"] {
             fs::write(&log, format!("{line}{half}")).unwrap();

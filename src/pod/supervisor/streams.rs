@@ -1,7 +1,8 @@
 //! The standard streams of a member: into its log, and to whoever is attached.
 //!
-//! Each output has a task that reads what there is and never waits for anybody: a log that cannot
-//! be written loses lines (and says so), an attached reader that does not keep up too.
+//! Each output has a task that reads what there is, through a journal so that nothing is lost with
+//! this process, and never waits for anybody: a log that cannot be written loses lines (and says
+//! so), an attached reader that does not keep up too.
 
 use std::cell::RefCell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
