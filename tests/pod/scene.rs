@@ -250,7 +250,9 @@ impl Scene {
     /// The pid of a pod's supervisor.
     pub fn supervisor(&self, pod: &str) -> Option<i32> {
         let state = self.state(pod).display().to_string();
-        processes(|line| line.contains("\0supervise\0") && line.contains(&state)).pop()
+        // One that finds this one there is a later process, and leaves.
+        let is_it = |line: &str| line.contains("\0supervise\0") && line.contains(&state);
+        processes(is_it).into_iter().next()
     }
 
     /// Kills the supervisor of a pod and waits until it has gone.
