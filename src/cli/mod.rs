@@ -70,7 +70,7 @@ struct Row {
     about: &'static str,
     arguments: fn(Command) -> Command,
     run: fn(&ArgMatches, &Context) -> Result<i32>,
-    failure: Failure,
+    failure: fn(&ArgMatches) -> Failure,
 }
 
 /// Every verb, in the order of `carob --help`.
@@ -98,7 +98,7 @@ const VERBS: &[Row] = &[
 ];
 
 const fn row<V: Verb>(name: &'static str, about: &'static str) -> Row {
-    Row { name, about, arguments: V::augment_args, run: run::<V>, failure: V::FAILURE }
+    Row { name, about, arguments: V::augment_args, run: run::<V>, failure: |_| V::FAILURE }
 }
 
 fn run<V: Verb>(matches: &ArgMatches, context: &Context) -> Result<i32> {
@@ -145,7 +145,7 @@ fn dispatch(matches: &ArgMatches) -> u8 {
         VERBS.iter().find(|row| row.name == name).map(|row| (row, arguments))
     });
     let (outcome, failure) = match verb {
-        Some((row, arguments)) => (call(row, matches, arguments), row.failure),
+        Some((row, arguments)) => (call(row, matches, arguments), (row.failure)(arguments)),
         None => (without_verb(matches), Failure { code: 1, prefix: "" }),
     };
     match outcome {

@@ -441,7 +441,8 @@ fn usage_errors_go_to_stderr() {
 fn failures_have_the_exit_codes_of_the_contract() {
     for row in VERBS {
         let expected = if row.name == "exec" { (255, "exec failed: ") } else { (1, "") };
-        assert_eq!((row.failure.code, row.failure.prefix), expected, "{}", row.name);
+        let failure = (row.failure)(&clap::ArgMatches::default());
+        assert_eq!((failure.code, failure.prefix), expected, "{}", row.name);
     }
     let error = Error::NotFound { id: "c1".into() };
     assert_eq!(report(&error, exec::Exec::FAILURE), 255);

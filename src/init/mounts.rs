@@ -221,7 +221,7 @@ fn file_system(
     let late_read_only = options.tmpcopyup && read_only;
     let writable_for_now = late_read_only || (read_only && is_dev(plan));
     let mut words: Vec<String> = options.superblock_flags().map(str::to_owned).collect();
-    if writable_for_now {
+    if writable_for_now || is_of_namespace(kind) {
         words.retain(|word| word != "ro");
     }
     words.extend(options.data.iter().filter(|word| !word.is_empty()).cloned());
@@ -261,6 +261,12 @@ fn file_system(
     }
     mount::attach(&tree, &destination).os("attach", || plan.destination.display())?;
     propagate(tree.as_fd(), plan)
+}
+
+/// Whether all mounts of a kind in one namespace are of one file system: what is said of that, every
+/// container in the namespace gets. A read-only one makes its mount read-only, no more.
+fn is_of_namespace(kind: &str) -> bool {
+    matches!(kind, "proc" | "sysfs" | "mqueue")
 }
 
 /// Devices, mount points and the console are made in `/dev` before it can become read-only.

@@ -9,7 +9,7 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
-use super::store::{self, PodDirs};
+use super::store::{self, PodDirs, StoredPod};
 use super::volume;
 use crate::error::{Error, OsContext, Result};
 use crate::sys::fd;
@@ -18,6 +18,25 @@ use crate::sys::fd;
 const OWNER_FILE: &str = "pod.json";
 /// Longest such file, bytes.
 const OWNER_BYTES: u64 = 64 << 10;
+
+/// Two pods of one uid would share volumes and cgroup, and the end of one would end the other.
+///
+/// # Errors
+/// [`Error::Invalid`] if there is one.
+pub(super) fn refuse_taken_uid(root: &Path, dirs: &PodDirs, uid: &str) -> Result<()> {
+    // A random uid is new; data without a pod are of one that was there before a reboot.
+    if !dirs.data.exists() {
+        return Ok(());
+    }
+    let all = StoredPod::list(root)?;
+    match all.iter().find(|pod| pod.file.dirs.data == dirs.data) {
+        None => Ok(()),
+        Some(pod) => Err(Error::Invalid(format!(
+            "metadata.uid: pod {:?} has the uid {uid} already; without the field a new one is made",
+            pod.file.name()
+        ))),
+    }
+}
 
 /// Makes the data directory of a new pod, whose state is there already, and writes down whose it is.
 ///

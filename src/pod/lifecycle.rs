@@ -115,6 +115,7 @@ fn make(runtime: &Runtime, manifest: Manifest, places: &Places) -> Result<Stored
         logs: places.logs.join(format!("{namespace}_{name}_{uid}")),
         cgroup: places.cgroup_parent.join(format!("pod{uid}")),
     };
+    leftover::refuse_taken_uid(&runtime.root, &dirs, &uid)?;
     let file = PodFile { manifest, dirs };
     let record = PodRecord::new(&file.rules()?, Stamp::now());
     StoredPod::create(&file, &record)?;
@@ -152,13 +153,20 @@ fn update_data(
     if old.file.manifest.objects == new.objects {
         return Ok((Applied::Unchanged, old));
     }
-    old.file.manifest.objects = new.objects;
+    let before = std::mem::replace(&mut old.file.manifest.objects, new.objects);
     old.file.write()?;
     // A supervisor may need it before it answers.
     drop(lock);
     revive(runtime, &old)?;
-    if let Some(connection) = Connection::open(&old.file.dirs)? {
-        connection.ask(&Request::Apply)?;
+    let asked = Connection::open(&old.file.dirs).and_then(|connection| match connection {
+        Some(connection) => connection.ask(&Request::Apply).map(drop),
+        None => Ok(()),
+    });
+    if let Err(error) = asked {
+        // What was refused is no part of the pod: asked for again, it is refused again.
+        old.file.manifest.objects = before;
+        old.file.write()?;
+        return Err(error);
     }
     Ok((Applied::Configured, old))
 }
@@ -169,21 +177,33 @@ fn update_data(
 /// # Errors
 /// What the supervisor says if it cannot start.
 pub fn start(runtime: &Runtime, pod: &StoredPod) -> Result<()> {
-    prepare_start(pod)?;
+    prepare_start(runtime, pod)?;
+    if pod.is_supervised() {
+        return Ok(());
+    }
     supervisor::spawn(runtime, &pod.file.dirs)
 }
 
-/// Begins a new life of a pod that has ended; any other stays as it is.
+/// Begins a new life of a pod that has ended, or that ends just now; any other stays as it is.
 ///
 /// # Errors
 /// [`Error::Os`].
-pub fn prepare_start(pod: &StoredPod) -> Result<()> {
-    let ended = pod.record.as_ref().is_some_and(|record| record.ended.is_some());
-    if !ended || pod.is_supervised() {
+pub fn prepare_start(runtime: &Runtime, pod: &StoredPod) -> Result<()> {
+    let ended = |pod: &StoredPod| pod.record.as_ref().is_some_and(|record| record.ended.is_some());
+    let ends = |pod: &StoredPod| pod.record.as_ref().is_some_and(|record| record.stop.is_some());
+    let watch = Watch::new([&pod.file.dirs.state])?;
+    // The supervisor of the old life would keep that of the new one away.
+    while ends(&reread(pod)?) && pod.is_supervised() {
+        watch.next(Some(LOOK))?;
+    }
+    // Not two new lives at once.
+    let _lock = PodDirs::lock_all(&runtime.root)?;
+    let now = reread(pod)?;
+    if !ended(&now) {
         return Ok(());
     }
-    let record = PodRecord::new(&pod.file.rules()?, Stamp::now());
-    pod.file.dirs.write_record(&record.continuing(pod.record.as_ref()))
+    let record = PodRecord::new(&now.file.rules()?, Stamp::now());
+    now.file.dirs.write_record(&record.continuing(now.record.as_ref()))
 }
 
 /// Finds a pod; a supervisor that was killed is brought back.
@@ -258,6 +278,14 @@ pub fn ask_to_stop(runtime: &Runtime, pod: &StoredPod, grace_seconds: Option<u32
     ))))
 }
 
+/// The pod as it is now, not as it was when it was found; the old one if it is gone.
+fn reread(pod: &StoredPod) -> Result<StoredPod> {
+    let now = StoredPod::read(&pod.file.dirs.state)?;
+    // Not another one of its name.
+    let same = now.filter(|now| now.file.dirs == pod.file.dirs);
+    Ok(same.unwrap_or_else(|| pod.clone()))
+}
+
 /// How [`remove`] treats a pod that runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Removal {
@@ -273,6 +301,7 @@ pub enum Removal {
 /// [`Error::WrongState`] if it runs and that is not wanted; [`Error::Os`] for the first thing that
 /// could not be removed, after trying all others.
 pub fn remove(runtime: &Runtime, pod: &StoredPod, removal: Removal) -> Result<()> {
+    let pod = &reread(pod)?;
     if is_live(pod) {
         if removal == Removal::OnlyEnded {
             let name = pod.file.name();

@@ -174,7 +174,7 @@ impl PodFile {
 }
 
 /// A pod on this machine, as every verb but those of the supervisor sees it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct StoredPod {
     /// What was asked for, and where things are.
     pub file: PodFile,

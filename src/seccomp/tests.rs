@@ -323,6 +323,32 @@ proptest! {
 }
 
 #[test]
+fn conditions_hold_where_the_calls_without_conditions_do_not_exist() {
+    let getpgid = json!({"names": ["getpgid"], "action": "SCMP_ACT_ERRNO", "errnoRet": 99,
+        "args": [{"index": 0, "value": 77, "op": "SCMP_CMP_EQ"}]});
+    // Neither exists on aarch64.
+    let access = json!({"names": ["access", "open"], "action": "SCMP_ACT_ERRNO", "errnoRet": 98});
+    let program = program(&profile("SCMP_ACT_ALLOW", json!([access, getpgid])));
+    for (arch, access, getpgid) in [(X86_64, Some(21), 121), (AARCH64, None, 155)] {
+        assert_eq!(run(&program, arch, getpgid, args(77)), 0x0005_0063, "{arch:#x}");
+        assert_eq!(run(&program, arch, getpgid, args(78)), ALLOW, "{arch:#x}");
+        if let Some(access) = access {
+            assert_eq!(run(&program, arch, access, args(0)), 0x0005_0062, "{arch:#x}");
+        }
+    }
+}
+
+#[test]
+fn a_profile_of_unknown_calls_is_its_default_action() {
+    let names: Vec<String> = (0..40).map(|n| format!("no_such_call_{n}")).collect();
+    let rules = json!([{"names": names, "action": "SCMP_ACT_ERRNO"}]);
+    let program = program(&profile("SCMP_ACT_ALLOW", rules));
+    for (arch, nr) in [(X86_64, 1), (X86_64, X32_BIT + 1), (X86, 1), (AARCH64, 1), (ARM, 1)] {
+        assert_eq!(run(&program, arch, nr, args(0)), ALLOW, "{arch:#x} {nr:#x}");
+    }
+}
+
+#[test]
 fn redundant_and_repeated_rules_are_no_error() {
     let rules = json!([
         {"names": ["getpid"], "action": "SCMP_ACT_ERRNO"},

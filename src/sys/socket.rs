@@ -10,6 +10,7 @@ use nix::sys::socket::{
     AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
     UnixAddr, accept4, bind, connect, listen, recvmsg, sendmsg, socket, socketpair,
 };
+use nix::sys::stat::{Mode, fchmod};
 
 use super::fd::proc_path;
 
@@ -22,11 +23,14 @@ pub fn message_pair() -> nix::Result<(OwnedFd, OwnedFd)> {
 }
 
 /// Listens for messages on a socket named `name` in the directory `dir`, however long its path is.
+/// Nobody but its owner may connect.
 ///
 /// # Errors
 /// `EADDRINUSE` if the name exists; errors of bind(2).
 pub fn listen_in(dir: impl AsFd, name: &str) -> nix::Result<OwnedFd> {
     let fd = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
+    // The name gets the mode of the socket.
+    fchmod(&fd, Mode::from_bits_truncate(0o600))?;
     bind(fd.as_raw_fd(), &address_in(dir, name)?)?;
     listen(&fd, Backlog::new(1)?)?;
     Ok(fd)

@@ -25,6 +25,7 @@ mod races;
 mod resources;
 mod rootfs;
 mod run;
+mod sandbox;
 mod seccomp;
 mod security;
 mod support;

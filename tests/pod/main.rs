@@ -4,6 +4,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::print_stderr,
+    clippy::print_stdout,
     clippy::disallowed_methods,
     clippy::wildcard_enum_match_arm,
     clippy::missing_panics_doc,
@@ -16,13 +17,31 @@
     reason = "the harness is a library of its own"
 )]
 
+mod attach;
 mod bad_input;
 mod crash;
+mod environment;
+mod examples;
+mod foreground;
 mod hard_cases;
+mod history;
+mod hooks;
+mod init;
+mod logs;
+mod members;
+mod namespaces;
+mod probes;
 mod repeat;
+mod resources;
+mod restart;
 mod run;
-mod sandbox;
 mod scene;
+mod security;
+mod serve;
 mod service;
+mod status;
+mod stop;
 #[path = "../container/support/mod.rs"]
 mod support;
+mod views;
+mod volumes;

@@ -60,7 +60,8 @@ impl Output {
 impl Scene {
     pub fn new() -> Self {
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let marker = format!("carob-pod-{}-{number}", std::process::id());
+        // Of one width: none is the beginning of another.
+        let marker = format!("carob-pod-{}-{number:03}", std::process::id());
         let dir = std::env::temp_dir().join(&marker);
         fs::create_dir(&dir).unwrap();
         Self { dir, marker }
@@ -89,6 +90,18 @@ impl Scene {
     /// The root filesystem that pods here use as an image: busybox.
     pub fn image() -> String {
         format!("rootfs:{}/bundles/busybox/rootfs", env!("CARGO_MANIFEST_DIR"))
+    }
+
+    /// A bundle with busybox in it, as an image; `process` is what its config.json says.
+    pub fn bundle(&self, name: &str, process: &Value) -> String {
+        let dir = self.dir.join(name);
+        fs::create_dir(&dir).unwrap();
+        let image = Self::image();
+        let rootfs = image.trim_start_matches("rootfs:");
+        let config = serde_json::json!({
+            "ociVersion": "1.0.2", "root": {"path": rootfs}, "process": process});
+        fs::write(dir.join("config.json"), config.to_string()).unwrap();
+        format!("bundle:{}", dir.display())
     }
 
     /// A call of carob, not yet started.
@@ -245,6 +258,13 @@ impl Scene {
                 }
             })
             .collect()
+    }
+
+    /// The pid of the init of a container's first instance.
+    #[track_caller]
+    pub fn init(&self, pod: &str, container: &str) -> i32 {
+        let state = self.carob(&["state", &format!("default_{pod}_{container}_0")]).ok().json();
+        i32::try_from(state["pid"].as_i64().unwrap()).unwrap()
     }
 
     /// The pid of a pod's supervisor.

@@ -1,11 +1,9 @@
-//! A static server for containers of the pod tests: what probes and HTTP hooks talk to.
+//! A server for containers of the pod tests: what probes and HTTP hooks talk to.
 //!
-//! ```text
-//! serve http|https|grpc|tcp PORT [STATUS FILE]
-//! ```
-//!
-//! It listens on all addresses, says `listening` on stdout, then a line for each request. The
-//! status file is read anew for each connection; without it the server is well. In it:
+//! It is this very test binary, static like everything here, mounted into the container; see
+//! [`Server`]. It listens on all addresses, says `listening` on stdout, then a line for each
+//! request. The file `/status/<protocol>` is read anew for each connection; without it the server is
+//! well. In it:
 //!
 //! ```text
 //! http, https   503                        a status; or `hang`, or `close`
@@ -14,13 +12,6 @@
 //!               web SERVING                of a service
 //! tcp           (not read)
 //! ```
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a program of the tests"
-)]
-#![allow(clippy::print_stdout, reason = "its log")]
 
 use std::io;
 use std::sync::Arc;
@@ -34,6 +25,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tonic_health::ServingStatus;
 
+use crate::scene::Scene;
+
 const HEAD_BYTES: usize = 64 << 10;
 const FOREVER: Duration = Duration::from_secs(1 << 30);
 
@@ -45,34 +38,88 @@ enum Protocol {
     Tcp,
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() {
-    let mut arguments = std::env::args().skip(1);
-    let protocol = match arguments.next().as_deref() {
-        Some("http") => Protocol::Http,
-        Some("https") => Protocol::Https(certificate()),
-        Some("grpc") => Protocol::Grpc,
-        Some("tcp") => Protocol::Tcp,
-        other => panic!("usage: serve http|https|grpc|tcp PORT [STATUS FILE], not {other:?}"),
+/// Names protocol and port to [`a_server_is_this_binary`].
+const VARIABLE: &str = "SERVE";
+/// Where answers are read from, in the container: a file for each protocol.
+const ANSWERS: &str = "/status";
+
+/// A server in a manifest: lines of YAML in flow style, so that they fit anywhere.
+#[derive(Debug, Clone, Copy)]
+pub struct Server {
+    /// `http`, `https`, `grpc` or `tcp`.
+    pub protocol: &'static str,
+    pub port: u16,
+}
+
+impl Server {
+    /// Fields of the container.
+    pub fn container(self) -> String {
+        let Self { protocol, port } = self;
+        format!(
+            "image: IMAGE, command: [/serve, --exact, 'serve::a_server_is_this_binary', \
+             --include-ignored, --nocapture], env: [{{name: {VARIABLE}, value: '{protocol} {port}'}}], \
+             volumeMounts: [{{name: serve, mountPath: /serve}}, {{name: status, mountPath: /status}}]"
+        )
+    }
+
+    /// Fields of the pod.
+    pub fn volumes() -> String {
+        let this = std::env::current_exe().unwrap();
+        format!(
+            "volumes: [{{name: serve, hostPath: {{path: '{}', type: File}}}}, \
+             {{name: status, emptyDir: {{}}}}]",
+            this.display()
+        )
+    }
+}
+
+/// Makes the server in the container `protocol` answer differently from now on.
+#[track_caller]
+pub fn answer(scene: &Scene, pod: &str, protocol: &str, text: &str) {
+    // Renamed, so that no half answer is read.
+    let file = format!("{ANSWERS}/{protocol}");
+    let script = format!("printf '{text}' > {file}.new && mv {file}.new {file}");
+    scene.sh(pod, protocol, &script).ok();
+}
+
+#[test]
+#[ignore = "a program for containers; without the variable it has nothing to do"]
+fn a_server_is_this_binary() {
+    let Ok(what) = std::env::var(VARIABLE) else { return };
+    let (protocol, port) = what.split_once(' ').expect("a protocol and a port");
+    let protocol = match protocol {
+        "http" => Protocol::Http,
+        "https" => Protocol::Https(certificate()),
+        "grpc" => Protocol::Grpc,
+        "tcp" => Protocol::Tcp,
+        other => panic!("{VARIABLE} begins with http, https, grpc or tcp, not {other:?}"),
     };
-    let port: u16 = arguments.next().and_then(|port| port.parse().ok()).expect("a port");
-    let file: Option<Arc<str>> = arguments.next().map(Into::into);
+    let port = port.parse().expect("a port");
     // As PID 1 of a container it would not die of SIGTERM otherwise.
     carob::sys::process::exit_on_termination_signals();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(serve(protocol, port));
+}
+
+async fn serve(protocol: Protocol, port: u16) {
     let listener = TcpListener::bind(("0.0.0.0", port)).await.unwrap();
     println!("listening on {port}");
     loop {
         let (stream, _) = listener.accept().await.unwrap();
-        let (protocol, file) = (protocol.clone(), file.clone());
+        let protocol = protocol.clone();
         // What a peer does to its connection is its own business.
-        tokio::spawn(
-            async move { converse(protocol, stream, file.as_deref()).await.unwrap_or(()) },
-        );
+        tokio::spawn(async move { converse(protocol, stream).await.unwrap_or(()) });
     }
 }
 
-async fn converse(protocol: Protocol, stream: TcpStream, file: Option<&str>) -> io::Result<()> {
-    let status = file.and_then(|file| std::fs::read_to_string(file).ok()).unwrap_or_default();
+async fn converse(protocol: Protocol, stream: TcpStream) -> io::Result<()> {
+    let name = match &protocol {
+        Protocol::Http => "http",
+        Protocol::Https(_) => "https",
+        Protocol::Grpc => "grpc",
+        Protocol::Tcp => "tcp",
+    };
+    let status = std::fs::read_to_string(format!("{ANSWERS}/{name}")).unwrap_or_default();
     match protocol {
         Protocol::Http => http(stream, &status).await,
         Protocol::Https(tls) => http(tls.accept(stream).await?, &status).await,

@@ -12,7 +12,9 @@ use super::choice::{ContainerChoice, PodChoice};
 use crate::cli::{Context, Failure, Verb};
 use crate::container::{Attach as Mode, ExecArgs, ExecOptions, ExecProcess};
 use crate::error::{Error, OsContext, Result};
+use crate::log;
 use crate::pod::control::{Connection, Frame, MESSAGE_BYTES, Reply, Request};
+use crate::pod::store::StoredPod;
 use crate::sys::tty::{self, RawMode};
 use crate::sys::{process, socket};
 
@@ -25,7 +27,7 @@ use crate::sys::{process, socket};
 pub(super) struct Exec {
     #[command(flatten)]
     container: ContainerChoice,
-    /// Pass standard input on (it always is; accepted as kubectl has it)
+    /// Pass standard input on; without it the command has none
     #[arg(short = 'i', long)]
     stdin: bool,
     /// Give the command a terminal
@@ -41,6 +43,7 @@ pub(super) struct Exec {
 const EXEC_EXAMPLES: &str = "\
 Examples:
   carob pod exec web -- ps -ef
+  carob pod exec -i web -- sh < script
   carob pod exec -it web -c nginx -- sh";
 
 impl Verb for Exec {
@@ -53,6 +56,11 @@ impl Verb for Exec {
         let Some(running) = running else {
             return Err(Error::WrongState { reason: format!("container {name:?} is not running") });
         };
+        if !self.stdin && !self.tty {
+            // Else it would eat the input of the script that runs it, e.g. of a `while read`.
+            let null = std::fs::File::open("/dev/null").os("open", || "/dev/null")?;
+            nix::unistd::dup2_stdin(null).os("dup2", || "/dev/null")?;
+        }
         context.runtime.exec(&ExecOptions {
             id: running.id.clone(),
             process: ExecProcess::Args(Box::new(ExecArgs {
@@ -99,10 +107,29 @@ impl Verb for Attach {
             let name = pod.file.name();
             return Err(Error::WrongState { reason: format!("pod {name:?} is not running") });
         };
-        let reply = connection.ask(&Request::Attach { container, stdin: self.stdin })?;
+        let stdin = self.stdin && self.has_stdin(&pod, &container);
+        let reply = connection.ask(&Request::Attach { container: container.clone(), stdin })?;
         let terminal = reply == Reply::Attached { terminal: true };
-        Session::new(connection.into_socket(), self.stdin, terminal)?.relay()?;
+        if self.tty && !terminal {
+            // kubectl's words.
+            log::warn(format!("Unable to use a TTY - container {container} did not allocate one"));
+        }
+        Session::new(connection.into_socket(), stdin, terminal)?.relay()?;
         Ok(0)
+    }
+}
+
+impl Attach {
+    /// Whether anybody would read what is typed; says so if not.
+    fn has_stdin(&self, pod: &StoredPod, container: &str) -> bool {
+        let spec = pod.file.manifest.pod.spec.as_ref();
+        let init = spec.and_then(|spec| spec.init_containers.as_deref());
+        let all = init.into_iter().chain(spec.map(|spec| spec.containers.as_slice())).flatten();
+        let has = all.filter(|c| c.name == container).any(|c| c.stdin == Some(true));
+        if !has {
+            log::warn(format!("container {container:?} has no stdin: input is not passed on"));
+        }
+        has
     }
 }
 
@@ -189,25 +216,41 @@ impl Session {
     fn send(&mut self, buffer: &mut [u8]) -> Result<bool> {
         let length =
             nix::unistd::read(process::STDIN, &mut buffer[..4096]).os("read", || "stdin")?;
-        let bytes = &buffer[..length];
-        if self.raw.is_some() && self.detaches(bytes) {
-            return Ok(false);
-        }
-        let sent = socket::send(&self.socket, &Frame::Stdin(bytes).encode(), None);
+        let mut bytes = buffer[..length].to_vec();
+        let detaches = self.raw.is_some() && self.detaches(&mut bytes);
+        // No bytes at all would be the end of the input.
+        let sent = if bytes.is_empty() && length > 0 {
+            Ok(())
+        } else {
+            socket::send(&self.socket, &Frame::Stdin(&bytes).encode(), None)
+        };
         if length == 0 {
             self.input = false;
         }
-        Ok(sent.is_ok())
+        Ok(sent.is_ok() && !detaches)
     }
 
-    fn detaches(&mut self, bytes: &[u8]) -> bool {
-        for byte in bytes {
-            if self.half_detached && *byte == DETACH[1] {
-                return true;
+    /// Whether the keys are among what was typed; leaves what is for the container: not the first
+    /// key before it is known that the second does not follow.
+    fn detaches(&mut self, typed: &mut Vec<u8>) -> bool {
+        let mut passed_on = Vec::with_capacity(typed.len() + 1);
+        let mut found = false;
+        for &byte in typed.iter() {
+            if std::mem::take(&mut self.half_detached) {
+                if byte == DETACH[1] {
+                    found = true;
+                    break;
+                }
+                passed_on.push(DETACH[0]);
             }
-            self.half_detached = *byte == DETACH[0];
+            if byte == DETACH[0] {
+                self.half_detached = true;
+            } else {
+                passed_on.push(byte);
+            }
         }
-        false
+        *typed = passed_on;
+        found
     }
 }
 

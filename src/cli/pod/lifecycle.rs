@@ -47,11 +47,15 @@ Examples:
 impl Verb for Stop {
     fn run(self, context: &Context) -> Result<i32> {
         let pod = self.pod.find(context)?;
-        lifecycle::ask_to_stop(&context.runtime, &pod, self.time)?;
-        if !self.no_wait {
+        let name = pod.file.name();
+        if self.no_wait {
+            lifecycle::ask_to_stop(&context.runtime, &pod, self.time)?;
+            output::print(&format!("pod/{name} is being stopped\n"))?;
+        } else {
+            lifecycle::ask_to_stop(&context.runtime, &pod, self.time)?;
             lifecycle::wait_for_end(&context.runtime, &pod)?;
+            output::print(&format!("pod/{name} stopped\n"))?;
         }
-        output::print(&format!("pod/{} stopped\n", pod.file.name()))?;
         Ok(0)
     }
 }
@@ -123,9 +127,14 @@ impl Verb for Kill {
             .filter_map(|record| record.running())
             .collect();
         if running.is_empty() {
-            let what = self.container.as_deref().unwrap_or("any container");
+            let name = pod.file.name();
             return Err(Error::WrongState {
-                reason: format!("pod {:?}: {what} is not running", pod.file.name()),
+                reason: match &self.container {
+                    Some(container) => {
+                        format!("container {container:?} of pod {name:?} is not running")
+                    }
+                    None => format!("no container of pod {name:?} is running"),
+                },
             });
         }
         for instance in running {

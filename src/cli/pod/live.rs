@@ -25,6 +25,11 @@ impl Live {
         Self { paint, widest: "pod".len(), warned: Vec::new() }
     }
 
+    /// Makes room for names that will come.
+    pub(in crate::cli) fn expect<'a>(&mut self, names: impl Iterator<Item = &'a str>) {
+        self.widest = names.map(|name| plain(name).chars().count()).fold(self.widest, usize::max);
+    }
+
     /// Prints the transitions and warnings among new events; the record says how long a back-off
     /// lasts.
     ///

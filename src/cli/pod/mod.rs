@@ -22,8 +22,7 @@ use super::{Context, Failure, Row, row};
 use crate::error::{Error, Result};
 
 /// `carob pod` in the table of all verbs.
-pub(super) const ROW: Row =
-    Row { name: "pod", about: "", arguments, run, failure: Failure { code: 1, prefix: "" } };
+pub(super) const ROW: Row = Row { name: "pod", about: "", arguments, run, failure };
 
 /// Every verb of `carob pod`, in the order of its help.
 const VERBS: &[Row] = &[
@@ -73,9 +72,18 @@ fn run(matches: &ArgMatches, context: &Context) -> Result<i32> {
     let (name, arguments) = matches
         .subcommand()
         .ok_or_else(|| Error::Invalid("pod: a verb is missing; see carob pod --help".into()))?;
-    let row = VERBS.iter().chain([&SUPERVISE]).find(|row| row.name == name);
-    let row = row.ok_or_else(|| Error::Invalid(format!("pod: unknown verb {name:?}")))?;
+    let row = verb(name).ok_or_else(|| Error::Invalid(format!("pod: unknown verb {name:?}")))?;
     (row.run)(arguments, context)
+}
+
+/// That of the verb.
+fn failure(matches: &ArgMatches) -> Failure {
+    let called = matches.subcommand().and_then(|(name, arguments)| Some((verb(name)?, arguments)));
+    called.map_or(Failure { code: 1, prefix: "" }, |(row, arguments)| (row.failure)(arguments))
+}
+
+fn verb(name: &str) -> Option<&'static Row> {
+    VERBS.iter().chain([&SUPERVISE]).find(|row| row.name == name)
 }
 
 #[cfg(test)]

@@ -145,7 +145,7 @@ impl Verb for Run {
         let signals = if self.detach || self.supervise { None } else { Some(Interrupt::new()?) };
         let (applied, pod) = self.make.apply(context)?;
         if self.supervise {
-            lifecycle::prepare_start(&pod)?;
+            lifecycle::prepare_start(&context.runtime, &pod)?;
             let state = &pod.file.dirs.state;
             supervisor::supervise(&context.runtime, state, StartedBy::ServiceManager)?;
             return service_status(state);
@@ -207,7 +207,9 @@ fn follow(
 ) -> Result<i32> {
     let dirs = &pod.file.dirs;
     let watch = Watch::new([&dirs.state])?;
+    let rules = pod.file.rules()?;
     let mut live = Live::new(Paint::of_stdout());
+    live.expect(rules.containers().map(|container| container.name.as_str()));
     let mut interrupts = 0;
     loop {
         let now = StoredPod::read(&dirs.state)?;
@@ -215,7 +217,7 @@ fn follow(
         live.show(&tail.read()?, record)?;
         let Some(record) = record else { return Ok(1) };
         if record.ended.is_some() {
-            return Ok(outcome::exit_code(&pod.file.rules()?, record));
+            return Ok(outcome::exit_code(&rules, record));
         }
         let mut fds = [
             PollFd::new(watch.as_fd(), PollFlags::POLLIN),

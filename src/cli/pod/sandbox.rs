@@ -14,8 +14,13 @@ use crate::pod::sandbox::standalone::{self, Options, Pid};
 use crate::sys::self_exe;
 
 /// `carob pod sandbox` in the table of the pod verbs.
-pub(super) const ROW: Row =
-    Row { name: "sandbox", about: "", arguments, run, failure: Failure { code: 1, prefix: "" } };
+pub(super) const ROW: Row = Row {
+    name: "sandbox",
+    about: "",
+    arguments,
+    run,
+    failure: |_| Failure { code: 1, prefix: "" },
+};
 
 const VERBS: &[Row] = &[
     row::<Create>("create", "Make a sandbox and start it"),

@@ -1,5 +1,7 @@
 //! Objects as they are found in texts, before they are decoded.
 
+use std::path::PathBuf;
+
 use super::input::Text;
 use super::support::{self, Object};
 use super::tree::{Node, Value};
@@ -35,6 +37,8 @@ pub(super) fn kind(name: &str) -> Option<(&'static str, &'static Object)> {
 pub(super) struct Document {
     /// Where it was found.
     pub(super) file: String,
+    /// The directory of that.
+    pub(super) dir: Option<PathBuf>,
     /// The object.
     pub(super) node: Node,
     /// Its kind.
@@ -69,14 +73,15 @@ pub(super) fn documents(text: &Text, problems: &mut Vec<String>) -> Vec<Document
     let mut found = Vec::new();
     match yaml::documents(&text.text) {
         Ok(nodes) => nodes.into_iter().for_each(|node| {
-            classify(&text.file, node, &mut found, problems);
+            classify(text, node, &mut found, problems);
         }),
         Err(fault) => problems.push(format!("{}:{}: {}", text.file, fault.line, fault.text)),
     }
     found
 }
 
-fn classify(file: &str, mut node: Node, found: &mut Vec<Document>, problems: &mut Vec<String>) {
+fn classify(text: &Text, mut node: Node, found: &mut Vec<Document>, problems: &mut Vec<String>) {
+    let file = &text.file;
     let place = format!("{file}:{}", node.line);
     if !matches!(node.value, Value::Map(_)) {
         problems.push(format!("{place}: must be an object with apiVersion and kind"));
@@ -89,13 +94,14 @@ fn classify(file: &str, mut node: Node, found: &mut Vec<Document>, problems: &mu
     };
     if (kind, version) == ("List", "v1") {
         for item in take_items(&mut node) {
-            classify(file, item, found, problems);
+            classify(text, item, found, problems);
         }
         return;
     }
     match KINDS.iter().find(|(name, _)| *name == kind) {
         Some((kind, object)) if version == "v1" => {
-            found.push(Document { file: file.to_owned(), node, kind, object });
+            let (file, dir) = (file.clone(), text.dir.clone());
+            found.push(Document { file, dir, node, kind, object });
         }
         Some(_) => {
             problems.push(format!("{place}: no matches for kind {kind:?} in version {version:?}"));

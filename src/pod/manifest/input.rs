@@ -33,6 +33,8 @@ impl From<PathBuf> for Input {
 pub(super) struct Text {
     /// The file.
     pub(super) file: String,
+    /// The directory that it is in, absolute and without links; absent for standard input.
+    pub(super) dir: Option<PathBuf>,
     /// Its content.
     pub(super) text: String,
 }
@@ -43,12 +45,15 @@ pub(super) fn read(inputs: &[Input]) -> Result<Vec<Text>> {
     let mut texts = Vec::new();
     for input in inputs {
         match input {
-            Input::Stdin => texts.push(text("stdin".into(), io::stdin().lock(), &mut budget)?),
+            Input::Stdin => {
+                texts.push(text("stdin".into(), None, io::stdin().lock(), &mut budget)?)
+            }
             Input::Path(path) => {
                 for file in files(path)? {
                     let name = file.display().to_string();
                     let reader = File::open(&file).os("open", || &name)?;
-                    texts.push(text(name, reader, &mut budget)?);
+                    let dir = directory(&file).os("resolve", || &name)?;
+                    texts.push(text(name, Some(dir), reader, &mut budget)?);
                 }
             }
         }
@@ -56,7 +61,20 @@ pub(super) fn read(inputs: &[Input]) -> Result<Vec<Text>> {
     Ok(texts)
 }
 
-fn text(file: String, reader: impl io::Read, budget: &mut u64) -> Result<Text> {
+/// The directory that a file is in; that of the name, if the file is a link.
+fn directory(file: &Path) -> io::Result<PathBuf> {
+    match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent.canonicalize(),
+        _ => Path::new(".").canonicalize(),
+    }
+}
+
+fn text(
+    file: String,
+    dir: Option<PathBuf>,
+    reader: impl io::Read,
+    budget: &mut u64,
+) -> Result<Text> {
     let bytes = fd::read_bounded(reader, *budget, &file).map_err(|error| match error {
         Error::Invalid(_) => Error::Invalid(format!(
             "{file}: manifests must not be larger than {MAX_SIZE} bytes together"
@@ -68,7 +86,7 @@ fn text(file: String, reader: impl io::Read, budget: &mut u64) -> Result<Text> {
         .map_err(|error| Error::Invalid(format!("{file}: is not UTF-8: {error}")))?;
     // A byte order mark is no part of the text.
     let text = text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text);
-    Ok(Text { file, text })
+    Ok(Text { file, dir, text })
 }
 
 fn files(path: &Path) -> Result<Vec<PathBuf>> {

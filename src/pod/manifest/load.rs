@@ -13,7 +13,7 @@ use super::document::{Document, documents};
 use super::input::Text;
 use super::problem::Problems;
 use super::rules::{self, Given};
-use super::{Manifest, Objects, defaults};
+use super::{Manifest, Objects, defaults, images};
 use crate::error::{Error, Result};
 use crate::pod::volume::source::bind;
 
@@ -130,7 +130,8 @@ impl Loader<'_> {
         identify(&mut pod.metadata, self.namespace);
         defaults::pod(&mut pod);
         rules::pod(&pod, problems);
-        if let Some(spec) = &pod.spec {
+        if let Some(spec) = &mut pod.spec {
+            images::resolve(spec, document.dir.as_deref(), problems);
             rules::references(spec, given, problems);
         }
         Some(pod)

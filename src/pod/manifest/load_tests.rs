@@ -3,7 +3,11 @@ use super::*;
 fn load(all: &[(&str, &str)]) -> Result<Manifest> {
     let all: Vec<Text> = all
         .iter()
-        .map(|(file, text)| Text { file: (*file).into(), text: (*text).into() })
+        .map(|(file, text)| Text {
+            file: (*file).into(),
+            dir: Some("/home/shop".into()),
+            text: (*text).into(),
+        })
         .collect();
     texts(&all)
 }
@@ -288,4 +292,14 @@ fn fields() -> Vec<String> {
         }
     }
     found
+}
+
+#[test]
+fn images_near_the_manifest_have_absolute_paths_in_it() {
+    let near = POD.replace("rootfs:/x", "bundle:../x");
+    let spec = load(&[("pod.yaml", &near)]).unwrap().pod.spec.unwrap();
+    assert_eq!(spec.containers[0].image.as_deref(), Some("bundle:/home/x"));
+    let stdin = Text { file: "stdin".into(), dir: None, text: near };
+    let refused = texts(&[stdin]).unwrap_err().to_string();
+    assert!(refused.contains("stdin:8: ") && refused.contains("standard input"), "{refused}");
 }

@@ -6,6 +6,7 @@
 //! document.rs  nodes → objects of known kinds
 //! decode.rs    node + support/ (the table of all fields) → JSON; what is wrong → problem.rs
 //! defaults.rs  what the API fills in
+//! images.rs    relative paths of images → absolute ones
 //! rules/       the API's validation
 //! load.rs      all of it, in this order; difference.rs: what has changed since
 //! ```
@@ -15,6 +16,7 @@ mod decode;
 mod defaults;
 mod difference;
 mod document;
+mod images;
 mod input;
 mod load;
 mod names;

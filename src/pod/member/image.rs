@@ -32,9 +32,8 @@ pub struct Image {
 }
 
 /// What references may look like, for people.
-const ACCEPTED: &str = "carob accepts \"rootfs:/absolute/path\" (a directory with the files) and \
-                        \"bundle:/absolute/path\" (a directory with a config.json); it cannot pull \
-                        images yet";
+const ACCEPTED: &str = "carob accepts \"rootfs:/path\" (a directory with the files) and \"bundle:/path\" \
+                        (a directory with a config.json); it cannot pull images yet";
 /// The annotation of an image's STOPSIGNAL. Source: image-spec, conversion.md.
 const STOP_SIGNAL: &str = "org.opencontainers.image.stopSignal";
 
@@ -193,7 +192,7 @@ mod tests {
     #[test]
     fn refused() {
         for (reference, policy, reason, word) in [
-            ("nginx:1.27", None, "ErrImagePull", "rootfs:/absolute/path"),
+            ("nginx:1.27", None, "ErrImagePull", "rootfs:/path"),
             ("registry.example/a/b@sha256:abc", None, "ErrImagePull", "cannot pull"),
             ("localhost:5000/App/x", None, "ErrImagePull", "cannot pull"),
             ("nginx", Some("Never"), "ErrImageNeverPull", "pull policy of Never"),

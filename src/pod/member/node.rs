@@ -222,7 +222,8 @@ fn collect(dir: &Path, depth: u32, found: &mut Vec<LinuxDevice>) -> Result<()> {
             (_, true) => LinuxDeviceType::B,
             _ => continue,
         };
-        if path == Path::new("/dev/console") {
+        // A container has its own, or a link to it.
+        if path == Path::new("/dev/console") || path == Path::new("/dev/ptmx") {
             continue;
         }
         let mut device = LinuxDevice::default();

@@ -38,8 +38,7 @@ pub fn columns(pod: &Pod, rules: &PodRules, record: &PodRecord, now: Stamp) -> C
         row.apps(record, &status);
     }
     let deleted = record.stop.as_ref().is_some_and(|stop| stop.cause == StopCause::Asked);
-    let terminal = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
-    if deleted && !terminal {
+    if deleted && !row.over {
         row.reason = "Terminating".to_owned();
     }
     let sidecars = rules.init.iter().filter(|own| own.kind == Kind::Sidecar).count();
@@ -85,6 +84,8 @@ impl Restarts {
 
 struct Row {
     reason: String,
+    /// The phase is a terminal one: nobody waits for a start any more.
+    over: bool,
     ready: usize,
     restarts: Restarts,
     restarts_of_sidecars: Restarts,
@@ -94,6 +95,7 @@ impl Row {
     fn new(status: &PodStatus) -> Self {
         let phase = status.phase.clone().unwrap_or_default();
         Self {
+            over: matches!(phase.as_str(), "Succeeded" | "Failed"),
             reason: status.reason.clone().unwrap_or(phase),
             ready: 0,
             restarts: Restarts::default(),
@@ -121,8 +123,10 @@ impl Row {
             }
             let what = ended_as(container)
                 .or_else(|| waits_for(container).filter(|reason| reason != "PodInitializing"))
-                .unwrap_or_else(|| format!("{index}/{}", all.len()));
-            self.reason = format!("Init:{what}");
+                .or_else(|| (!self.over).then(|| format!("{index}/{}", all.len())));
+            if let Some(what) = what {
+                self.reason = format!("Init:{what}");
+            }
             return true;
         }
         false
@@ -137,7 +141,9 @@ impl Row {
         for container in all.iter().rev() {
             self.restarts.add(record.container(&container.name), container);
             if let Some(reason) = waits_for(container) {
-                self.reason = reason;
+                if !self.over || !STARTING.contains(&reason.as_str()) {
+                    self.reason = reason;
+                }
             } else if let Some(reason) = ended_as(container) {
                 if exit_code(container) != Some(0) {
                     error = Some(reason.clone());
@@ -160,6 +166,9 @@ impl Row {
         }
     }
 }
+
+/// Reasons of those that only wait for their turn.
+const STARTING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 
 fn waits(container: &ContainerStatus) -> bool {
     container.state.as_ref().is_some_and(|state| state.waiting.is_some())

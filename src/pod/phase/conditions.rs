@@ -49,7 +49,8 @@ pub fn conditions(pod: &Pod, rules: &PodRules, record: &PodRecord) -> Vec<PodCon
 }
 
 /// Brings `PodRecord::conditions` up to date; to be called after each change of the record.
-/// Returns the conditions that have changed, with the value they now have.
+/// Returns the conditions that have changed, with the value they now have; to be False from the
+/// start is no change.
 pub fn update_conditions(
     pod: &Pod,
     rules: &PodRules,
@@ -59,14 +60,16 @@ pub fn update_conditions(
     let mut changed = Vec::new();
     for condition in computed(pod, rules, record) {
         let is_true = condition.is_true;
-        let known = record.conditions.get(condition.kind);
-        if known.is_some_and(|known| known.is_true == is_true) {
+        let known = record.conditions.get(condition.kind).map(|known| known.is_true);
+        if known == Some(is_true) {
             continue;
         }
         record
             .conditions
             .insert(condition.kind.to_owned(), ConditionChange { is_true, since: now });
-        changed.push((condition.kind, is_true));
+        if is_true || known.is_some() {
+            changed.push((condition.kind, is_true));
+        }
     }
     changed
 }

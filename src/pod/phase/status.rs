@@ -46,6 +46,8 @@ pub fn status(
     let init = view.containers(init, &rules.init, &record.init);
     let mut apps = view.containers(apps, &rules.apps, &record.apps);
     apps.sort_by(|one, other| one.name.cmp(&other.name));
+    // As the kubelet does: nothing is said of the containers of a pod that it has not admitted.
+    let admitted = record.stop.as_ref().is_none_or(|stop| stop.cause != StopCause::Refused);
     PodStatus {
         phase: Some(phase.as_str().to_owned()),
         reason,
@@ -57,8 +59,8 @@ pub fn status(
         pod_ips: list(ips, |ip| PodIP { ip: ip.clone() }),
         start_time: record.started.map(time),
         qos_class: around.qos_class.map(str::to_owned),
-        init_container_statuses: Some(init).filter(|all| !all.is_empty()),
-        container_statuses: Some(apps),
+        init_container_statuses: Some(init).filter(|all| admitted && !all.is_empty()),
+        container_statuses: Some(apps).filter(|_| admitted),
         ..PodStatus::default()
     }
 }

@@ -212,6 +212,8 @@ fn deadline_eviction_and_refusal_fail_the_pod_whatever_the_exit_codes() {
     let status = status_of(&world);
     assert_eq!(status.phase.as_deref(), Some("Failed"));
     assert_eq!(status.reason.as_deref(), Some("SysctlForbidden"));
+    assert_eq!(status.container_statuses, None);
+    assert_eq!(shown(&world)[..2], ["0/1", "SysctlForbidden"]);
 }
 
 // Conditions (5.3)

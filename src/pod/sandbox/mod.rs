@@ -112,12 +112,18 @@ pub fn start(runtime: &Runtime, mut start: Start) -> Result<(SandboxRecord, Chil
 /// # Errors
 /// The first failure; the rest is done all the same.
 pub fn stop(runtime: &Runtime, id: &str, dirs: &PodDirs) -> Result<()> {
-    let results = [
-        runtime.delete(id, Force::Yes),
-        shm::unmount(&dirs.state),
-        remove_cgroup(runtime, dirs),
-        remove_bundle(&dirs.state),
-    ];
+    let results = [bury(runtime, id, dirs), remove_cgroup(runtime, dirs)];
+    results.into_iter().collect()
+}
+
+/// Takes away what is left of a sandbox that has died, but not the pod's cgroup: members that
+/// outlive it are ended with their grace.
+///
+/// # Errors
+/// As [`stop`].
+pub fn bury(runtime: &Runtime, id: &str, dirs: &PodDirs) -> Result<()> {
+    let results =
+        [runtime.delete(id, Force::Yes), shm::unmount(&dirs.state), remove_bundle(&dirs.state)];
     results.into_iter().collect()
 }
 

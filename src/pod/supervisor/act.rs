@@ -67,6 +67,7 @@ impl Supervisor {
     }
 
     fn start_sandbox(&mut self) {
+        self.bury_sandbox();
         // Held until the record says which host ids are taken.
         let _lock = self.has_user_namespace().then(|| PodDirs::lock_all(&self.runtime.root));
         match self.try_start_sandbox() {
@@ -87,6 +88,15 @@ impl Supervisor {
                 let now = Moment::now();
                 transition::on_sandbox_failed(&mut self.record, failure, now);
             }
+        }
+    }
+
+    /// A sandbox that was found dying may still be there: its cgroup and directories are those of
+    /// the next one.
+    fn bury_sandbox(&mut self) {
+        let Some(last) = self.sandbox.take() else { return };
+        if let Err(error) = sandbox::bury(&self.runtime, &last.id, &self.file.dirs) {
+            crate::log::warn(error);
         }
     }
 
@@ -128,7 +138,8 @@ impl Supervisor {
         let (record, child) = sandbox::start(&self.runtime, start).map_err(could_not)?;
         let pause = child.pidfd;
         let network = network_of(&self.file.manifest.pod, &record).map_err(could_not)?;
-        Ok((record, Sandbox { pause: Rc::new(pause), network, parking }))
+        let id = record.id.clone();
+        Ok((record, Sandbox { id, pause: Rc::new(pause), network, parking }))
     }
 
     /// The id of the sandbox that is or would be there.
@@ -220,6 +231,12 @@ impl Supervisor {
     }
 
     fn finish(&mut self) {
+        self.bury_sandbox();
+        // One that died by itself has left the cgroup to its members.
+        if let Err(error) = sandbox::stop(&self.runtime, &self.sandbox_id(), &self.file.dirs) {
+            self.warn("FailedKillPod", None, error.to_string());
+        }
+        self.update_conditions();
         self.record.ended = Some(Stamp::now());
         let phase = self.phase();
         if phase == Phase::Succeeded.as_str() {

@@ -6,7 +6,7 @@ use nix::unistd::Pid;
 
 use super::{Member, Supervisor};
 use crate::container::Force;
-use crate::pod::clock::Stamp;
+use crate::pod::clock::{Moment, Stamp};
 use crate::pod::decide::transition;
 use crate::pod::record::{Ended, Running};
 use crate::pod::restart::{self, StartAt};
@@ -65,14 +65,18 @@ impl Supervisor {
     }
 
     /// Once for each back-off.
-    fn announce_back_off(&mut self, name: &str) {
+    pub(super) fn announce_back_off(&mut self, name: &str) {
         let (rules, record) = (&self.rules, &self.record);
         let (Some(of_container), Some(container)) = (rules.container(name), record.container(name))
         else {
             return;
         };
-        let next = restart::next_start(rules, of_container, container, Stamp::now().at);
-        if record.stop.is_none() && matches!(next, StartAt::At(_)) {
+        let now = Moment::now();
+        let waits =
+            matches!(restart::next_start(rules, of_container, container, now), StartAt::At(_));
+        // The retry of what could not even be made is none.
+        let loops = restart::crash_loop_end(rules, container).is_some_and(|end| end > now);
+        if record.stop.is_none() && waits && loops {
             let pod = member::pod_name(&self.file.manifest.pod);
             let text = format!("Back-off restarting failed container {name} in pod {pod}");
             self.warn("BackOff", Some(name), text);
@@ -106,14 +110,11 @@ impl Supervisor {
     /// The pause process has ended though nobody asked it to: the pod starts over.
     pub(super) fn sandbox_exited(&mut self, id: &str) {
         if self.record.sandbox.as_ref().is_none_or(|sandbox| sandbox.id != id) {
-            // Another one is in its place already, or will be.
-            if let Err(error) = self.runtime.delete(id, Force::Yes) {
-                crate::log::warn(error);
-            }
+            // Found dying before; it is buried before another one takes its place.
             return;
         }
         self.sandbox = None;
-        if let Err(error) = sandbox::stop(&self.runtime, id, &self.file.dirs) {
+        if let Err(error) = sandbox::bury(&self.runtime, id, &self.file.dirs) {
             crate::log::warn(error);
         }
         transition::on_sandbox_gone(&mut self.record, Stamp::now().at);

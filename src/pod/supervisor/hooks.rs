@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::pod::decide::{self, transition};
 use crate::pod::probe::hook;
 use crate::pod::probe::target::{self, Action as Target};
+use crate::pod::record::{HookState, StopStep};
 use crate::sys::process;
 
 /// Which hook.
@@ -106,7 +107,17 @@ impl Supervisor {
         outcome: Result<(), String>,
     ) {
         let running = self.record.container(name).and_then(|record| record.running());
-        if running.is_none_or(|running| running.id != id) {
+        let Some(running) = running.filter(|running| running.id == id) else { return };
+        let awaited = match hook {
+            HookKind::PostStart => {
+                running.post_start == HookState::Pending && running.stopping.is_none()
+            }
+            HookKind::PreStop => {
+                running.stopping.as_ref().is_some_and(|stopping| stopping.step == StopStep::PreStop)
+            }
+        };
+        // It took too long, or what it was for has been given up.
+        if !awaited {
             return;
         }
         let (rules, record) = (&self.rules, &mut self.record);

@@ -18,7 +18,7 @@ use crate::pod::clock::Stamp;
 use crate::pod::decide::transition::{self, FailedStart, Instance};
 use crate::pod::logs::{self, Limits, LogWriter};
 use crate::pod::member::{self, Image};
-use crate::pod::record::StartFailure;
+use crate::pod::record::{HookState, SandboxRecord, StartFailure};
 use crate::pod::volume;
 use crate::sys::signal::Signal as Number;
 
@@ -47,6 +47,14 @@ pub(super) struct Watched {
     pub(super) init: Rc<OwnedFd>,
     pub(super) streams: Streams,
     pub(super) stop_signal: Number,
+}
+
+impl Member {
+    /// A task that ends with it at the latest.
+    pub(super) fn also(&mut self, task: AbortHandle) {
+        self.tasks.retain(|task| !task.is_finished());
+        self.tasks.push(task);
+    }
 }
 
 impl Drop for Member {
@@ -86,6 +94,7 @@ impl Supervisor {
                 }
                 self.warn("Failed", Some(name), format!("Error: {}", failed.failure.message));
                 transition::on_start_failed(&self.rules, &mut self.record, name, failed);
+                self.announce_back_off(name);
             }
         }
     }
@@ -115,19 +124,20 @@ impl Supervisor {
         let text = format!("Container image {reference:?} already present on machine");
         self.normal("Pulled", Some(name), text);
         let options = self.write_bundle(&container, &image, number).map_err(not_made)?;
+        let rootfs = self.make_rootfs(name, &image).map_err(not_made)?;
         let could_not = |error: Error| FailedStart {
             failure: failure("RunContainerError", error.to_string()),
             id: Some(id.clone()),
             at: Stamp::now(),
         };
         let (streams, mut launched) =
-            self.launch(&container, &image, &options).map_err(could_not)?;
+            self.launch(&container, rootfs, &options).map_err(could_not)?;
         self.normal("Created", Some(name), format!("Created container: {name}"));
         let pid = launched.pid().map_or(0, nix::unistd::Pid::as_raw);
         let instance = Instance { id: id.clone(), pid, since: Stamp::now() };
         // Written down before it runs: a supervisor that is killed in between knows of it.
         transition::on_started(&self.rules, &mut self.record, name, instance);
-        self.save().map_err(could_not)?;
+        self.save_unstarted(name).map_err(could_not)?;
         let streams = match launched.take_console() {
             Some(master) => Streams::terminal(master).map_err(could_not)?,
             None => streams,
@@ -140,6 +150,20 @@ impl Supervisor {
         launched.start().map(drop).map_err(could_not)
     }
 
+    /// Writes down an instance that is about to be started: nobody is to see it run yet.
+    fn save_unstarted(&mut self, name: &str) -> Result<()> {
+        let mut record = self.record.clone();
+        if let Some(container) = record.container_mut(name) {
+            (container.started, container.ready) = (false, false);
+            if let Some(running) = container.running_mut() {
+                running.post_start = HookState::Pending;
+            }
+        }
+        self.file.dirs.write_record(&record)?;
+        self.saved = Some(record);
+        Ok(())
+    }
+
     /// Writes the OCI bundle of an instance.
     fn write_bundle(
         &self,
@@ -147,9 +171,7 @@ impl Supervisor {
         image: &Image,
         number: u32,
     ) -> Result<CreateOptions, StartFailure> {
-        let Some(sandbox) = &self.record.sandbox else {
-            return Err(failure("CreateContainerError", "the pod has no sandbox"));
-        };
+        let sandbox = self.sandbox_record()?;
         let place = member::Place {
             manifest: &self.file.manifest,
             dirs: &self.file.dirs,
@@ -183,13 +205,23 @@ impl Supervisor {
         })
     }
 
+    fn make_rootfs(&self, name: &str, image: &Image) -> Result<OwnedFd, StartFailure> {
+        let sandbox = self.sandbox_record()?;
+        rootfs::make(&self.file.dirs, sandbox, name, &image.rootfs)
+            .map_err(|error| failure("CreateContainerError", error.to_string()))
+    }
+
+    fn sandbox_record(&self) -> Result<&SandboxRecord, StartFailure> {
+        let none = || failure("CreateContainerError", "the pod has no sandbox");
+        self.record.sandbox.as_ref().ok_or_else(none)
+    }
+
     fn launch(
         &self,
         container: &Container,
-        image: &Image,
+        rootfs: OwnedFd,
         options: &CreateOptions,
     ) -> Result<(Streams, Launched)> {
-        let rootfs = rootfs::make(&self.file.dirs, &container.name, &image.rootfs)?;
         let (streams, stdio) = if container.tty == Some(true) {
             (Streams::default(), Stdio::Terminal)
         } else {

@@ -90,6 +90,8 @@ enum Signal {
 
 /// The sandbox that runs.
 struct Sandbox {
+    /// Id of its container.
+    id: String,
     /// Its pause process.
     pause: Rc<OwnedFd>,
     /// The pod's network namespace; absent if it is the host's.
@@ -210,6 +212,11 @@ impl Supervisor {
         mut inbox: UnboundedReceiver<Signal>,
         report: impl Fn(&str),
     ) -> Result<()> {
+        if self.record.ended.is_some() {
+            // Between being seen alive and our lock.
+            report(READY);
+            return Ok(());
+        }
         self.listen()?;
         self.watch_for_termination()?;
         tokio::task::spawn_local(Rc::clone(&self.compress).run());
@@ -273,11 +280,7 @@ impl Supervisor {
 
     /// Writes down what has changed, and tells who waits for readiness.
     fn publish(&mut self) {
-        let now = Stamp::now();
-        let pod = &self.file.manifest.pod;
-        for (kind, is_true) in phase::update_conditions(pod, &self.rules, &mut self.record, now) {
-            self.condition_changed(kind, is_true);
-        }
+        self.update_conditions();
         if let Err(error) = self.save() {
             // It is tried again soon.
             crate::log::warn(error);
@@ -285,6 +288,14 @@ impl Supervisor {
         // Not only when it has just become so: it can have been before this process.
         if self.record.conditions.get("Ready").is_some_and(|ready| ready.is_true) {
             self.service.ready();
+        }
+    }
+
+    fn update_conditions(&mut self) {
+        let now = Stamp::now();
+        let pod = &self.file.manifest.pod;
+        for (kind, is_true) in phase::update_conditions(pod, &self.rules, &mut self.record, now) {
+            self.condition_changed(kind, is_true);
         }
     }
 

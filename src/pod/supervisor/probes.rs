@@ -10,6 +10,7 @@ use crate::pod::probe::target::{self, Action};
 use crate::pod::probe::worker::{Attempt, Change, Facts, Kind, Worker};
 use crate::pod::probe::{self, Health, exec};
 use crate::pod::record::KillCause;
+use crate::pod::rules;
 use crate::sys::process;
 
 /// A worker and the attempt it has under way.
@@ -178,9 +179,11 @@ impl Supervisor {
     /// that makes it ready.
     pub(super) fn readiness_may_have_changed(&mut self, name: &str) {
         self.tell_probes(name);
-        let probed = self.rules.container(name).is_some_and(|rules| rules.readiness.is_some());
+        let Some(own) = self.rules.container(name) else { return };
+        // The readiness of one that runs once is its end.
+        let tells = own.kind != rules::Kind::Init && own.readiness.is_none();
         let is_ready = self.record.container(name).is_some_and(|record| record.ready);
-        if is_ready && !probed {
+        if is_ready && tells {
             self.transition("Ready", Some(name), "");
         }
     }

@@ -17,6 +17,7 @@ use super::{Sandbox, Supervisor};
 use crate::container::Force;
 use crate::error::Result;
 use crate::pod::clock::Stamp;
+use crate::pod::decide::transition;
 use crate::pod::lifecycle;
 use crate::pod::member;
 use crate::pod::record::{HookState, SandboxRecord, StopStep};
@@ -47,6 +48,10 @@ impl Supervisor {
         }
         self.remove_strays();
         self.park();
+        // Its data may have changed while nobody was here to apply it.
+        if let Err(why) = self.apply_data() {
+            self.warn("FailedMount", None, why);
+        }
         self.transition("Recovered", None, "the supervisor was started again");
     }
 
@@ -86,7 +91,8 @@ impl Supervisor {
         let parking = Parking::of_pause(&pause)?;
         let parked = parking.look()?;
         let network = network_of(&self.file.manifest.pod, record)?;
-        Ok(Some((Sandbox { pause: Rc::new(pause), network, parking }, parked)))
+        let id = record.id.clone();
+        Ok(Some((Sandbox { id, pause: Rc::new(pause), network, parking }, parked)))
     }
 
     fn take_back(
@@ -105,20 +111,25 @@ impl Supervisor {
         let streams = parked.map_or_else(Streams::default, |parked| Streams::parked(parked.fds));
         let init = Rc::new(init);
         self.watch(name, Watched { number, id: id.to_owned(), init, streams, stop_signal });
-        self.resume_hooks(name);
+        self.resume_hooks(name, id);
         self.tell_probes(name);
     }
 
     /// A hook that was running has lost its observer: hooks run at least once. The grace goes on
     /// counting.
-    fn resume_hooks(&mut self, name: &str) {
+    fn resume_hooks(&mut self, name: &str, id: &str) {
         let running = self.record.container(name).and_then(|record| record.running());
         let Some(running) = running.cloned() else { return };
         let stopping = running.stopping.as_ref();
+        let awaited = stopping.is_none() && running.post_start == HookState::Pending;
+        let has_hook = self.rules.container(name).is_some_and(|rules| rules.post_start);
         if stopping.is_some_and(|stopping| stopping.step == StopStep::PreStop) {
             self.run_pre_stop(name);
-        } else if stopping.is_none() && running.post_start == HookState::Pending {
+        } else if awaited && has_hook {
             self.run_post_start(name);
+        } else if awaited {
+            // That it was about to be started is written down, but not that it was.
+            transition::on_post_start_done(&self.rules, &mut self.record, name, id);
         }
     }
 
@@ -146,7 +157,7 @@ impl Supervisor {
             }
         }
         if self.record.sandbox.is_none()
-            && let Err(error) = sandbox::stop(&self.runtime, &self.sandbox_id(), &self.file.dirs)
+            && let Err(error) = sandbox::bury(&self.runtime, &self.sandbox_id(), &self.file.dirs)
         {
             crate::log::warn(error);
         }

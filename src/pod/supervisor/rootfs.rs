@@ -1,20 +1,35 @@
 //! The root of a member: its image below, a writable layer of its own above, mounted nowhere.
 
-use std::fs::{self, DirBuilder};
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::{self, DirBuilder, File, Metadata};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+use oci_spec::runtime::LinuxNamespaceType;
+
 use crate::error::{Error, OsContext, Result};
+use crate::pod::record::SandboxRecord;
+use crate::pod::sandbox::namespace_path;
 use crate::pod::store::PodDirs;
-use crate::sys::fd;
-use crate::sys::mount::{self, NewFileSystem};
+use crate::sys::mount::{self, NewFileSystem, Subtree};
+use crate::sys::{dir, fd};
+
+/// Name of the directory of a container's writable layer.
+const LAYER: &str = "layer";
 
 /// Makes the root for a new instance; what the instance before has written is gone.
 ///
+/// In a pod with a user namespace the image's files belong to the pod's ids.
+///
 /// # Errors
 /// [`Error::Os`]; [`Error::Invalid`] with the kernel's explanation if the overlay is refused.
-pub(super) fn make(dirs: &PodDirs, container: &str, image: &Path) -> Result<OwnedFd> {
+pub(super) fn make(
+    dirs: &PodDirs,
+    sandbox: &SandboxRecord,
+    container: &str,
+    image: &Path,
+) -> Result<OwnedFd> {
     clear(dirs, container)?;
     let layer = layer(dirs, container);
     let (upper, work) = (layer.join("upper"), layer.join("work"));
@@ -23,10 +38,17 @@ pub(super) fn make(dirs: &PodDirs, container: &str, image: &Path) -> Result<Owne
         builder.mode(0o755).recursive(true).create(dir).os("mkdir", || dir.display())?;
     }
     // By descriptor: an option has at most 256 bytes, and `:` and `,` mean something in it.
-    let open = |path: &Path| fs::File::open(path).os("open", || path.display());
+    let open = |path: &Path| File::open(path).os("open", || path.display());
     let (image_fd, upper_fd, work_fd) = (open(image)?, open(&upper)?, open(&work)?);
+    let root = image_fd.metadata().os("stat", || image.display())?;
+    let base = sandbox.user_namespace_base.unwrap_or(0);
+    make_alike(&upper_fd, &root, base).os("set the owner and mode of", || upper.display())?;
+    let lower = match sandbox.user_namespace_base {
+        Some(_) => mapped(image, sandbox)?,
+        None => image_fd.into(),
+    };
     let options = [
-        format!("lowerdir={}", fd::proc_path(&image_fd)),
+        format!("lowerdir={}", fd::proc_path(&lower)),
         format!("upperdir={}", fd::proc_path(&upper_fd)),
         format!("workdir={}", fd::proc_path(&work_fd)),
         // It does not outlive the instance: nothing to sync when it ends.
@@ -50,18 +72,45 @@ pub(super) fn make(dirs: &PodDirs, container: &str, image: &Path) -> Result<Owne
     })
 }
 
-/// Removes the writable layer of an instance that has ended.
+/// The root of an overlay has the owner and the mode of its upper layer.
+fn make_alike(upper: &File, root: &Metadata, base: u32) -> std::io::Result<()> {
+    let id = |id: u32| id.saturating_add(base);
+    fchown(upper, Some(id(root.uid())), Some(id(root.gid())))?;
+    upper.set_permissions(fs::Permissions::from_mode(root.mode() & 0o7777))
+}
+
+/// The image with its ids mapped through the pod's user namespace, mounted nowhere.
+fn mapped(image: &Path, sandbox: &SandboxRecord) -> Result<OwnedFd> {
+    let path = namespace_path(sandbox, LinuxNamespaceType::User);
+    let namespace = File::open(&path).os("open", || path.display())?;
+    let tree =
+        mount::clone_tree(image, Subtree::Alone).os("clone the mount of", || image.display())?;
+    match mount::set_id_map(tree.as_fd(), namespace.as_fd(), Subtree::Alone) {
+        Ok(()) => Ok(tree),
+        Err(Errno::EINVAL) => Err(Error::Unsupported(format!(
+            "hostUsers: false needs an image on a file system with id-mapped mounts, which that of \
+             {} does not have",
+            image.display()
+        ))),
+        Err(errno) => Err(errno).os("map the ids of", || image.display()),
+    }
+}
+
+/// Removes the writable layer of an instance that has ended. It holds whatever the container has
+/// left: trees of any depth.
 ///
 /// # Errors
 /// [`Error::Os`].
 pub(super) fn clear(dirs: &PodDirs, container: &str) -> Result<()> {
     let layer = layer(dirs, container);
-    match fs::remove_dir_all(&layer) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        other => other.os("remove", || layer.display()),
-    }
+    let Some(parent) = layer.parent() else { return Ok(()) };
+    let parent = match dir::open(parent) {
+        Err(Errno::ENOENT) => return Ok(()),
+        other => other.os("open", || parent.display())?,
+    };
+    dir::remove(parent, LAYER).os("remove", || layer.display())
 }
 
 fn layer(dirs: &PodDirs, container: &str) -> PathBuf {
-    dirs.data.join("containers").join(container).join("layer")
+    dirs.data.join("containers").join(container).join(LAYER)
 }

@@ -1,5 +1,6 @@
 //! The control socket: verbs that ask for something or attach to a container.
 
+use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
@@ -7,14 +8,18 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal as Unix, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::{Signal, Supervisor};
 use crate::error::{OsContext, Result};
 use crate::pod::control::{self, Frame, MESSAGE_BYTES, Reply, Request};
-use crate::pod::store::StoredPod;
+use crate::pod::store::{PodFile, StoredPod};
 use crate::pod::volume;
 use crate::sys::{poll, socket, tty};
+
+/// Connections that may wait for their request at the same time.
+const MOST_SILENT: usize = 64;
 
 impl Supervisor {
     /// Opens the control socket.
@@ -24,10 +29,18 @@ impl Supervisor {
         let listener = poll::readable(listener).os("epoll", || "the control socket")?;
         let inbox = self.inbox.clone();
         tokio::task::spawn_local(async move {
+            let mut latest = VecDeque::new();
             loop {
                 let Ok(mut ready) = listener.readable().await else { return };
                 while let Ok(connection) = socket::accept(listener.get_ref()) {
-                    tokio::task::spawn_local(converse(connection, inbox.clone()));
+                    let task = tokio::task::spawn_local(converse(connection, inbox.clone()));
+                    latest.push_back(task.abort_handle());
+                    // Most are done long ago; who has not asked by now never may.
+                    if latest.len() > MOST_SILENT
+                        && let Some(oldest) = latest.pop_front()
+                    {
+                        oldest.abort();
+                    }
                 }
                 ready.clear_ready();
             }
@@ -91,6 +104,9 @@ impl Supervisor {
                 Err(why) => Reply::Refused(why),
             },
             Request::Attach { container, .. } => match self.members.get(&container) {
+                Some(member) if member.sink.borrow().is_full() => {
+                    Reply::Refused(format!("too many are attached to container {container:?}"))
+                }
                 Some(member) => Reply::Attached { terminal: member.streams.terminal.is_some() },
                 None if self.record.container(&container).is_some() => {
                     Reply::Refused(format!("container {container:?} is not running"))
@@ -100,16 +116,25 @@ impl Supervisor {
         }
     }
 
-    /// The manifest's data has changed.
-    fn apply_data(&mut self) -> Result<(), String> {
+    /// The manifest's data has changed, or may have: all of it is applied, or nothing.
+    pub(super) fn apply_data(&mut self) -> Result<(), String> {
         let stored = StoredPod::read(&self.file.dirs.state).map_err(|error| error.to_string())?;
-        if let Some(stored) = stored {
-            self.file = stored.file;
+        let Some(StoredPod { file, .. }) = stored else { return Ok(()) };
+        let applied = self.fill_volumes(&file);
+        if applied.is_ok() {
+            self.file = file;
+        } else {
+            // Volumes before the one that failed.
+            let _as_they_were = self.fill_volumes(&self.file);
         }
+        applied
+    }
+
+    fn fill_volumes(&self, file: &PodFile) -> Result<(), String> {
         let Some(sandbox) = &self.record.sandbox else { return Ok(()) };
         let place = volume::Place {
-            manifest: &self.file.manifest,
-            dirs: &self.file.dirs,
+            manifest: &file.manifest,
+            dirs: &file.dirs,
             node: &self.node,
             ips: &sandbox.ips,
             user_namespace_base: sandbox.user_namespace_base,
@@ -119,20 +144,26 @@ impl Supervisor {
 
     /// Joins a connection to the streams of a container.
     fn attach(&mut self, container: &str, stdin: bool, socket: Rc<OwnedFd>) {
-        let Some(member) = self.members.get(container) else { return };
-        member.sink.borrow_mut().attach(Rc::clone(&socket));
+        let once = self.manifest_container(container).is_some_and(|c| c.stdin_once == Some(true));
+        let Some(member) = self.members.get_mut(container) else { return };
+        let sink = Rc::clone(&member.sink);
+        sink.borrow_mut().attach(Rc::clone(&socket));
         let terminal = member.streams.terminal.clone();
         // A descriptor of its own: one can wait in the event loop only once.
         let input = member.streams.input().filter(|_| stdin);
         let input = input.and_then(|fd| fd.try_clone().ok()).map(Rc::new);
-        let once = self.manifest_container(container).is_some_and(|c| c.stdin_once == Some(true));
         let (inbox, name) = (self.inbox.clone(), container.to_owned());
-        tokio::task::spawn_local(async move {
-            feed(&socket, input, terminal).await;
-            if once && stdin {
-                let _ending = inbox.send(Signal::InputEnded { container: name });
-            }
+        let task = tokio::task::spawn_local(async move {
+            let input_ended = || {
+                if once && stdin {
+                    let _ending = inbox.send(Signal::InputEnded { container: name.clone() });
+                }
+            };
+            feed(&socket, input, terminal, &input_ended).await;
+            input_ended();
+            sink.borrow_mut().detach(&socket);
         });
+        member.also(task.abort_handle());
     }
 
     /// `stdinOnce`: the first who was attached has left.
@@ -164,10 +195,14 @@ fn say(connection: &OwnedFd, reply: &Reply) {
 
 /// The next message; `None` when there will be none.
 async fn hear(connection: &Rc<OwnedFd>) -> Option<Vec<u8>> {
-    let connection = poll::readable(Rc::clone(connection)).ok()?;
-    let mut buffer = vec![0; MESSAGE_BYTES];
+    next_message(&poll::readable(Rc::clone(connection)).ok()?).await
+}
+
+/// Memory is taken only when there is something to hear: many may be attached.
+async fn next_message(connection: &AsyncFd<Rc<OwnedFd>>) -> Option<Vec<u8>> {
     loop {
         let mut ready = connection.readable().await.ok()?;
+        let mut buffer = vec![0; MESSAGE_BYTES];
         match socket::receive_many(connection.get_ref(), &mut buffer) {
             Ok(None) => ready.clear_ready(),
             Ok(Some((0, _))) | Err(_) => return None,
@@ -180,27 +215,24 @@ async fn hear(connection: &Rc<OwnedFd>) -> Option<Vec<u8>> {
 }
 
 /// Passes frames on to the container until the connection ends.
-async fn feed(connection: &Rc<OwnedFd>, input: Option<Rc<OwnedFd>>, terminal: Option<Rc<OwnedFd>>) {
-    let Ok(connection) = poll::readable(Rc::clone(connection)) else {
-        return;
-    };
-    let mut buffer = vec![0; MESSAGE_BYTES];
-    loop {
-        let Ok(mut ready) = connection.readable().await else { return };
-        let length = match socket::receive_many(connection.get_ref(), &mut buffer) {
-            Ok(None) => {
-                ready.clear_ready();
-                continue;
+async fn feed(
+    connection: &Rc<OwnedFd>,
+    mut input: Option<Rc<OwnedFd>>,
+    terminal: Option<Rc<OwnedFd>>,
+    input_ended: &impl Fn(),
+) {
+    let Ok(connection) = poll::readable(Rc::clone(connection)) else { return };
+    while let Some(message) = next_message(&connection).await {
+        match Frame::decode(&message) {
+            // Output goes on.
+            Some(Frame::Stdin([])) => {
+                input = None;
+                input_ended();
             }
-            Ok(Some((0, _))) | Err(_) => return,
-            Ok(Some((length, _))) => length,
-        };
-        match Frame::decode(&buffer[..length]) {
-            Some(Frame::Stdin([])) => return,
             Some(Frame::Stdin(bytes)) => {
-                let Some(input) = &input else { continue };
-                if write_all(input, bytes).await.is_none() {
-                    return;
+                let Some(to) = &input else { continue };
+                if write_all(to, bytes).await.is_none() {
+                    input = None;
                 }
             }
             Some(Frame::Size(rows, columns)) => {

@@ -25,6 +25,8 @@ use crate::sys::{poll, socket};
 
 /// Read at once, bytes; also what a stream may take before the others have their turn.
 const READ_BYTES: usize = 32 << 10;
+/// Connections to one instance; the descriptors of a process are limited.
+const MOST_ATTACHED: usize = 64;
 
 /// Our ends of a member's streams.
 #[derive(Debug, Default)]
@@ -212,7 +214,17 @@ impl Sink {
         self.attached.push(Attached { socket, missed: 0 });
     }
 
-    /// Forgets all who are attached; their connections end.
+    /// Whether nobody else may be attached.
+    pub(super) fn is_full(&self) -> bool {
+        self.attached.len() >= MOST_ATTACHED
+    }
+
+    /// Forgets who has left.
+    pub(super) fn detach(&mut self, socket: &Rc<OwnedFd>) {
+        self.attached.retain(|attached| !Rc::ptr_eq(&attached.socket, socket));
+    }
+
+    /// Forgets all who are attached; their connections end with the instance.
     pub(super) fn detach_all(&mut self) {
         self.attached.clear();
     }

@@ -28,7 +28,7 @@ fn list<T>(field: &Option<Vec<T>>) -> &[T] {
 }
 
 /// All containers with their paths, init containers first.
-fn containers(spec: &PodSpec) -> impl Iterator<Item = (String, &Container)> {
+pub(super) fn containers(spec: &PodSpec) -> impl Iterator<Item = (String, &Container)> {
     let named = |name: &'static str, containers| {
         let numbered = <[Container]>::iter(containers).enumerate();
         numbered.map(move |(index, container)| (format!("spec.{name}[{index}]"), container))
