@@ -7,7 +7,7 @@
 use std::fs::DirBuilder;
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::store::{self, PodDirs, StoredPod};
 use super::volume;
@@ -38,7 +38,7 @@ pub(super) fn refuse_taken_uid(root: &Path, dirs: &PodDirs, uid: &str) -> Result
     }
 }
 
-/// Makes the data directory of a new pod, which says from its first moment whose it is.
+/// Makes the data directory of a new pod, whose state is there already, and writes down whose it is.
 ///
 /// # Errors
 /// [`Error::Os`]; [`Error::AlreadyExists`] if it belongs to another pod.
@@ -47,18 +47,15 @@ pub(super) fn claim(dirs: &PodDirs) -> Result<()> {
     let here = || dirs.data.display();
     let mut builder = DirBuilder::new();
     builder.mode(0o750).recursive(true).create(all).os("mkdir", || all.display())?;
-    // Under another name until it is complete: without its owner nobody would ever remove it.
-    let new = all.join(format!(".{}", file_name(&dirs.data)));
-    remove_unfinished(&new)?;
-    builder.recursive(false).create(&new).os("mkdir", || new.display())?;
-    write_owner(&new, dirs)?;
-    match std::fs::rename(&new, &dirs.data) {
-        Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => {
-            remove_unfinished(&new)?;
-            Err(Error::AlreadyExists { id: here().to_string() })
+    match builder.recursive(false).create(&dirs.data) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            if dirs.data.join(OWNER_FILE).exists() {
+                return Err(Error::AlreadyExists { id: here().to_string() });
+            }
         }
-        other => other.os("rename to", here),
+        other => other.os("mkdir", here)?,
     }
+    write_owner(&dirs.data, dirs)
 }
 
 fn write_owner(data: &Path, dirs: &PodDirs) -> Result<()> {
@@ -70,25 +67,13 @@ fn write_owner(data: &Path, dirs: &PodDirs) -> Result<()> {
     file.and_then(|mut file| file.write_all(&text)).os("write", || path.display())
 }
 
-/// Of a maker that was killed: at most the owner is in it.
-fn remove_unfinished(new: &Path) -> Result<()> {
-    let removed = match std::fs::remove_file(new.join(OWNER_FILE)) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        _ => match std::fs::remove_dir(new) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-            other => other,
-        },
-    };
-    removed.os("remove", || new.display())
-}
-
 /// Removes data and logs of pods of a state root that are no more; what cannot be removed is a
 /// warning, and tried again the next time. The caller keeps pods from being made meanwhile.
 pub(super) fn collect(root: &Path, all: &Path) {
     let entries = std::fs::read_dir(all).into_iter().flatten().flatten();
     for path in entries.map(|entry| entry.path()) {
         if let Some(dirs) = lost(root, &path)
-            && let Err(error) = remove(&dirs, &path)
+            && let Err(error) = remove(&dirs)
         {
             crate::log::warn(error);
         }
@@ -100,19 +85,12 @@ fn lost(root: &Path, data: &Path) -> Option<PodDirs> {
     let text = fd::read_file(data.join(OWNER_FILE), OWNER_BYTES).ok()?;
     let dirs: PodDirs = serde_json::from_slice(&text).ok()?;
     let ours = dirs.state.parent() == Some(PodDirs::all(root).as_path());
-    let itself = dirs.data == data || unfinished(&dirs) == data;
+    let itself = dirs.data == data;
     let logs = file_name(&dirs.logs).ends_with(&*file_name(&dirs.data));
     (ours && itself && logs && !dirs.state.join(store::POD_FILE).exists()).then_some(dirs)
 }
 
-fn unfinished(dirs: &PodDirs) -> PathBuf {
-    dirs.data.with_file_name(format!(".{}", file_name(&dirs.data)))
-}
-
-fn remove(dirs: &PodDirs, data: &Path) -> Result<()> {
-    if unfinished(dirs) == data {
-        return remove_unfinished(data);
-    }
+fn remove(dirs: &PodDirs) -> Result<()> {
     match std::fs::remove_dir_all(&dirs.logs) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             return Err(error).os("remove", || dirs.logs.display());

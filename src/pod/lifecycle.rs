@@ -118,9 +118,9 @@ fn make(runtime: &Runtime, manifest: Manifest, places: &Places) -> Result<Stored
     leftover::refuse_taken_uid(&runtime.root, &dirs, &uid)?;
     let file = PodFile { manifest, dirs };
     let record = PodRecord::new(&file.rules()?, Stamp::now());
-    leftover::claim(&file.dirs)?;
-    if let Err(error) = StoredPod::create(&file, &record) {
-        let _first_error_counts = volume::teardown(&file.dirs);
+    StoredPod::create(&file, &record)?;
+    if let Err(error) = leftover::claim(&file.dirs) {
+        let _first_error_counts = remove_tree(&file.dirs.state);
         return Err(error);
     }
     Ok(StoredPod { file, record: Some(record) })

@@ -9,6 +9,7 @@
 //!     supervisor       locked (fcntl) by the supervisor while it lives
 //!     sandbox/         the bundle of the pause container
 //!     bundles/<container>/          config.json and what it needs
+//!     journals/<container>.<restart count>.<stream>   output on its way into the log
 //!     shm/             mount point: /dev/shm of the pod
 //!     memory/          mount point of a tmpfs: secrets and other data that must not reach a disk
 //!     etc/             mount point of a small tmpfs: hosts, hostname, resolv.conf
@@ -72,6 +73,12 @@ impl PodDirs {
     #[must_use]
     pub fn log(&self, container: &str, restart_count: u32) -> PathBuf {
         self.logs.join(container).join(format!("{restart_count}.log"))
+    }
+
+    /// Where output of an instance is kept until it is in its log; with the name of the stream.
+    #[must_use]
+    pub fn journal(&self, container: &str, restart_count: u32) -> PathBuf {
+        self.state.join("journals").join(format!("{container}.{restart_count}"))
     }
 
     /// The bundle of a container.

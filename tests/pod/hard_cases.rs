@@ -5,18 +5,9 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::scene::{Scene, condition};
-
-fn crash(scene: &Scene, pod: &str) {
-    kill(Pid::from_raw(scene.supervisor(pod).unwrap()), Signal::SIGKILL).unwrap();
-    while scene.supervisor(pod).is_some() {
-        std::thread::yield_now();
-    }
-}
 
 #[test]
 #[ignore = "needs root: run scripts/test"]
@@ -35,7 +26,7 @@ fn a_pod_of_fifty_containers_survives_its_supervisor() {
         all.iter().map(|one| one["containerID"].to_string()).collect::<Vec<_>>()
     };
     let before = ids(&scene.inspect("many"));
-    crash(&scene, "many");
+    scene.crash("many");
     let object = scene.inspect("many");
     assert_eq!(ids(&object), before);
     assert!(condition(&object, "Ready"), "{object:#}");
@@ -206,7 +197,7 @@ spec:
     assert_eq!(object["status"]["phase"], "Pending");
     assert_eq!(scene.status("web"), "ContainerCreating");
     // The next supervisor keeps to the time.
-    crash(&scene, "web");
+    scene.crash("web");
     scene.pod(&["ps"]).ok();
     assert_eq!(scene.events("web").iter().filter(|reason| *reason == "FailedMount").count(), 1);
     fs::create_dir(&late).unwrap();

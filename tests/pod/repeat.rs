@@ -54,11 +54,7 @@ fn changed_data_reaches_a_pod_whose_supervisor_was_killed() {
     let scene = Scene::new();
     scene.run(WEB);
     scene.wait_ready("web");
-    let supervisor = nix::unistd::Pid::from_raw(scene.supervisor("web").unwrap());
-    nix::sys::signal::kill(supervisor, nix::sys::signal::Signal::SIGKILL).unwrap();
-    while scene.supervisor("web").is_some() {
-        std::thread::yield_now();
-    }
+    scene.crash("web");
     let changed = WEB.replace("key: old", "key: new");
     assert_eq!(scene.run(&changed).stdout, "pod/web configured\n");
     assert_eq!(scene.sh("web", "one", "cat /settings/key").ok().stdout, "new");

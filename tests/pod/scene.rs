@@ -6,9 +6,12 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use serde_json::Value;
 
-use crate::support::cgroup;
+use crate::support::{cgroup, leaks};
 
 /// How long anything may take that a test waits for.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -267,7 +270,22 @@ impl Scene {
     /// The pid of a pod's supervisor.
     pub fn supervisor(&self, pod: &str) -> Option<i32> {
         let state = self.state(pod).display().to_string();
-        processes(|line| line.contains("\0supervise\0") && line.contains(&state)).pop()
+        // One that finds this one there is a later process, and leaves.
+        let is_it = |line: &str| line.contains("\0supervise\0") && line.contains(&state);
+        processes(is_it).into_iter().next()
+    }
+
+    /// Kills the supervisor of a pod and waits until it has gone.
+    #[track_caller]
+    pub fn crash(&self, pod: &str) {
+        let pid = self.supervisor(pod).expect("a supervisor");
+        make_orphans(pid);
+        kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+        let end = Instant::now() + LIMIT;
+        while self.supervisor(pod) == Some(pid) {
+            assert!(Instant::now() < end, "the supervisor does not die");
+            std::thread::yield_now();
+        }
     }
 
     /// All that is left of pods: processes, mounts, cgroups, files.
@@ -324,6 +342,19 @@ impl Drop for Scene {
             panic!("left behind: {leaks:#?}");
         }
     }
+}
+
+/// Stops a supervisor that is about to be killed: its children become orphans, and, where this
+/// process is a subreaper, zombies that nobody waits for until it ends.
+pub fn make_orphans(parent: i32) {
+    let _gone = kill(Pid::from_raw(parent), Signal::SIGSTOP);
+    let is_child = |pid: &i32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+        fields.split_whitespace().nth(1) == Some(&parent.to_string())
+    };
+    let children = processes(|_| true).into_iter().filter(is_child);
+    children.for_each(|child| leaks::expect(Pid::from_raw(child)));
 }
 
 /// Whether a condition of a pod is True.

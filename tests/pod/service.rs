@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::scene::Scene;
+use crate::scene::{Scene, make_orphans};
 
 const UNIT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/carob-pod@.service");
 
@@ -37,11 +37,19 @@ impl Manager {
 
     fn hears(&self) -> String {
         let mut buffer = [0; 256];
-        let length = self.socket.recv(&mut buffer).expect("a message of the service");
+        let length = loop {
+            match self.socket.recv(&mut buffer) {
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                other => break other.expect("a message of the service"),
+            }
+        };
         String::from_utf8_lossy(&buffer[..length]).into_owned()
     }
 
     fn signal(&self, signal: Signal) {
+        if signal == Signal::SIGKILL {
+            make_orphans(i32::try_from(self.service.id()).unwrap());
+        }
         kill(Pid::from_raw(i32::try_from(self.service.id()).unwrap()), signal).unwrap();
     }
 

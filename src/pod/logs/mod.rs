@@ -3,6 +3,7 @@
 //! ```text
 //! line.rs      one line: its format and how it is read back
 //! writer.rs    output of an instance → lines → file; never an error for who prints
+//! resume.rs    how far a writer that was killed had got
 //! rotate.rs    names of rotated files, rotation, compression in slices
 //! place.rs     directories and files of logs, opened so that no planted link is followed
 //! reader.rs    the lines of a file, its tail
@@ -19,12 +20,14 @@ pub mod line;
 mod place;
 pub mod print;
 pub mod reader;
+mod resume;
 pub mod rotate;
 pub mod writer;
 
 pub use line::Stream;
 pub use place::{link_for_shippers, prune, unlink_for_shippers};
 pub use reader::last_lines;
+pub use resume::{Position, cut_half_line, stored_since};
 pub use rotate::{Compressor, Step};
 pub use writer::LogWriter;
 

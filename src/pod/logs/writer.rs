@@ -16,7 +16,7 @@ use nix::unistd::{ftruncate, write};
 
 use super::line::{self, HEADER_BYTES, LINE_BYTES, Line, Stream, TEXT_BYTES, Tag, Time};
 use super::place::{self, Missing};
-use super::{Limits, rotate};
+use super::{Limits, Position, rotate};
 
 /// One write(2) stores at most this much, bytes.
 const BATCH_BYTES: usize = 64 << 10;
@@ -47,6 +47,7 @@ pub struct LogWriter {
 #[derive(Debug)]
 struct OpenLog {
     file: File,
+    inode: u64,
     size: u64,
     rotate_at: u64,
     checked: Timestamp,
@@ -76,6 +77,22 @@ impl LogWriter {
         // A supervisor that was killed may have left something to compress.
         writer.has_rotated = writer.file.as_ref().is_some_and(|open| open.size > 0);
         writer
+    }
+
+    /// How far it has got.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        let open = self.file.as_ref();
+        open.map(|open| Position { inode: open.inode, length: open.size }).unwrap_or_default()
+    }
+
+    /// Bytes of a stream that wait for a newline.
+    #[must_use]
+    pub fn pending_bytes(&self, stream: Stream) -> usize {
+        match stream {
+            Stream::Stdout => self.pending_out.len(),
+            Stream::Stderr => self.pending_err.len(),
+        }
     }
 
     /// Where it is.
@@ -279,7 +296,8 @@ fn has_passed(time: Duration, since: Timestamp, now: Timestamp) -> bool {
 impl OpenLog {
     fn new(file: File, size: u64, limits: Limits, wall: Timestamp) -> nix::Result<Self> {
         let rotate_at = limits.bytes.max(1);
-        let mut open = Self { file, size, rotate_at, checked: wall, is_torn: false };
+        let inode = fstat(&file)?.st_ino;
+        let mut open = Self { file, inode, size, rotate_at, checked: wall, is_torn: false };
         open.mend()?;
         Ok(open)
     }

@@ -8,7 +8,7 @@
 //! defaults.rs  what the API fills in
 //! images.rs    relative paths of images → absolute ones
 //! rules/       the API's validation
-//! load.rs      all of it, in this order
+//! load.rs      all of it, in this order; difference.rs: what has changed since
 //! ```
 
 mod annotations;

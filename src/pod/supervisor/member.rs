@@ -10,7 +10,7 @@ use tokio::task::AbortHandle;
 
 use super::parking::Role;
 use super::probes::Prober;
-use super::streams::{Sink, Streams, pump};
+use super::streams::{Journals, Sink, Streams, pump};
 use super::{Parking, Signal, Supervisor, ended, rootfs};
 use crate::container::{CreateOptions, ExecTemplate, Keyring, Launch, Launched, RootSwitch, Stdio};
 use crate::error::{Error, OsContext, Result};
@@ -234,8 +234,7 @@ impl Supervisor {
     /// Takes an instance that runs into care: its end, its output, its probes.
     pub(super) fn watch(&mut self, name: &str, watched: Watched) {
         let Watched { number, id, init, streams, stop_signal } = watched;
-        let sink = Sink::new(self.open_log(name, number), Rc::clone(&self.compress));
-        let sink = Rc::new(RefCell::new(sink));
+        let sink = Rc::new(RefCell::new(self.sink(name, number)));
         let mut tasks = Vec::new();
         for (role, fd) in &streams.outputs {
             let pump = pump(*role, Rc::clone(fd), Rc::clone(&sink));
@@ -256,8 +255,13 @@ impl Supervisor {
     }
 
     /// The log of an instance; what is in it stays.
-    pub(super) fn open_log(&self, name: &str, number: u32) -> LogWriter {
-        LogWriter::open(self.file.dirs.log(name, number), Limits::default())
+    pub(super) fn sink(&self, name: &str, number: u32) -> Sink {
+        let dirs = &self.file.dirs;
+        let journals = Journals::open(dirs.journal(name, number));
+        let log = dirs.log(name, number);
+        journals.prepare(&log);
+        let log = LogWriter::open(log, Limits::default());
+        Sink::new(log, journals, Rc::clone(&self.compress))
     }
 
     /// Leaves copies of all descriptors with the pause process.

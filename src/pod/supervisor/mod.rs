@@ -14,12 +14,14 @@
 //!
 //! Log lines do not pass through here: each stream has a task of its own (streams.rs).
 //! Nothing is lost when this process is killed: the record is on disk, descriptors are parked
-//! (parking.rs), and the next supervisor takes over (recover.rs).
+//! (parking.rs), output is in its log or on the way there (journal.rs), and the next supervisor
+//! takes over (recover.rs).
 
 mod act;
 mod exec;
 mod exit;
 mod hooks;
+mod journal;
 mod limits;
 mod member;
 mod parking;

@@ -12,7 +12,7 @@ use super::act::network_of;
 use super::exit::exit_of;
 use super::member::Watched;
 use super::parking::{Parked, Parking, Role};
-use super::streams::{Sink, Streams};
+use super::streams::Streams;
 use super::{Sandbox, Supervisor};
 use crate::container::Force;
 use crate::error::Result;
@@ -135,14 +135,10 @@ impl Supervisor {
 
     /// An instance has ended while nobody looked.
     fn lost(&mut self, name: &str, number: u32, parked: Option<Parked>) {
-        let mut exit: Option<Exit> = None;
-        if let Some(parked) = parked {
-            let init = parked.fds.iter().find(|(role, _)| *role == Role::Init);
-            exit = init.and_then(|(_, pidfd)| exit_of(pidfd));
-            let log = self.open_log(name, number);
-            let mut sink = Sink::new(log, Rc::clone(&self.compress));
-            Streams::parked(parked.fds).drain(&mut sink);
-        }
+        let fds = parked.map(|parked| parked.fds).unwrap_or_default();
+        let init = fds.iter().find(|(role, _)| *role == Role::Init);
+        let exit: Option<Exit> = init.and_then(|(_, pidfd)| exit_of(pidfd));
+        Streams::parked(fds).drain(&mut self.sink(name, number));
         self.finish_instance(name, exit, None);
     }
 

@@ -1,10 +1,12 @@
 //! The standard streams of a member: into its log, and to whoever is attached.
 //!
-//! Each output has a task that reads what there is and never waits for anybody: a log that cannot
-//! be written loses lines (and says so), an attached reader that does not keep up too.
+//! Each output has a task that reads what there is, through a journal so that nothing is lost with
+//! this process, and never waits for anybody: a log that cannot be written loses lines (and says
+//! so), an attached reader that does not keep up too.
 
 use std::cell::RefCell;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use nix::errno::Errno;
@@ -12,12 +14,13 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::pipe2;
 use tokio::sync::Notify;
 
+use super::journal::{Failure, Journal, Left};
 use super::parking::Role;
 use crate::container::Stdio;
 use crate::error::{OsContext, Result};
 use crate::pod::clock::Stamp;
 use crate::pod::control::Frame;
-use crate::pod::logs::{Compressor, LogWriter, Step, Stream};
+use crate::pod::logs::{self, Compressor, LogWriter, Step, Stream};
 use crate::sys::{poll, socket};
 
 /// Read at once, bytes; also what a stream may take before the others have their turn.
@@ -64,9 +67,74 @@ impl Compress {
 #[derive(Debug)]
 pub(super) struct Sink {
     pub(super) log: LogWriter,
+    journals: Journals,
     /// Where rotated files are compressed.
     compressor: Rc<Compress>,
     attached: Vec<Attached>,
+}
+
+/// What keeps output that is not in the log yet.
+#[derive(Debug)]
+pub(super) struct Journals {
+    base: PathBuf,
+    /// Of the standard output, and of the standard error.
+    open: [Option<Journal>; 2],
+    /// They cannot be written, and it has to go without.
+    given_up: bool,
+}
+
+const STREAMS: [Stream; 2] = [Stream::Stdout, Stream::Stderr];
+
+impl Journals {
+    /// Those of an instance, if it has any already; others are made when there is output.
+    pub(super) fn open(base: PathBuf) -> Self {
+        let mut journals = Self { base, open: [None, None], given_up: false };
+        for (stream, place) in STREAMS.iter().zip(0..) {
+            let path = journals.path(*stream);
+            if path.exists() {
+                journals.open[place] = Journal::open(path).ok();
+            }
+        }
+        journals
+    }
+
+    /// Before a log is opened of which they have something: only whole lines count.
+    pub(super) fn prepare(&self, log: &Path) {
+        if self.open.iter().any(Option::is_some)
+            && let Err(error) = logs::cut_half_line(log)
+        {
+            crate::log::warn(error);
+        }
+    }
+
+    fn path(&self, stream: Stream) -> PathBuf {
+        self.base.with_added_extension(stream.name())
+    }
+
+    fn of(&mut self, stream: Stream) -> Option<&mut Journal> {
+        let place = usize::from(stream == Stream::Stderr);
+        if self.open[place].is_none() && !self.given_up {
+            let path = self.path(stream);
+            let opened = Journal::open(path.clone()).or_else(|_| {
+                let _there_already = std::fs::create_dir(path.parent().unwrap_or(&path));
+                Journal::open(path)
+            });
+            self.given_up = opened.is_err();
+            self.open[place] = opened.ok();
+        }
+        self.open[place].as_mut()
+    }
+
+    fn close(&mut self, stream: Stream) {
+        if let Some(journal) = self.open[usize::from(stream == Stream::Stderr)].take() {
+            journal.remove();
+        }
+    }
+
+    fn give_up(&mut self) {
+        self.given_up = true;
+        STREAMS.into_iter().for_each(|stream| self.close(stream));
+    }
 }
 
 #[derive(Debug)]
@@ -77,10 +145,62 @@ struct Attached {
 }
 
 impl Sink {
-    pub(super) fn new(log: LogWriter, compressor: Rc<Compress>) -> Self {
-        let mut sink = Self { log, compressor, attached: Vec::new() };
+    /// Goes on with what another supervisor has left.
+    pub(super) fn new(log: LogWriter, journals: Journals, compressor: Rc<Compress>) -> Self {
+        let mut sink = Self { log, journals, compressor, attached: Vec::new() };
+        for (stream, place) in STREAMS.into_iter().zip(0..) {
+            if let Some(left) = sink.journals.open[place].as_ref().map(Journal::left) {
+                match left {
+                    Ok(left) => sink.take_left(stream, &left),
+                    Err(_) => sink.journals.close(stream),
+                }
+            }
+        }
         sink.compress_rotated();
         sink
+    }
+
+    fn take_left(&mut self, stream: Stream, left: &Left) {
+        if !left.bytes.is_empty() {
+            let stored = logs::stored_since(self.log.path(), left.log, stream).unwrap_or(0);
+            self.take(stream, &left.bytes[stored.min(left.bytes.len())..]);
+        }
+        self.settle(stream);
+    }
+
+    /// Takes what there is of a stream; returns how much it was.
+    fn receive(&mut self, fd: &OwnedFd, stream: Stream) -> nix::Result<usize> {
+        let mut buffer = [0; READ_BYTES];
+        let taken = self.journals.of(stream).map(|journal| journal.take(fd, &mut buffer));
+        let length = match taken {
+            Some(Ok(length)) => length,
+            Some(Err(Failure::Stream(errno))) => return Err(errno),
+            Some(Err(Failure::Journal)) => {
+                self.journals.give_up();
+                read(fd, &mut buffer)?
+            }
+            None => read(fd, &mut buffer)?,
+        };
+        if length > 0 {
+            self.take(stream, &buffer[..length]);
+            self.settle(stream);
+        }
+        Ok(length)
+    }
+
+    /// Whatever is in the log now need not be kept.
+    fn settle(&mut self, stream: Stream) {
+        let (position, pending) = (self.log.position(), self.log.pending_bytes(stream));
+        let journal = self.journals.open[usize::from(stream == Stream::Stderr)].as_mut();
+        if journal.is_some_and(|journal| journal.settle(position, pending).is_err()) {
+            self.journals.give_up();
+        }
+    }
+
+    /// There will be no more of a stream.
+    fn end(&mut self, stream: Stream) {
+        self.log.end(stream, Stamp::now().wall);
+        self.journals.close(stream);
     }
 
     fn compress_rotated(&mut self) {
@@ -111,8 +231,9 @@ impl Sink {
 
     /// Stores also what has no newline yet.
     pub(super) fn end_lines(&mut self) {
-        for stream in [Stream::Stdout, Stream::Stderr] {
+        for stream in STREAMS {
             self.log.end(stream, Stamp::now().wall);
+            self.settle(stream);
         }
     }
 
@@ -220,12 +341,12 @@ impl Streams {
             let stream = stream_of(*role);
             // What a pipe can hold, and not what a survivor goes on writing.
             for _ in 0..64 {
-                if !matches!(read_once(fd, stream, sink), Ok(1..)) {
+                if !matches!(sink.receive(fd, stream), Ok(1..)) {
                     break;
                 }
             }
-            sink.log.end(stream, Stamp::now().wall);
         }
+        STREAMS.into_iter().for_each(|stream| sink.end(stream));
     }
 }
 
@@ -236,7 +357,7 @@ pub(super) async fn pump(role: Role, fd: Rc<OwnedFd>, sink: Rc<RefCell<Sink>>) {
     loop {
         let Ok(mut ready) = fd.readable().await else { return };
         loop {
-            match read_once(fd.get_ref(), stream, &mut sink.borrow_mut()) {
+            match sink.borrow_mut().receive(fd.get_ref(), stream) {
                 Ok(0) => return,
                 Ok(_) => {}
                 Err(Errno::EAGAIN) => {
@@ -251,18 +372,11 @@ pub(super) async fn pump(role: Role, fd: Rc<OwnedFd>, sink: Rc<RefCell<Sink>>) {
     }
 }
 
-fn read_once(fd: &OwnedFd, stream: Stream, sink: &mut Sink) -> nix::Result<usize> {
-    let mut buffer = [0; READ_BYTES];
+fn read(fd: &OwnedFd, buffer: &mut [u8]) -> nix::Result<usize> {
     loop {
-        match nix::unistd::read(fd, &mut buffer) {
+        match nix::unistd::read(fd, buffer) {
             Err(Errno::EINTR) => {}
-            Ok(length) => {
-                if length > 0 {
-                    sink.take(stream, &buffer[..length]);
-                }
-                return Ok(length);
-            }
-            Err(errno) => return Err(errno),
+            other => return other,
         }
     }
 }

@@ -166,6 +166,8 @@ pub fn orphans(born: Instant, calls: &[Pid]) -> Vec<(Pid, String)> {
         .filter_map(|pid| Some((pid, stat(pid)?)))
         .filter(|(_, s)| s.state == 'Z' && s.parent == me && s.age < born.elapsed())
         .filter(|(pid, s)| s.group == *pid || calls.contains(&s.group))
+        // Supervisors of pods are nobody's children once they run.
+        .filter(|(_, s)| s.name != "carob:pod")
         .map(|(pid, s)| (pid, format!("unreaped child {pid} ({})", s.name)))
         .collect()
 }
