@@ -19,6 +19,9 @@ pub const FORMAT: u32 = 1;
 pub struct PodRecord {
     /// [`FORMAT`].
     pub format: u32,
+    /// Id of the boot in which it was written: [`Moment`]s mean nothing in another one.
+    #[serde(default)]
+    pub boot: String,
     /// `metadata.creationTimestamp`.
     pub created: Stamp,
     /// `status.startTime`: the first sync.
@@ -262,6 +265,7 @@ impl PodRecord {
         let fresh = |rules: &ContainerRules| ContainerRecord::new(&rules.name);
         Self {
             format: FORMAT,
+            boot: String::new(),
             created,
             started: None,
             sandbox: None,

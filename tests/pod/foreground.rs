@@ -153,3 +153,27 @@ fn the_pod_goes_on_if_who_shows_it_is_killed_and_can_be_shown_again() {
     let (seen, code) = again.end();
     assert_eq!(code, 5, "{seen}");
 }
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn it_brings_back_a_supervisor_that_is_killed() {
+    let scene = Scene::new();
+    let mut run = Foreground::run(
+        &scene,
+        &[],
+        "apiVersion: v1
+kind: Pod
+metadata: {name: web}
+spec:
+  restartPolicy: Never
+  containers: [{name: app, image: IMAGE, command: [sh, -c, 'sleep 2; exit 4']}]
+",
+    );
+    run.wait("Started");
+
+    scene.crash("web");
+
+    let (seen, code) = run.end();
+    assert_eq!(code, 4, "{seen}");
+    assert!(seen.contains("exit code 4"), "{seen}");
+}

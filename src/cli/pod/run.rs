@@ -4,7 +4,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
@@ -198,6 +198,9 @@ impl Interrupt {
     }
 }
 
+/// How often, in milliseconds, the foreground looks whether the pod still has a supervisor.
+const LOOK_MILLIS: u16 = 1000;
+
 /// Shows what happens until the pod has ended; returns its outcome.
 fn follow(
     context: &Context,
@@ -223,7 +226,13 @@ fn follow(
             PollFd::new(watch.as_fd(), PollFlags::POLLIN),
             PollFd::new(signals.signals.as_fd(), PollFlags::POLLIN),
         ];
-        match poll(&mut fds, PollTimeout::NONE) {
+        match poll(&mut fds, LOOK_MILLIS) {
+            // A supervisor that was killed writes nothing: whoever watches brings it back.
+            Ok(0) => {
+                if let Some(now) = &now {
+                    lifecycle::revive(&context.runtime, now)?;
+                }
+            }
             Ok(_) | Err(Errno::EINTR) => {}
             other => other.os("poll", || "the pod").map(drop)?,
         }

@@ -233,6 +233,7 @@ mod tests {
         };
         PodRecord {
             format: FORMAT,
+            boot: String::new(),
             created: stamp,
             started: None,
             sandbox: None,

@@ -18,6 +18,7 @@
 //! takes over (recover.rs).
 
 mod act;
+mod boot;
 mod exec;
 mod exit;
 mod hooks;
@@ -64,6 +65,9 @@ use super::store::{PodDirs, PodFile, StoredPod};
 use crate::container::Runtime;
 use crate::error::{Error, OsContext, Result};
 use crate::sys::{poll, process, self_exe};
+
+/// Another one after each boot. Source: random(4).
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// What a supervisor says when it has taken over.
 const READY: &str = "ready";
@@ -180,9 +184,12 @@ fn take_over(runtime: &Runtime, state_dir: &Path, by: StartedBy) -> Result<Optio
         .build()
         .os("epoll", || "the event loop")?;
     let (sender, inbox) = unbounded_channel();
+    let rules = file.rules()?;
+    let boot_id = crate::sys::fd::read_page(BOOT_ID).os("read", || BOOT_ID)?;
+    let record = boot::after_boot(&rules, record, boot_id.trim());
     let supervisor = Supervisor {
         runtime: runtime.clone(),
-        rules: PodRules::from_pod(&file.manifest.pod)?,
+        rules,
         events: EventLog::new(&file.dirs.state),
         node: Node::read()?,
         file,
