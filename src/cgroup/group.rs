@@ -1,6 +1,8 @@
 //! A cgroup below a container's, whose processes can be ended together.
 
+use std::cell::{Cell, OnceCell};
 use std::path::{Component, Path};
+use std::rc::Rc;
 
 use nix::errno::Errno;
 use nix::fcntl::AT_FDCWD;
@@ -8,7 +10,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, mkdir, unlinkat};
 
 use super::layout::{Hierarchy, Tree};
-use super::{Cgroup, kill};
+use super::{Cgroup, Join, kill};
 use crate::error::{Error, OsContext, Result};
 
 /// How many of one name may be dying at the same time.
@@ -25,6 +27,9 @@ pub struct Group {
     cgroup: Cgroup,
     /// Which one that is.
     moved: Hierarchy,
+    /// Opened for the first process, and used by all.
+    joined: OnceCell<Rc<Join>>,
+    is_killed: Cell<bool>,
 }
 
 impl Cgroup {
@@ -66,26 +71,39 @@ impl Cgroup {
                 *hierarchy = moved.clone();
             }
         }
-        Ok(Group { cgroup, moved })
+        Ok(Group { cgroup, moved, joined: OnceCell::new(), is_killed: Cell::new(false) })
     }
 }
 
 impl Group {
-    /// Where a process of the group goes.
-    #[must_use]
-    pub fn cgroup(&self) -> &Cgroup {
-        &self.cgroup
+    /// What a process needs to enter; opened once.
+    ///
+    /// # Errors
+    /// [`Error::Os`] if one of the directories is missing.
+    pub fn join(&self) -> Result<Rc<Join>> {
+        if let Some(joined) = self.joined.get() {
+            return Ok(Rc::clone(joined));
+        }
+        let joined = Rc::new(self.cgroup.join()?);
+        Ok(Rc::clone(self.joined.get_or_init(|| joined)))
     }
 
     /// Kills all its processes. They are dead soon after this returns, and for their parents to
-    /// reap.
+    /// reap. Nothing may be started in it any more.
     ///
     /// # Errors
     /// As [`Cgroup::kill_all`].
-    pub fn kill(self) -> Result<()> {
+    pub fn kill(&self) -> Result<()> {
+        self.is_killed.set(true);
         kill::all(std::slice::from_ref(&self.moved), &self.moved, libc::SIGKILL)?;
         remove_if_empty(&self.moved.dir());
         Ok(())
+    }
+
+    /// Whether processes can still be started in it.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        !self.is_killed.get()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::rc::Rc;
 
 use nix::sched::CloneFlags;
 use nix::unistd::Pid;
@@ -171,7 +172,7 @@ fn clone_init(
     };
     let console = prepared.streams.console_socket.as_deref().map(connect_console).transpose()?;
     let bind_sources = mount_source::open(plan)?;
-    let cgroups = prepared.cgroup.join()?;
+    let cgroups = Rc::new(prepared.cgroup.join()?);
     let (ours, theirs) = sync::pair()?;
     let flags =
         if prepared.is_direct() { stage1_flags(&plan.namespaces) } else { CloneFlags::empty() };

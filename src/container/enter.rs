@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns};
@@ -14,7 +15,7 @@ use super::pid_namespace::PidNamespace;
 use super::prepare::keyring_name;
 use super::seccomp_agent;
 use super::state::{State, Status};
-use crate::cgroup::{Cgroup, Join, Unified};
+use crate::cgroup::{Cgroup, Group, Join, Unified};
 use crate::error::{Error, OsContext, Result};
 use crate::init::sync::{self, End, FromChild, ToChild};
 use crate::init::{Exec, ExistingNamespaces, Gate, StandardStreams, Task};
@@ -33,6 +34,8 @@ pub(super) struct Entry<'a> {
     pub(super) seccomp: Option<&'a Filter>,
     /// The container's, or one below it.
     pub(super) cgroup: &'a Cgroup,
+    /// Instead of that.
+    pub(super) group: Option<&'a Group>,
     pub(super) gate: Gate,
     /// Connected console socket.
     pub(super) console: Option<OwnedFd>,
@@ -73,7 +76,10 @@ impl Entry<'_> {
     }
 
     fn clone_process(&mut self) -> Result<(Child, End)> {
-        let cgroups = self.cgroup.join()?;
+        let cgroups = match self.group {
+            Some(group) => group.join()?,
+            None => Rc::new(self.cgroup.join()?),
+        };
         let namespaces = namespaces(self.state, self.init)?;
         let (ours, theirs) = sync::pair()?;
         let affinity = Affinity::change(self.plan.affinity_initial.as_deref())?;

@@ -101,6 +101,7 @@ fn start(prepared: &Prepared) -> Result<(Child, Option<OwnedFd>)> {
         args: &prepared.plan.args,
         seccomp: prepared.seccomp.as_ref(),
         cgroup: &state.cgroup.sub(&prepared.options.sub_cgroups)?,
+        group: None,
         gate: Gate::Parent,
         console,
         streams: StandardStreams::Callers,

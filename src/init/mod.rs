@@ -22,6 +22,7 @@ mod terminal;
 
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
+use std::rc::Rc;
 
 use crate::cgroup::{Join, Unified};
 use crate::error::{Error, Result};
@@ -69,7 +70,7 @@ pub struct Task<'a> {
     /// The compiled filter.
     pub seccomp: Option<&'a Filter>,
     /// Cgroups to enter, and whether the clone is in the unified tree already.
-    pub cgroups: Option<(Join, Unified)>,
+    pub cgroups: Option<(Rc<Join>, Unified)>,
     /// To the parent.
     pub parent: End,
     /// What holds the process back until it is to start.
@@ -121,7 +122,7 @@ impl<'a> Task<'a> {
 
     /// The cgroups to enter, and whether the clone is in the unified tree already.
     #[must_use]
-    pub fn with_cgroups(self, cgroups: Join, unified: Unified) -> Self {
+    pub fn with_cgroups(self, cgroups: Rc<Join>, unified: Unified) -> Self {
         Self { cgroups: Some((cgroups, unified)), ..self }
     }
 

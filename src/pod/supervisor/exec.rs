@@ -19,7 +19,7 @@ pub(super) struct Begun {
     /// Our end of its standard output and error.
     output: OwnedFd,
     /// What is killed with it when its time is up.
-    group: Option<Group>,
+    group: Option<Rc<Group>>,
 }
 
 impl Supervisor {
@@ -29,15 +29,34 @@ impl Supervisor {
         &mut self,
         name: &str,
         args: &[String],
-        group: Option<&str>,
+        group: Option<&'static str>,
     ) -> Result<Begun> {
         let template = self.template(name)?;
-        let group = group.map(|group| template.group(group)).transpose()?;
+        let group = group.map(|group| self.group(name, &template, group)).transpose()?;
         let null = null()?;
         let (output, theirs) = exec::pipe()?;
         let stdio = [null.as_fd(), theirs.as_fd(), theirs.as_fd()];
-        let executing = template.begin(&ExecLaunch { args, stdio, group: group.as_ref() })?;
+        let executing = template.begin(&ExecLaunch { args, stdio, group: group.as_deref() })?;
         Ok(Begun { template, executing, output, group })
+    }
+
+    /// The cgroup of a kind of programs in a container: the same for all of them, until they had
+    /// to be killed.
+    fn group(
+        &mut self,
+        name: &str,
+        template: &ExecTemplate,
+        kind: &'static str,
+    ) -> Result<Rc<Group>> {
+        let known = self.members.get(name).and_then(|member| member.groups.get(kind));
+        if let Some(group) = known.filter(|group| group.is_usable()) {
+            return Ok(Rc::clone(group));
+        }
+        let group = Rc::new(template.group(kind)?);
+        if let Some(member) = self.members.get_mut(name) {
+            member.groups.insert(kind, Rc::clone(&group));
+        }
+        Ok(group)
     }
 
     /// What processes that are executed in the container have in common.
@@ -64,7 +83,7 @@ impl Begun {
         let begun = Instant::now();
         let kill = || {
             // The program itself is killed in any case.
-            let _best_effort = group.map(Group::kill);
+            let _best_effort = group.map(|group| group.kill());
         };
         let is_executed = match timeout {
             None => executed(&template, &executing).await.map(|()| true),

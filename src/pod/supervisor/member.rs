@@ -1,6 +1,7 @@
 //! One instance of a container: made, started, watched.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
@@ -12,6 +13,7 @@ use super::parking::Role;
 use super::probes::Prober;
 use super::streams::{Journals, Sink, Streams, pump};
 use super::{Parking, Signal, Supervisor, ended, rootfs};
+use crate::cgroup::Group;
 use crate::container::{CreateOptions, ExecTemplate, Keyring, Launch, Launched, RootSwitch, Stdio};
 use crate::error::{Error, OsContext, Result};
 use crate::pod::clock::Stamp;
@@ -36,6 +38,8 @@ pub(super) struct Member {
     pub(super) probers: Vec<Prober>,
     /// For probes and hooks that run in it; made when the first one does.
     pub(super) template: Option<Rc<ExecTemplate>>,
+    /// Cgroups of its exec probes, by name.
+    pub(super) groups: BTreeMap<&'static str, Rc<Group>>,
     /// Ended with it.
     tasks: Vec<AbortHandle>,
 }
@@ -249,8 +253,17 @@ impl Supervisor {
             Some(Signal::Exited { id: of })
         }));
         let probers = self.probers(name);
-        let member =
-            Member { id, init, stop_signal, streams, sink, probers, template: None, tasks };
+        let member = Member {
+            id,
+            init,
+            stop_signal,
+            streams,
+            sink,
+            probers,
+            template: None,
+            groups: BTreeMap::new(),
+            tasks,
+        };
         self.members.insert(name.to_owned(), member);
     }
 
