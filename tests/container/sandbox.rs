@@ -94,7 +94,7 @@ fn namespace(pid: &Value, kind: &str) -> PathBuf {
 #[test]
 #[ignore = "needs root: run scripts/test"]
 fn containers_of_runc_and_carob_join_it() {
-    let host = Host::new();
+    let Some(host) = Host::only_carob("runc knows no pods") else { return };
     let sandbox = Sandbox::new(&host, "web");
     let made = sandbox.create(&["--hosts-entry", "10.1.2.3=db,db.local"]).ok().json();
     assert_eq!(made["status"], "running");
@@ -128,7 +128,7 @@ fn containers_of_runc_and_carob_join_it() {
 #[test]
 #[ignore = "needs root: run scripts/test"]
 fn pause_reaps_the_orphans_of_a_shared_pid_namespace() {
-    let host = Host::new();
+    let Some(host) = Host::only_carob("runc knows no pods") else { return };
     let sandbox = Sandbox::new(&host, "pids");
     let made = sandbox.create(&["--pid", "pod"]).ok().json();
     // The subshell ends first: its child is an orphan, and then a zombie if nobody reaps it.
@@ -144,7 +144,7 @@ fn pause_reaps_the_orphans_of_a_shared_pid_namespace() {
 #[test]
 #[ignore = "needs root: run scripts/test"]
 fn each_user_namespace_has_ids_of_its_own_and_keeps_them() {
-    let host = Host::new();
+    let Some(host) = Host::only_carob("runc knows no pods") else { return };
     let (one, two) = (Sandbox::new(&host, "one"), Sandbox::new(&host, "two"));
     let first = one.create(&["--userns"]).ok().json();
     let second = two.create(&["--userns", "--pid", "pod"]).ok().json();
@@ -167,7 +167,7 @@ fn each_user_namespace_has_ids_of_its_own_and_keeps_them() {
 #[test]
 #[ignore = "needs root: run scripts/test"]
 fn stop_ends_what_runs_in_it_and_start_brings_it_back() {
-    let host = Host::new();
+    let Some(host) = Host::only_carob("runc knows no pods") else { return };
     let sandbox = Sandbox::new(&host, "web");
     let made = sandbox.create(&["--hostname", "other"]).ok().json();
     let member = sandbox.member(&made, "exec sleep 1000");
@@ -202,7 +202,7 @@ fn stop_ends_what_runs_in_it_and_start_brings_it_back() {
 #[test]
 #[ignore = "needs root: run scripts/test"]
 fn what_is_the_hosts_is_not_among_the_namespaces() {
-    let host = Host::new();
+    let Some(host) = Host::only_carob("runc knows no pods") else { return };
     let sandbox = Sandbox::new(&host, "hosts");
     let made = sandbox.create(&["--network", "host", "--ipc", "host", "--pid", "host"]).ok().json();
     assert_eq!(made["namespaces"], json!({}));
@@ -224,7 +224,7 @@ fn what_is_the_hosts_is_not_among_the_namespaces() {
 #[test]
 #[ignore = "needs root: run scripts/test"]
 fn kernel_parameters_limits_and_files_are_as_asked() {
-    let host = Host::new();
+    let Some(host) = Host::only_carob("runc knows no pods") else { return };
     let sandbox = Sandbox::new(&host, "web");
     let resources = host.dir().join("resources.json");
     fs::write(&resources, json!({"memory": {"limit": 64 << 20}}).to_string()).unwrap();
@@ -268,7 +268,7 @@ fn kernel_parameters_limits_and_files_are_as_asked() {
 #[test]
 #[ignore = "needs root: run scripts/test"]
 fn a_refused_sandbox_leaves_nothing() {
-    let host = Host::new();
+    let Some(host) = Host::only_carob("runc knows no pods") else { return };
     let sandbox = Sandbox::new(&host, "web");
     for (flags, words) in [
         (&["--sysctl", "net.ipv4.nothing=1"][..], &["linux.sysctl.net.ipv4.nothing"][..]),
@@ -299,7 +299,7 @@ fn a_refused_sandbox_leaves_nothing() {
 #[test]
 #[ignore = "needs root: run scripts/test"]
 fn a_creator_may_be_killed_at_any_time() {
-    let host = Host::new();
+    let Some(host) = Host::only_carob("runc knows no pods") else { return };
     let sandbox = Sandbox::new(&host, "web");
     let cgroup = sandbox.cgroup();
     for millis in 0..15 {
@@ -319,7 +319,7 @@ fn a_creator_may_be_killed_at_any_time() {
 #[test]
 #[ignore = "needs root: run scripts/test"]
 fn pause_is_small_static_and_still() {
-    let host = Host::new();
+    let Some(host) = Host::only_carob("runc knows no pods") else { return };
     let sandbox = Sandbox::new(&host, "web");
     let made = sandbox.create(&["--pid", "pod"]).ok().json();
     let pid = &made["pid"];

@@ -60,6 +60,8 @@ fn unchanged(scene: &Scene) {
         });
         let template = scene.runtime.exec_template("c").unwrap();
         let group = template.group("g").unwrap();
+        // Opened once and kept.
+        group.join().unwrap();
         let after_launch = Caller::now();
         let missing = scene.bundle("x", "", |spec| {
             spec["process"]["args"] = json!(["/missing"]);
