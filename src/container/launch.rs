@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
+use nix::mount::MsFlags;
 use nix::sched::CloneFlags;
 use nix::unistd::Pid;
 
@@ -18,6 +19,7 @@ use super::start::{finish, release};
 use super::{CreateOptions, Force, Runtime};
 use crate::error::{Error, OsContext, Result};
 use crate::init::StandardStreams;
+use crate::sys::mount::{self, Attributes, Subtree};
 use crate::sys::process::{self, Child, Prctl};
 
 /// A container to be made.
@@ -71,6 +73,13 @@ impl Runtime {
         if launch.rootfs.is_some() && !is_new {
             let reason = "a given rootfs needs a mount namespace of the container's own";
             return Err(Error::config("linux.namespaces", reason));
+        }
+        if let Some(tree) = &launch.rootfs {
+            // The copy of a shared mount is its peer: what is mounted in it would be on the host.
+            let propagation = MsFlags::MS_PRIVATE.bits();
+            let private = Attributes { propagation, ..Attributes::default() };
+            mount::set_attributes(tree.as_fd(), private, Subtree::Recursive)
+                .os("make private", || "the given rootfs")?;
         }
         let terminal = prepared.plan.process.terminal.is_some();
         let streams = match (&launch.stdio, terminal) {
