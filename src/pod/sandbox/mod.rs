@@ -34,7 +34,7 @@ use crate::sys::mount::{self, Subtree};
 use crate::sys::process::Child;
 
 pub use spec::{PAUSE_PATH, PidScope, Shape, pause_spec};
-pub use user_namespace::{IDS as USER_NAMESPACE_IDS, lowest_free_base};
+pub use user_namespace::{IDS as USER_NAMESPACE_IDS, lock_bases, lowest_free_base};
 
 /// `carob-pause`, as build.rs has made it.
 pub const PAUSE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/carob-pause"));
