@@ -222,6 +222,18 @@ fn removing_a_pod_is_in_nobodys_way() {
 
 #[test]
 #[ignore = "needs root: run scripts/test"]
+fn no_user_of_a_shared_pid_namespace_gets_what_pause_holds() {
+    let scene = Scene::new();
+    let user = "  shareProcessNamespace: true\n  securityContext: {runAsUser: 65535}\n";
+    scene.run(&pod("p", user));
+    scene.wait_ready("p");
+    // Asked for by ptrace(2), as pidfd_getfd(2) is.
+    scene.sh("p", "a", "ls /proc/1/fd").fails(1, &["Permission denied"]);
+    scene.sh("p", "a", "readlink /proc/self/exe && cat /proc/1/comm").ok();
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
 fn dev_shm_is_one_of_64_mib_for_the_pod() {
     let scene = Scene::new();
     run(&scene, "");

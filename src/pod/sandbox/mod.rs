@@ -176,7 +176,9 @@ fn write_bundle(start: &Start) -> Result<PathBuf> {
     directory(&rootfs, 0o755)?;
     directory(&rootfs.join("dev"), 0o755)?;
     directory(&bundle.join("dev"), 0o755)?;
-    write(&rootfs.join("pause"), 0o555, PAUSE)?;
+    // Who cannot read a program cannot ptrace its process: containers that share its pid namespace
+    // can take its user id, and would get what is parked with it (pidfd_getfd).
+    write(&rootfs.join("pause"), 0o111, PAUSE)?;
     let cgroup = start.dirs.cgroup.join(CGROUP_NAME);
     let spec = spec::completed(start.spec.clone(), &bundle, &cgroup);
     let text = serde_json::to_vec(&spec)
