@@ -196,6 +196,7 @@ fn clone_init(
             *child = Some(made);
             drop(theirs);
             pid_namespace.leave()?;
+            prepared.patience.map_or(Ok(()), |limit| ours.limit_waits(limit))?;
             Ok(ours)
         }
         Cloned::Child => {

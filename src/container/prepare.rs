@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::sched::CloneFlags;
 use nix::sys::stat::stat;
@@ -17,6 +18,10 @@ use crate::oci::{capabilities, load, namespaces, sysctl, validate};
 use crate::seccomp::{self, Filter};
 use crate::sys::{credentials, fd};
 use crate::{init, log};
+
+/// How long a process that has other things to do waits for a word of init. Who shares a pid
+/// namespace with it can stop it at any moment (SIGSTOP).
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Who makes the container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +49,8 @@ pub(super) struct Prepared {
     pub(super) streams: Streams,
     /// Whether the container is to say when it is ready.
     pub(super) notifies: bool,
+    /// Longest silence of init; a verb waits for as long as it takes.
+    pub(super) patience: Option<Duration>,
 }
 
 /// Descriptors of the caller that concern the container.
@@ -107,6 +114,7 @@ impl Prepared {
             keyring: options.keyring,
             streams,
             notifies,
+            patience: (caller == Caller::Supervisor).then_some(PATIENCE),
             spec,
         })
     }

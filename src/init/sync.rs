@@ -22,6 +22,9 @@
 //! EOF before `Ready` is an error, never a wait: each side holds only its own end.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use nix::errno::Errno;
 
 use crate::error::{Error, OsContext, Result};
 use crate::sys::socket;
@@ -95,6 +98,14 @@ impl End {
         self.0.as_fd()
     }
 
+    /// Parent side: bounds how long [`End::hear_child`] waits.
+    ///
+    /// # Errors
+    /// [`Error::Os`], in practice never.
+    pub fn limit_waits(&self, limit: Duration) -> Result<()> {
+        socket::limit_waits(&self.0, limit).os("setsockopt", || "the socket to init")
+    }
+
     /// Child side: tells the parent something.
     ///
     /// # Errors
@@ -132,10 +143,16 @@ impl End {
     /// Parent side: waits for init's next message.
     ///
     /// # Errors
-    /// [`Error::Os`] if the socket fails; [`Error::Init`] for a message that makes no sense.
+    /// [`Error::Os`] if the socket fails; [`Error::Init`] for a message that makes no sense, and
+    /// for none within the time of [`End::limit_waits`].
     pub fn hear_child(&self) -> Result<FromChild> {
         let mut buffer = [0; MESSAGE_BYTES];
-        let (length, fd) = socket::receive(&self.0, &mut buffer).os("receive", || "from init")?;
+        let received = socket::receive(&self.0, &mut buffer);
+        if received.as_ref().is_err_and(|errno| *errno == Errno::EAGAIN) {
+            let cause = "init does not go on; is it being stopped (SIGSTOP)?".to_owned();
+            return Err(Error::Init { step: "handshake".into(), cause });
+        }
+        let (length, fd) = received.os("receive", || "from init")?;
         let Some((tag, text)) = buffer[..length].split_first() else { return Ok(FromChild::Gone) };
         let text = String::from_utf8_lossy(text);
         match (tag, fd) {

@@ -3,14 +3,17 @@
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
+use std::time::Duration;
 
 use nix::cmsg_space;
 use nix::errno::Errno;
 use nix::sys::socket::{
     AddressFamily, Backlog, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
-    UnixAddr, accept4, bind, connect, listen, recvmsg, sendmsg, socket, socketpair,
+    UnixAddr, accept4, bind, connect, listen, recvmsg, sendmsg, setsockopt, socket, socketpair,
+    sockopt,
 };
 use nix::sys::stat::{Mode, fchmod};
+use nix::sys::time::{TimeVal, TimeValLike};
 
 use super::fd::proc_path;
 
@@ -106,6 +109,15 @@ pub fn send(socket: impl AsFd, message: &[u8], passed: Option<BorrowedFd>) -> ni
             other => return other.map(drop),
         }
     }
+}
+
+/// Makes [`receive`] give up with `EAGAIN` after some time.
+///
+/// # Errors
+/// Errors of setsockopt(2).
+pub fn limit_waits(socket: impl AsFd, limit: Duration) -> nix::Result<()> {
+    let limit = TimeVal::milliseconds(i64::try_from(limit.as_millis()).unwrap_or(i64::MAX));
+    setsockopt(&socket.as_fd(), sockopt::ReceiveTimeout, &limit)
 }
 
 /// Receives one message of at most `buffer.len()` bytes and the descriptor that came with it.

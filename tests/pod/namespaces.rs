@@ -192,6 +192,44 @@ fn a_pod_with_a_user_namespace_owns_its_files() {
     scene.wait_ready("q");
     let other = scene.sh("q", "a", "cat /proc/self/uid_map").ok().stdout;
     assert_ne!(other, map);
+
+    // Nor has a sandbox that is no pod the ids of one.
+    let cgroup = format!("/{}/alone", scene.marker());
+    let made = scene.pod(&["sandbox", "create", "--userns", "--cgroup", &cgroup, "alone"]);
+    scene.run(&pod("r", "  hostUsers: false\n"));
+    scene.wait_ready("r");
+    let third = scene.sh("r", "a", "cat /proc/self/uid_map").ok().stdout;
+    scene.pod(&["sandbox", "rm", "alone"]).ok();
+    let first = made.ok().json()["userNamespaceBase"].to_string();
+    assert!(!third.contains(&first), "{first} {third}");
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn removing_a_pod_is_in_nobodys_way() {
+    let scene = Scene::new();
+    scene.run(&pod("p", "  hostUsers: false\n"));
+    scene.wait_ready("p");
+    let all = fs::File::open(scene.root().join("@pods")).unwrap();
+    // As `pod rm` holds it, for as long as a huge volume takes.
+    let flock = nix::fcntl::Flock::lock(all, nix::fcntl::FlockArg::LockExclusive).unwrap();
+    scene.carob(&["kill", "default_p_POD_0", "KILL"]).ok();
+    scene.wait("p", "a new sandbox", |object| {
+        object["status"]["containerStatuses"][0]["restartCount"] == 1
+    });
+    drop(flock);
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn no_user_of_a_shared_pid_namespace_gets_what_pause_holds() {
+    let scene = Scene::new();
+    let user = "  shareProcessNamespace: true\n  securityContext: {runAsUser: 65535}\n";
+    scene.run(&pod("p", user));
+    scene.wait_ready("p");
+    // Asked for by ptrace(2), as pidfd_getfd(2) is.
+    scene.sh("p", "a", "ls /proc/1/fd").fails(1, &["Permission denied"]);
+    scene.sh("p", "a", "readlink /proc/self/exe && cat /proc/1/comm").ok();
 }
 
 #[test]

@@ -11,6 +11,26 @@ const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
 #[ignore = "needs root: run scripts/test"]
+fn a_container_that_stops_others_at_birth_does_not_stop_the_supervisor() {
+    let scene = Scene::new();
+    scene.run(
+        "apiVersion: v1
+kind: Pod
+metadata: {name: p}
+spec:
+  shareProcessNamespace: true
+  terminationGracePeriodSeconds: 1
+  containers:
+  - {name: bad, image: IMAGE, command: [sh, -c, 'while :; do kill -STOP -1; done 2>/dev/null']}
+  - {name: late, image: IMAGE, command: [sleep, '1000']}
+",
+    );
+    let stopped = scene.pod(&["stop", "p"]);
+    stopped.ok();
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
 fn containers_get_their_stop_signal_and_exit_codes_decide_the_phase() {
     let scene = Scene::new();
     scene.run(

@@ -154,6 +154,31 @@ fn who_exceeds_the_size_of_an_empty_dir_is_evicted() {
 
 #[test]
 #[ignore = "needs root: run scripts/test"]
+fn who_moves_directories_about_is_evicted_all_the_same() {
+    let scene = Scene::new();
+    run(
+        &scene,
+        "  containers:
+  - name: a
+    image: IMAGE
+    command: [sh, -c]
+    args:
+    - |
+      dd if=/dev/zero of=/v/x bs=64k count=32
+      mkdir -p /v/a /v/b
+      for i in $(seq 3000); do mkdir /v/a/$i; done
+      while :; do mv /v/a /v/b/a; mv /v/b/a /v/a; done
+    volumeMounts: [{name: v, mountPath: /v}]
+  volumes:
+  - {name: v, emptyDir: {sizeLimit: 1Mi}}
+",
+    );
+    let object = scene.wait_phase("web", "Failed");
+    assert_eq!(object["status"]["reason"], "Evicted");
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
 fn a_host_path_is_what_its_type_says() {
     let scene = Scene::new();
     let dir = scene.dir().join("host");

@@ -34,7 +34,7 @@ use crate::sys::mount::{self, Subtree};
 use crate::sys::process::Child;
 
 pub use spec::{PAUSE_PATH, PidScope, Shape, pause_spec};
-pub use user_namespace::{IDS as USER_NAMESPACE_IDS, lowest_free_base};
+pub use user_namespace::{IDS as USER_NAMESPACE_IDS, lock_bases, lowest_free_base};
 
 /// `carob-pause`, as build.rs has made it.
 pub const PAUSE: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/carob-pause"));
@@ -176,7 +176,9 @@ fn write_bundle(start: &Start) -> Result<PathBuf> {
     directory(&rootfs, 0o755)?;
     directory(&rootfs.join("dev"), 0o755)?;
     directory(&bundle.join("dev"), 0o755)?;
-    write(&rootfs.join("pause"), 0o555, PAUSE)?;
+    // Who cannot read a program cannot ptrace its process: containers that share its pid namespace
+    // can take its user id, and would get what is parked with it (pidfd_getfd).
+    write(&rootfs.join("pause"), 0o111, PAUSE)?;
     let cgroup = start.dirs.cgroup.join(CGROUP_NAME);
     let spec = spec::completed(start.spec.clone(), &bundle, &cgroup);
     let text = serde_json::to_vec(&spec)

@@ -20,7 +20,7 @@ use oci_spec::runtime::{LinuxNamespaceType as Kind, LinuxResources};
 use serde::{Deserialize, Serialize};
 
 use super::spec::{PidScope, Shape, pause_spec};
-use super::user_namespace::lowest_free_base;
+use super::user_namespace::{lock_bases, lowest_free_base};
 use super::{Shm, Start, cgroup, namespace_path, shm_path, write};
 use crate::container::{ContainerId, Runtime};
 use crate::error::{Error, OsContext, Result};
@@ -138,6 +138,7 @@ pub fn create(runtime: &Runtime, name: &str, options: Options) -> Result<Report>
     let name = ContainerId::new(name)?.to_string();
     etc::check_hostname(options.hostname.as_deref().unwrap_or(&name))?;
     let _lock = lock(root)?;
+    let _bases = options.user_namespace.then(|| lock_bases(root)).transpose()?;
     let base = match options.user_namespace {
         true => Some(lowest_free_base(bases_in_use(root)?)?),
         false => None,

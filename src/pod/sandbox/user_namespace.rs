@@ -1,14 +1,30 @@
 //! Host ids for pods with a user namespace: blocks that no two pods share.
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::path::Path;
 
-use crate::error::{Error, Result};
+use nix::fcntl::{Flock, FlockArg};
+
+use crate::error::{Error, OsContext, Result};
 
 /// Ids in one block; container ids 0 to 65535.
 pub const IDS: u32 = 65_536;
 
+/// The right to choose a block below a state root: held until the choice is on disk. A lock of its
+/// own, for others are held for as long as a volume takes to be removed.
+///
+/// # Errors
+/// [`Error::Os`].
+pub fn lock_bases(root: &Path) -> Result<Flock<File>> {
+    let dir = File::open(root).os("open", || root.display())?;
+    Flock::lock(dir, FlockArg::LockExclusive)
+        .map_err(|(_dir, errno)| errno)
+        .os("lock", || root.display())
+}
+
 /// The lowest block that none of `in_use` is in. The first block, the host's own ids, is never
-/// given. Whoever calls it holds a lock until the answer is on disk.
+/// given. Whoever calls it holds [`lock_bases`].
 ///
 /// # Errors
 /// [`Error::Unsupported`] if there is none: 65534 pods.

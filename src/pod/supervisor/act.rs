@@ -15,7 +15,6 @@ use crate::pod::phase::Phase;
 use crate::pod::record::{KillCause, SandboxRecord, StartFailure, StopCause};
 use crate::pod::rules::{Kind, RestartPolicy};
 use crate::pod::sandbox::{self, Shm};
-use crate::pod::store::{PodDirs, StoredPod};
 use crate::pod::{member, volume};
 use crate::sys::process;
 use crate::sys::signal::Signal as Number;
@@ -69,7 +68,7 @@ impl Supervisor {
     fn start_sandbox(&mut self) {
         self.bury_sandbox();
         // Held until the record says which host ids are taken.
-        let _lock = self.has_user_namespace().then(|| PodDirs::lock_all(&self.runtime.root));
+        let _lock = self.has_user_namespace().then(|| sandbox::lock_bases(&self.runtime.root));
         match self.try_start_sandbox() {
             Ok((record, sandbox)) => {
                 transition::on_sandbox_started(&mut self.record, record.clone());
@@ -164,15 +163,12 @@ impl Supervisor {
         spec.and_then(|spec| spec.host_users) == Some(false)
     }
 
-    /// The host ids of a pod with its own user namespace: a block that no other pod has.
+    /// The host ids of a pod with its own user namespace: a block that no other pod and no sandbox has.
     fn user_namespace_base(&self) -> Result<Option<u32>> {
         if !self.has_user_namespace() {
             return Ok(None);
         }
-        let pods = StoredPod::list(&self.runtime.root)?;
-        let in_use = pods
-            .iter()
-            .filter_map(|pod| pod.record.as_ref()?.sandbox.as_ref()?.user_namespace_base);
+        let in_use = sandbox::standalone::bases_in_use(&self.runtime.root)?;
         sandbox::lowest_free_base(in_use).map(Some)
     }
 

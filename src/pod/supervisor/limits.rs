@@ -76,8 +76,12 @@ impl Limits {
                 }
             },
         };
-        match usage.step(ENTRIES) {
-            Ok(Some(bytes)) if bytes > limit.bytes => return Some(limit.message.clone()),
+        let stepped = usage.step(ENTRIES);
+        // Not only at the end of the count: whoever moves directories about keeps it from ending.
+        if usage.so_far() > limit.bytes {
+            return Some(limit.message.clone());
+        }
+        match stepped {
             Ok(None) => {
                 self.usage = Some(usage);
                 self.next = Some(Moment::now().after(PAUSE));
