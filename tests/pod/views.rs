@@ -250,6 +250,8 @@ fn the_examples_of_the_help_work() {
     let run = job("sleep 0.2");
     scene.run(&run);
     scene.wait_phase("job", "Succeeded");
+    scene.run(&job("sleep 1000").replace("name: job", "name: db"));
+    scene.wait_ready("db");
 
     let flags = scene.run_args("run", &[], &[])[2..].join(" ");
     let prelude = format!(
