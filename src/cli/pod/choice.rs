@@ -1,9 +1,12 @@
 //! Which pod a verb is about.
 
+use std::path::PathBuf;
+
 use crate::cli::{Context, output};
 use crate::error::{Error, Result};
 use crate::log;
 use crate::pod::lifecycle;
+use crate::pod::manifest::Input;
 use crate::pod::store::StoredPod;
 
 /// The namespace of pods that do not say where they belong.
@@ -107,6 +110,24 @@ impl PodChoice {
     /// [`Error::Invalid`] if it cannot be one.
     pub(in crate::cli) fn namespace(&self) -> Result<&str> {
         component(&self.namespace.namespace)
+    }
+}
+
+/// Manifests on the command line.
+#[derive(Debug, Clone, clap::Args)]
+pub(in crate::cli) struct ManifestChoice {
+    /// Files or directories with YAML or JSON, - for standard input
+    #[arg(value_name = "FILE|DIR|-", required_unless_present = "named")]
+    manifests: Vec<PathBuf>,
+    /// The same, as kubectl has it
+    #[arg(short = 'f', long = "filename", value_name = "FILE|DIR|-")]
+    named: Vec<PathBuf>,
+}
+
+impl ManifestChoice {
+    /// All of them.
+    pub(in crate::cli) fn inputs(&self) -> Vec<Input> {
+        self.named.iter().chain(&self.manifests).cloned().map(Input::from).collect()
     }
 }
 
