@@ -281,3 +281,48 @@ spec:
         assert_eq!(scene.inspect(name)["status"]["phase"], "Succeeded");
     }
 }
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn several_pods_are_stopped_and_removed_side_by_side() {
+    let scene = Scene::new();
+    for name in ["one", "two", "three"] {
+        stubborn(&scene, name, "terminationGracePeriodSeconds: 100");
+    }
+    let begin = std::time::Instant::now();
+    let stopped = scene.pod(&["stop", "--time", "3", "pod/one", "two", "one"]).ok();
+    assert_eq!(stopped.stdout, "pod/one stopped\npod/two stopped\n");
+    assert!(begin.elapsed() < 6 * SECOND, "one after the other: {:?}", begin.elapsed());
+    // A failure of one is no failure of the others; a name that is none is one of all.
+    scene.pod(&["start", "two", "a/b"]).fails(1, &["\"a/b\" is no name"]);
+    assert_eq!(scene.supervisor("two"), None);
+    let started = scene.pod(&["start", "gone", "two", "lost"]);
+    assert_eq!(started.stdout, "pod/two started\n");
+    started.fails(1, &["pods \"gone\" not found", "pods \"lost\" not found"]);
+    scene.wait_log("two", "c", "deaf");
+    let removed = scene.pod(&["rm", "--all"]);
+    assert_eq!(removed.stdout, "pod/one removed\n");
+    removed.fails(1, &["pod \"three\" is running", "pod \"two\" is running"]);
+    scene.pod(&["rm", "--time", "1", "two"]).fails(1, &["--force"]);
+    scene.pod(&["rm", "--all", "two"]).fails(1, &["cannot be used with"]);
+    scene.pod(&["rm"]).fails(1, &["POD"]);
+    let removed = scene.pod(&["rm", "--force", "--all", "--namespace", "other"]).ok();
+    assert_eq!(removed.stdout, "");
+    let begin = std::time::Instant::now();
+    let removed = scene.pod(&["rm", "--force", "--time", "3", "--all"]).ok();
+    assert_eq!(removed.stdout, "pod/three removed\npod/two removed\n");
+    assert!(begin.elapsed() < 6 * SECOND, "one after the other: {:?}", begin.elapsed());
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn a_signal_goes_to_several_pods() {
+    let scene = Scene::new();
+    for name in ["one", "two"] {
+        stubborn(&scene, name, "restartPolicy: Never");
+    }
+    scene.pod(&["kill", "one", "gone", "two"]).fails(1, &["pods \"gone\" not found"]);
+    for name in ["one", "two"] {
+        scene.pod(&["wait", "--for=exit", name]).fails(137, &[]);
+    }
+}

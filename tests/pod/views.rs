@@ -208,13 +208,30 @@ fn stats_tell_what_is_used() {
     let stats = |args: &[&str]| scene.pod(&[&["stats", "--interval", "300ms"], args].concat()).ok();
     let table = stats(&["job"]).stdout;
     assert!(table.contains("job") && table.contains('c'), "{table}");
-    let all = stats(&["--all", "--format", "json"]).json();
+    assert_eq!(stats(&[]).stdout.lines().count(), table.lines().count());
+    assert_eq!(stats(&["--namespace", "other"]).stdout.lines().count(), 1);
+    let all = stats(&["-A", "--format", "json"]).json();
     assert!(all[0]["total"]["memoryBytes"].as_u64().unwrap() > 0, "{all:#}");
     assert!(all[0]["total"].to_string().contains("cpu"), "{all:#}");
     let mut again =
         Watching::new(&scene, &["pod", "stats", "--watch", "--interval", "100ms", "job"]);
     again.until(&["job"]);
     again.until(&["job"]);
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn words_of_kubectl_are_understood() {
+    let scene = Scene::new();
+    let manifest = scene.manifest("job.yaml", &job("echo here; sleep 1000"));
+    let manifest = manifest.to_str().unwrap();
+    assert_eq!(scene.pod(&["validate", "-f", manifest]).ok().stdout, "pod/job valid\n");
+    scene.pod(&["validate"]).fails(1, &["FILE|DIR|-"]);
+    scene.run(&job("echo here; sleep 1000"));
+    scene.pod(&["wait", "pod/job", "--for=condition=Ready", "--timeout", "20s"]).ok();
+    scene.wait_log("job", "c", "here");
+    assert_eq!(scene.pod(&["logs", "pod/job"]).ok().stdout, "here\n");
+    scene.pod(&["logs", "-n", "../other", "job"]).fails(1, &["is no name"]);
 }
 
 /// Lines of the examples of a verb's help.
@@ -250,6 +267,8 @@ fn the_examples_of_the_help_work() {
     let run = job("sleep 0.2");
     scene.run(&run);
     scene.wait_phase("job", "Succeeded");
+    scene.run(&job("sleep 1000").replace("name: job", "name: db"));
+    scene.wait_ready("db");
 
     let flags = scene.run_args("run", &[], &[])[2..].join(" ");
     let prelude = format!(

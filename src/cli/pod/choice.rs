@@ -1,8 +1,12 @@
 //! Which pod a verb is about.
 
+use std::path::PathBuf;
+
 use crate::cli::{Context, output};
 use crate::error::{Error, Result};
+use crate::log;
 use crate::pod::lifecycle;
+use crate::pod::manifest::Input;
 use crate::pod::store::StoredPod;
 
 /// The namespace of pods that do not say where they belong.
@@ -16,6 +20,63 @@ pub(in crate::cli) struct PodChoice {
     name: String,
     #[command(flatten)]
     namespace: NamespaceChoice,
+}
+
+/// Pods on the command line.
+#[derive(Debug, Clone, clap::Args)]
+pub(in crate::cli) struct PodsChoice {
+    /// Names of pods
+    #[arg(value_name = "POD", required_unless_present = "all")]
+    names: Vec<String>,
+    /// All pods of the namespace
+    #[arg(long, conflicts_with = "names")]
+    all: bool,
+    #[command(flatten)]
+    namespace: NamespaceChoice,
+}
+
+impl PodsChoice {
+    /// Does something with each pod that is meant, in turn. A failure keeps no other pod from it.
+    ///
+    /// # Errors
+    /// The last failure; those before it are reported here.
+    pub(in crate::cli) fn each(
+        &self,
+        context: &Context,
+        mut act: impl FnMut(&PodChoice) -> Result<()>,
+    ) -> Result<()> {
+        let mut result = Ok(());
+        for pod in self.list(context)? {
+            let Err(error) = act(&pod) else { continue };
+            if let Err(earlier) = std::mem::replace(&mut result, Err(error)) {
+                log::error(earlier);
+            }
+        }
+        result
+    }
+
+    fn list(&self, context: &Context) -> Result<Vec<PodChoice>> {
+        let namespace = component(&self.namespace.namespace)?;
+        let mut names = Vec::new();
+        if self.all {
+            for pod in StoredPod::list(&context.runtime.root)? {
+                let metadata = &pod.file.manifest.pod.metadata;
+                if metadata.namespace.as_deref() == Some(namespace) {
+                    names.push(pod.file.name().to_owned());
+                }
+            }
+        } else {
+            for name in &self.names {
+                // All are looked at before anything is done; once is enough.
+                let name = bare_name(name)?;
+                if !names.iter().any(|known| known == name) {
+                    names.push(name.to_owned());
+                }
+            }
+        }
+        let choice = |name| PodChoice { name, namespace: self.namespace.clone() };
+        Ok(names.into_iter().map(choice).collect())
+    }
 }
 
 /// A namespace on the command line.
@@ -49,6 +110,24 @@ impl PodChoice {
     /// [`Error::Invalid`] if it cannot be one.
     pub(in crate::cli) fn namespace(&self) -> Result<&str> {
         component(&self.namespace.namespace)
+    }
+}
+
+/// Manifests on the command line.
+#[derive(Debug, Clone, clap::Args)]
+pub(in crate::cli) struct ManifestChoice {
+    /// Files or directories with YAML or JSON, - for standard input
+    #[arg(value_name = "FILE|DIR|-", required_unless_present = "named")]
+    manifests: Vec<PathBuf>,
+    /// The same, as kubectl has it
+    #[arg(short = 'f', long = "filename", value_name = "FILE|DIR|-")]
+    named: Vec<PathBuf>,
+}
+
+impl ManifestChoice {
+    /// All of them.
+    pub(in crate::cli) fn inputs(&self) -> Vec<Input> {
+        self.named.iter().chain(&self.manifests).cloned().map(Input::from).collect()
     }
 }
 

@@ -1,6 +1,6 @@
 //! The verbs that move a pod that exists: `start`, `stop`, `rm`, `kill`.
 
-use super::choice::PodChoice;
+use super::choice::{PodChoice, PodsChoice};
 use crate::cli::{Context, Verb, output};
 use crate::container::KillTarget;
 use crate::error::{Error, Result};
@@ -10,17 +10,24 @@ use crate::sys::signal::Signal;
 
 /// Start a pod that was made, or one that has ended
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  carob pod start web")]
+#[command(after_help = START_EXAMPLES)]
 pub(super) struct Start {
     #[command(flatten)]
-    pod: PodChoice,
+    pods: PodsChoice,
 }
+
+const START_EXAMPLES: &str = "\
+Examples:
+  carob pod start web
+  carob pod start web db";
 
 impl Verb for Start {
     fn run(self, context: &Context) -> Result<i32> {
-        let pod = self.pod.find(context)?;
-        lifecycle::start(&context.runtime, &pod)?;
-        output::print(&format!("pod/{} started\n", pod.file.name()))?;
+        self.pods.each(context, |pod| {
+            let pod = pod.find(context)?;
+            lifecycle::start(&context.runtime, &pod)?;
+            output::print(&format!("pod/{} started\n", pod.file.name()))
+        })?;
         Ok(0)
     }
 }
@@ -30,7 +37,7 @@ impl Verb for Start {
 #[command(after_help = STOP_EXAMPLES)]
 pub(super) struct Stop {
     #[command(flatten)]
-    pod: PodChoice,
+    pods: PodsChoice,
     /// Grace instead of the manifest's; can only shorten it once the pod is being stopped
     #[arg(short = 't', long, visible_alias = "grace-period", value_name = "SECONDS")]
     time: Option<u32>,
@@ -42,21 +49,30 @@ pub(super) struct Stop {
 const STOP_EXAMPLES: &str = "\
 Examples:
   carob pod stop web
-  carob pod stop --time 2 web";
+  carob pod stop --time 2 web db
+  carob pod stop --all";
 
 impl Verb for Stop {
     fn run(self, context: &Context) -> Result<i32> {
-        let pod = self.pod.find(context)?;
-        let name = pod.file.name();
-        if self.no_wait {
-            lifecycle::ask_to_stop(&context.runtime, &pod, self.time)?;
-            output::print(&format!("pod/{name} is being stopped\n"))?;
-        } else {
-            lifecycle::ask_to_stop(&context.runtime, &pod, self.time)?;
-            lifecycle::wait_for_end(&context.runtime, &pod)?;
-            output::print(&format!("pod/{name} stopped\n"))?;
+        let runtime = &context.runtime;
+        let mut asked = Vec::new();
+        // All are asked before one is waited for: their graces run side by side.
+        let result = self.pods.each(context, |pod| {
+            let pod = pod.find(context)?;
+            lifecycle::ask_to_stop(runtime, &pod, self.time)?;
+            asked.push(pod);
+            Ok(())
+        });
+        for pod in asked {
+            let name = pod.file.name();
+            if self.no_wait {
+                output::print(&format!("pod/{name} is being stopped\n"))?;
+            } else {
+                lifecycle::wait_for_end(runtime, &pod)?;
+                output::print(&format!("pod/{name} stopped\n"))?;
+            }
         }
-        Ok(0)
+        result.map(|()| 0)
     }
 }
 
@@ -67,31 +83,53 @@ pub(super) struct Remove {
     /// Stop it first if it runs; one that does not exist is no error
     #[arg(short, long)]
     force: bool,
+    /// With --force: grace instead of the manifest's
+    #[arg(
+        short = 't',
+        long,
+        visible_alias = "grace-period",
+        value_name = "SECONDS",
+        requires = "force"
+    )]
+    time: Option<u32>,
     #[command(flatten)]
-    pod: PodChoice,
+    pods: PodsChoice,
 }
 
 const RM_EXAMPLES: &str = "\
 Examples:
   carob pod rm web
-  carob pod rm --force web";
+  carob pod rm --force --time 2 web db
+  carob pod rm --force --all";
 
 impl Verb for Remove {
     fn run(self, context: &Context) -> Result<i32> {
-        let (namespace, name) = (self.pod.namespace()?, self.pod.name()?);
         let runtime = &context.runtime;
-        let dir = PodDirs::all(&runtime.root).join(format!("{namespace}_{name}"));
-        let pod = match StoredPod::read(&dir)? {
-            Some(pod) => pod,
-            None if self.force => {
-                lifecycle::remove_half_made(runtime, namespace, name)?;
-                return Ok(0);
-            }
-            None => self.pod.find(context)?,
+        let stored = |pod: &PodChoice| {
+            let (namespace, name) = (pod.namespace()?, pod.name()?);
+            StoredPod::read(&PodDirs::all(&runtime.root).join(format!("{namespace}_{name}")))
         };
+        if self.force {
+            // All are asked before one is waited for: their graces run side by side. One that
+            // cannot be asked is told when it is removed.
+            self.pods.each(context, |pod| {
+                if let Some(pod) = stored(pod)? {
+                    let _asked = lifecycle::ask_to_stop(runtime, &pod, self.time);
+                }
+                Ok(())
+            })?;
+        }
         let removal = if self.force { Removal::Forced } else { Removal::OnlyEnded };
-        lifecycle::remove(runtime, &pod, removal)?;
-        output::print(&format!("pod/{name} removed\n"))?;
+        self.pods.each(context, |pod| {
+            let (namespace, name) = (pod.namespace()?, pod.name()?);
+            let found = match stored(pod)? {
+                Some(found) => found,
+                None if self.force => return lifecycle::remove_half_made(runtime, namespace, name),
+                None => pod.find(context)?,
+            };
+            lifecycle::remove(runtime, &found, removal)?;
+            output::print(&format!("pod/{name} removed\n"))
+        })?;
         Ok(0)
     }
 }
@@ -101,7 +139,7 @@ impl Verb for Remove {
 #[command(after_help = KILL_EXAMPLES)]
 pub(super) struct Kill {
     #[command(flatten)]
-    pod: PodChoice,
+    pods: PodsChoice,
     /// Only this container
     #[arg(short, long, value_name = "NAME")]
     container: Option<String>,
@@ -113,12 +151,18 @@ pub(super) struct Kill {
 const KILL_EXAMPLES: &str = "\
 Examples:
   carob pod kill --signal HUP --container nginx web
-  carob pod kill web";
+  carob pod kill web db";
 
 impl Verb for Kill {
     fn run(self, context: &Context) -> Result<i32> {
-        let pod = self.pod.find(context)?;
         let signal: Signal = self.signal.parse()?;
+        self.pods.each(context, |pod| self.kill(context, &pod.find(context)?, signal))?;
+        Ok(0)
+    }
+}
+
+impl Kill {
+    fn kill(&self, context: &Context, pod: &StoredPod, signal: Signal) -> Result<()> {
         let record = pod.record.as_ref();
         let running: Vec<_> = record
             .into_iter()
@@ -140,6 +184,6 @@ impl Verb for Kill {
         for instance in running {
             context.runtime.kill(&instance.id, signal, KillTarget::Init)?;
         }
-        Ok(0)
+        Ok(())
     }
 }

@@ -6,10 +6,10 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 
+use super::choice::{NamespaceChoice, bare_name};
 use crate::cli::{Context, Verb, output};
 use crate::error::{Error, Result};
 use crate::log;
-use crate::pod::lifecycle;
 use crate::pod::logs::follow::{self, Shown};
 use crate::pod::logs::instance::{self, Asked, Outlook, Which};
 use crate::pod::logs::print::{Printer, Style};
@@ -24,9 +24,8 @@ use crate::pod::store::StoredPod;
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Logs {
-    /// The namespace
-    #[arg(short, long, value_name = "NAMESPACE", default_value = "default")]
-    namespace: String,
+    #[command(flatten)]
+    namespace: NamespaceChoice,
     /// Container; by default the first one of the pod
     #[arg(short, long, value_name = "NAME", conflicts_with = "all_containers")]
     container: Option<String>,
@@ -86,14 +85,15 @@ fn style_parser() -> impl TypedValueParser<Value = Style> {
 }
 
 impl Verb for Logs {
-    fn run(self, context: &Context) -> Result<i32> {
+    fn run(mut self, context: &Context) -> Result<i32> {
         let root = &context.runtime.root;
-        let pod = lifecycle::find(&context.runtime, &self.namespace, &self.pod)?;
+        self.pod = bare_name(&self.pod)?.to_owned();
+        let pod = self.namespace.find(context, &self.pod)?;
         let dirs = &pod.file.dirs;
         let logs = self.open(&pod)?;
         if self.follow {
             let look = || {
-                let now = StoredPod::find(root, &self.namespace, &self.pod).ok()?;
+                let now = StoredPod::find(root, &self.namespace.namespace, &self.pod).ok()?;
                 // Another pod may have got the name.
                 now.record.filter(|_| now.file.dirs == *dirs)
             };

@@ -8,13 +8,14 @@ use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+use super::choice::ManifestChoice;
 use super::live::Live;
 use crate::cli::output::{self, Paint};
 use crate::cli::{Context, Verb};
 use crate::error::{OsContext, Result};
 use crate::pod::event::EventTail;
 use crate::pod::lifecycle::{self, Applied, Existing, Places, Removal};
-use crate::pod::manifest::{self, Input, Manifest};
+use crate::pod::manifest::{self, Manifest};
 use crate::pod::outcome;
 use crate::pod::record::StopCause;
 use crate::pod::store::{self, StoredPod};
@@ -82,15 +83,13 @@ struct Make {
     /// A container that ran longer is restarted without delay, 600s
     #[arg(long, value_name = "DURATION")]
     backoff_reset: Option<String>,
-    /// Manifests
-    #[arg(value_name = "FILE|DIR|-", required = true)]
-    manifests: Vec<PathBuf>,
+    #[command(flatten)]
+    manifests: ManifestChoice,
 }
 
 impl Make {
     fn apply(&self, context: &Context) -> Result<(Applied, StoredPod)> {
-        let inputs: Vec<Input> = self.manifests.iter().cloned().map(Input::from).collect();
-        let mut manifest = manifest::load(&inputs)?;
+        let mut manifest = manifest::load(&self.manifests.inputs())?;
         self.annotate(&mut manifest);
         for field in manifest::ignored(&manifest.pod) {
             crate::log::warn(format_args!("{field} has no effect on one machine"));

@@ -20,13 +20,13 @@ use crate::pod::store::StoredPod;
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Stats {
-    /// The pod's name
-    #[arg(value_name = "POD", required_unless_present = "all")]
+    /// The pod's name; default is all pods of the namespace
+    #[arg(value_name = "POD")]
     name: Option<String>,
     #[command(flatten)]
     namespace: NamespaceChoice,
     /// All pods of all namespaces
-    #[arg(long, conflicts_with = "name")]
+    #[arg(short = 'A', long, visible_alias = "all-namespaces", conflicts_with = "name")]
     all: bool,
     /// Go on, again and again
     #[arg(short, long)]
@@ -43,8 +43,9 @@ pub(super) struct Stats {
 
 const EXAMPLES: &str = "\
 Examples:
-  carob pod stats web
-  carob pod stats --all --watch
+  carob pod stats
+  carob pod stats web --watch
+  carob pod stats --all-namespaces
   carob pod stats web --format json | jq '.[].total.memoryBytes'";
 
 /// CPU use cannot be told from less.
@@ -78,7 +79,14 @@ impl Stats {
     fn readings(&self, context: &Context) -> Result<Vec<PodReading>> {
         let pods = match &self.name {
             Some(name) => vec![self.namespace.find(context, name)?],
-            None => lifecycle::list(&context.runtime)?,
+            None => {
+                let mut pods = lifecycle::list(&context.runtime)?;
+                pods.retain(|pod| {
+                    let namespace = pod.file.manifest.pod.metadata.namespace.as_deref();
+                    self.all || namespace == Some(self.namespace.namespace.as_str())
+                });
+                pods
+            }
         };
         Ok(pods.iter().map(|pod| PodReading::new(context, pod)).collect())
     }

@@ -1,18 +1,16 @@
 //! `pod validate`: everything that is wrong with a manifest, and what has no effect.
 
-use std::path::PathBuf;
-
+use super::choice::ManifestChoice;
 use crate::cli::{Context, Verb, output};
 use crate::error::Result;
-use crate::pod::manifest::{self, Input};
+use crate::pod::manifest;
 
 /// Check a manifest without running it
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Validate {
-    /// Files or directories with YAML or JSON, - for stdin
-    #[arg(value_name = "FILE", required = true)]
-    files: Vec<PathBuf>,
+    #[command(flatten)]
+    manifests: ManifestChoice,
 }
 
 const EXAMPLES: &str = "\
@@ -23,8 +21,7 @@ Examples:
 
 impl Verb for Validate {
     fn run(self, _: &Context) -> Result<i32> {
-        let inputs: Vec<Input> = self.files.into_iter().map(Input::from).collect();
-        let manifest = manifest::load(&inputs)?;
+        let manifest = manifest::load(&self.manifests.inputs())?;
         let name = manifest.pod.metadata.name.as_deref().unwrap_or_default();
         let mut text = format!("pod/{name} valid\n");
         for path in manifest::ignored(&manifest.pod) {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use k8s_openapi::api::core::v1::{ContainerStatus, PodStatus};
 
 use super::choice::PodChoice;
@@ -55,9 +55,16 @@ const GOALS: &[(&str, Goal)] = &[
     ("stopped", Goal::Stopped),
 ];
 
+/// What kubectl calls `ready`.
+const KUBECTLS_READY: &str = "condition=Ready";
+
 impl Goal {
     fn parser() -> impl TypedValueParser<Value = Self> {
-        PossibleValuesParser::new(GOALS.iter().map(|(name, _)| name)).map(|name| {
+        let values = GOALS.iter().map(|(name, goal)| {
+            let value = PossibleValue::new(*name);
+            if *goal == Self::Ready { value.alias(KUBECTLS_READY) } else { value }
+        });
+        PossibleValuesParser::new(values).map(|name| {
             let row = GOALS.iter().find(|(known, _)| *known == name);
             row.map_or(Self::Ready, |(_, goal)| *goal)
         })

@@ -109,6 +109,9 @@ fn classify(text: &Text, mut node: Node, found: &mut Vec<Document>, problems: &m
         None if WORKLOADS.contains(&kind) => problems.push(format!(
             "{place}: kind {kind} is not supported: give a Pod, as its template describes it"
         )),
+        None if kind == "Kustomization" => problems.push(format!(
+            "{place}: kind {kind} is not supported: give what `kubectl kustomize` makes of it"
+        )),
         None => problems.push(format!(
             "{place}: kind {kind} is not supported: a manifest can have one Pod, and ConfigMaps, \
              Secrets, PersistentVolumeClaims and PersistentVolumes"

@@ -140,6 +140,10 @@ fn there_is_exactly_one_pod() {
             "a.yaml:1: kind Deployment is not supported: give a Pod, as its template describes it",
         ),
         (
+            vec![("a.yaml", "apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization")],
+            "kind Kustomization is not supported: give what `kubectl kustomize` makes of it",
+        ),
+        (
             vec![("a.yaml", "apiVersion: v1\nkind: Service")],
             "a.yaml:1: kind Service is not supported",
         ),
