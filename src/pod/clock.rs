@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 pub struct Moment(u64);
 
 impl Moment {
+    /// The boot itself.
+    pub const BOOT: Self = Self(0);
+
     /// That many nanoseconds after boot.
     #[must_use]
     pub const fn from_nanos(nanos: u64) -> Self {

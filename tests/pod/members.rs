@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use crate::scene::Scene;
+use crate::support::wait_until;
 
 fn rootfs() -> PathBuf {
     Scene::image().trim_start_matches("rootfs:").into()
@@ -120,4 +121,39 @@ spec:
     }
     let fds = scene.sh("p", "a", "ls -l /proc/2/fd 2>/dev/null; ls /proc/self/fd").ok().stdout;
     assert!(!fds.contains("/tmp/"), "{fds}");
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn what_an_instance_has_written_goes_beside_the_work_of_the_supervisor() {
+    let scene = Scene::new();
+    scene.run(
+        "apiVersion: v1
+kind: Pod
+metadata: {name: p}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers:
+  - name: c
+    image: IMAGE
+    command: [sh, -c, 'test ! -e /old; mkdir /old; cd /old; for i in $(seq 2000); do mkdir $i; done; echo made; sleep 1000']
+",
+    );
+    scene.wait_log("p", "c", "made");
+
+    scene.pod(&["kill", "p"]).ok();
+
+    scene.wait("p", "a second instance", |object| {
+        object["status"]["containerStatuses"][0]["restartCount"] == 1
+    });
+    let layers = scene.dir().join("data/pods");
+    let layers = fs::read_dir(layers).unwrap().next().unwrap().unwrap().path().join("containers/c");
+    let old = || {
+        let names = fs::read_dir(&layers).unwrap().flatten().map(|entry| entry.file_name());
+        names.filter(|name| name.to_string_lossy().starts_with("layer.old-")).count()
+    };
+    wait_until("the old layer is gone", || match old() {
+        0 => Ok(()),
+        left => Err(format!("{left} are left")),
+    });
 }

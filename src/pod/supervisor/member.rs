@@ -101,6 +101,7 @@ impl Supervisor {
                 self.announce_back_off(name);
             }
         }
+        self.discard_layers(name);
     }
 
     fn started(&mut self, name: &str, number: u32) {

@@ -19,6 +19,7 @@
 
 mod act;
 mod boot;
+mod discard;
 mod exec;
 mod exit;
 mod hooks;

@@ -47,6 +47,9 @@ impl Supervisor {
             }
         }
         self.remove_strays();
+        for name in self.names() {
+            self.discard_layers(&name);
+        }
         self.park();
         // Its data may have changed while nobody was here to apply it.
         if let Err(why) = self.apply_data() {

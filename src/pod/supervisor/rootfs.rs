@@ -9,13 +9,16 @@ use nix::errno::Errno;
 use oci_spec::runtime::LinuxNamespaceType;
 
 use crate::error::{Error, OsContext, Result};
+use crate::pod::clock::Moment;
 use crate::pod::record::SandboxRecord;
 use crate::pod::sandbox::namespace_path;
 use crate::pod::store::PodDirs;
+use crate::sys::fd;
 use crate::sys::mount::{self, NewFileSystem, Subtree};
-use crate::sys::{dir, fd};
 
 /// Name of the directory of a container's writable layer.
+/// How the names of layers begin that are to be removed.
+const OLD: &str = "layer.old-";
 const LAYER: &str = "layer";
 
 /// Makes the root for a new instance; what the instance before has written is gone.
@@ -30,7 +33,7 @@ pub(super) fn make(
     container: &str,
     image: &Path,
 ) -> Result<OwnedFd> {
-    clear(dirs, container)?;
+    set_aside(dirs, container)?;
     let layer = layer(dirs, container);
     let (upper, work) = (layer.join("upper"), layer.join("work"));
     for dir in [&upper, &work] {
@@ -96,19 +99,21 @@ fn mapped(image: &Path, sandbox: &SandboxRecord) -> Result<OwnedFd> {
     }
 }
 
-/// Removes the writable layer of an instance that has ended. It holds whatever the container has
-/// left: trees of any depth.
-///
-/// # Errors
-/// [`Error::Os`].
-pub(super) fn clear(dirs: &PodDirs, container: &str) -> Result<()> {
+/// Puts the writable layer of an instance that has ended out of the way. What is in it is the
+/// container's choice, and may take long to remove: [`super::discard`] does.
+fn set_aside(dirs: &PodDirs, container: &str) -> Result<()> {
     let layer = layer(dirs, container);
-    let Some(parent) = layer.parent() else { return Ok(()) };
-    let parent = match dir::open(parent) {
-        Err(Errno::ENOENT) => return Ok(()),
-        other => other.os("open", || parent.display())?,
-    };
-    dir::remove(parent, LAYER).os("remove", || layer.display())
+    let old =
+        layer.with_file_name(format!("{OLD}{}", Moment::now().since(Moment::BOOT).as_nanos()));
+    match fs::rename(&layer, &old) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other.os("rename", || layer.display()),
+    }
+}
+
+/// Where the layers of a container are, and how the names of those begin that were put aside.
+pub(super) fn aside(dirs: &PodDirs, container: &str) -> (PathBuf, &'static str) {
+    (dirs.data.join("containers").join(container), OLD)
 }
 
 fn layer(dirs: &PodDirs, container: &str) -> PathBuf {
