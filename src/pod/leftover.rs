@@ -9,8 +9,9 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
-use super::store::{self, PodDirs, StoredPod};
+use super::store::{self, PodDirs, PodFile, StoredPod};
 use super::volume;
+use crate::container::Runtime;
 use crate::error::{Error, OsContext, Result};
 use crate::sys::fd;
 
@@ -102,4 +103,23 @@ fn remove(dirs: &PodDirs) -> Result<()> {
 
 fn file_name(path: &Path) -> std::borrow::Cow<'_, str> {
     path.file_name().unwrap_or_default().to_string_lossy()
+}
+
+/// Ids of all containers that belong to a pod, whatever its record says.
+///
+/// # Errors
+/// [`Error::Os`] if the state root cannot be read.
+pub(super) fn containers(runtime: &Runtime, file: &PodFile) -> Result<Vec<String>> {
+    let metadata = &file.manifest.pod.metadata;
+    let namespace = metadata.namespace.as_deref().unwrap_or("default");
+    let prefix = format!("{namespace}_{}_", file.name());
+    // States hold the paths without links.
+    let dir = &file.dirs.state;
+    let dir = std::fs::canonicalize(dir).unwrap_or_else(|_gone| dir.clone());
+    // Somebody else's may have such a name as well; one without a state was being made.
+    let is_ours = |id: &String| {
+        let known = runtime.state(id);
+        known.map_or(true, |known| known.bundle.starts_with(&dir))
+    };
+    Ok(runtime.ids()?.into_iter().filter(|id| id.starts_with(&prefix)).filter(is_ours).collect())
 }

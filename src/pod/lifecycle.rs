@@ -370,23 +370,13 @@ pub fn wait_for_end(runtime: &Runtime, pod: &StoredPod) -> Result<()> {
 /// Containers that a supervisor left behind which could not be brought back.
 fn clear_containers(runtime: &Runtime, pod: &StoredPod) -> Result<()> {
     let mut result = Ok(());
-    for id in containers(runtime, &pod.file)? {
+    for id in leftover::containers(runtime, &pod.file)? {
         let deleted = runtime.delete(&id, Force::Yes);
         if result.is_ok() {
             result = deleted;
         }
     }
     result
-}
-
-/// Ids of all containers that belong to a pod, whatever its record says.
-///
-/// # Errors
-/// [`Error::Os`] if the state root cannot be read.
-pub fn containers(runtime: &Runtime, file: &PodFile) -> Result<Vec<String>> {
-    let (namespace, name) = identity(&file.manifest);
-    let prefix = format!("{namespace}_{name}_");
-    Ok(runtime.ids()?.into_iter().filter(|id| id.starts_with(&prefix)).collect())
 }
 
 fn remove_tree(path: &Path) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 
 use crate::scene::Scene;
 use crate::support::wait_until;
@@ -156,4 +157,41 @@ spec:
         0 => Ok(()),
         left => Err(format!("{left} are left")),
     });
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn a_container_that_only_has_the_name_of_one_stays() {
+    let scene = Scene::new();
+    let pod = "apiVersion: v1
+kind: Pod
+metadata: {name: p}
+spec:
+  terminationGracePeriodSeconds: 1
+  containers: [{name: c, image: IMAGE, command: [sleep, '1000']}]
+";
+    scene.run(pod);
+    scene.wait_ready("p");
+    let bundle = scene.dir().join("bundle");
+    fs::create_dir(&bundle).unwrap();
+    let config = fs::read_to_string(scene.state("p").join("bundles/c/config.json")).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    // Its own: without an overlay the runtime makes devices in it.
+    let root = bundle.join("root");
+    let copied = Command::new("cp").arg("-a").arg(rootfs()).arg(&root).status().unwrap();
+    assert!(copied.success());
+    config["root"]["path"] = root.display().to_string().into();
+    config["linux"]["cgroupsPath"] = format!("/{}/other", scene.marker()).into();
+    config["mounts"] = serde_json::json!([]);
+    fs::write(bundle.join("config.json"), config.to_string()).unwrap();
+    let run = ["run", "-d", "-b", &bundle.display().to_string(), "default_p_other"];
+    // It keeps the streams that it is given.
+    let run = scene.command(&run).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    assert!(run.unwrap().success());
+
+    scene.pod(&["rm", "--force", "p"]).ok();
+
+    let state = scene.carob(&["state", "default_p_other"]).ok().json();
+    assert_eq!(state["status"], "running");
+    scene.carob(&["delete", "--force", "default_p_other"]).ok();
 }

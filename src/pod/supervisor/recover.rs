@@ -18,7 +18,7 @@ use crate::container::Force;
 use crate::error::Result;
 use crate::pod::clock::Stamp;
 use crate::pod::decide::transition;
-use crate::pod::lifecycle;
+use crate::pod::leftover;
 use crate::pod::member;
 use crate::pod::record::{HookState, SandboxRecord, StopStep};
 use crate::pod::sandbox;
@@ -153,7 +153,7 @@ impl Supervisor {
             .filter_map(|record| record.running().map(|running| running.id.clone()))
             .chain(self.record.sandbox.iter().map(|sandbox| sandbox.id.clone()))
             .collect();
-        let all = lifecycle::containers(&self.runtime, &self.file).unwrap_or_default();
+        let all = leftover::containers(&self.runtime, &self.file).unwrap_or_default();
         for id in all.iter().filter(|id| !known.contains(id)) {
             if let Err(error) = self.runtime.delete(id, Force::Yes) {
                 crate::log::warn(error);
