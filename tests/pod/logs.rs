@@ -276,7 +276,11 @@ fn a_reader_that_leaves_or_stops_holds_nobody_up() {
         "echo begin; while [ ! -e /go ]; do sleep 0.1; done; seq 300000; echo end; exec sleep 1000",
     );
     scene.wait_log("web", "c", "begin");
-    let stopped = start(&scene, &["pod", "logs", "-f", "web"]);
+    let mut stopped = start(&scene, &["pod", "logs", "-f", "web"]);
+    let mut text = String::new();
+    // It has opened the file that will be rotated away.
+    let mut of_stopped = BufReader::new(stopped.stdout.take().unwrap());
+    of_stopped.read_line(&mut text).unwrap();
     let mut leaver = start(&scene, &["pod", "logs", "-f", "web"]);
     let mut line = String::new();
     BufReader::new(leaver.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -300,7 +304,8 @@ fn a_reader_that_leaves_or_stops_holds_nobody_up() {
 
     signal(&stopped, Signal::SIGCONT);
     let pod = scene.pod(&["stop", "web"]);
-    let text = String::from_utf8(stopped.wait_with_output().unwrap().stdout).unwrap();
+    of_stopped.read_to_string(&mut text).unwrap();
+    stopped.wait().unwrap();
     assert_eq!((pod.code, text.lines().count()), (0, 300_002));
 }
 
