@@ -361,3 +361,18 @@ fn safe_sysctls_are_set_and_others_refuse_the_pod() {
         assert!(!scene.events(name).iter().any(|reason| reason == "SandboxStarted"));
     }
 }
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn name_servers_over_the_limit_are_left_out_and_told() {
+    let scene = Scene::new();
+    let servers = "dnsConfig: {nameservers: [192.0.2.1, 192.0.2.2, 192.0.2.3]}";
+    run(&scene, &format!("  dnsPolicy: Default\n  {servers}\n"));
+    let told = scene.sh("p", "b", "grep -c nameserver /etc/resolv.conf").ok().stdout;
+    assert_eq!(told, "3\n");
+    // Those of the machine come first.
+    let of_node = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let is_over = of_node.lines().any(|line| line.starts_with("nameserver"));
+    let is_told = scene.events("p").iter().any(|reason| reason == "DNSConfigForming");
+    assert_eq!(is_told, is_over, "{of_node}");
+}

@@ -358,8 +358,7 @@ fn hostile_files_of_an_image_neither_hold_its_pod_up_nor_reach_the_host() {
             ("links", "", &image(&links)),
         ],
     );
-    let more =
-        "securityContext: {}, terminationMessagePath: /termination-log, workingDir: /work/a}";
+    let more = "securityContext: {}, terminationMessagePath: /termination-log, workingDir: /srv/a}";
     scene.run(&text.replace("securityContext: {}}", more));
     let running = |name: &str| scene.container("p", name)["state"]["running"].is_object();
     scene.wait("p", "two of three running", |_| running("endless") && running("links"));

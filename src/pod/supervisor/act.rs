@@ -75,6 +75,7 @@ impl Supervisor {
                 self.hold_sandbox(&record, sandbox);
                 self.read_limits();
                 self.transition("SandboxStarted", None, "");
+                self.warn_of_dns(&record);
                 self.publish();
             }
             Err(failure) => {
@@ -87,6 +88,20 @@ impl Supervisor {
                 let now = Moment::now();
                 transition::on_sandbox_failed(&mut self.record, failure, now);
             }
+        }
+    }
+
+    /// What of the DNS configuration is over its limits and was left out.
+    fn warn_of_dns(&mut self, sandbox: &SandboxRecord) {
+        let warnings = volume::dns_warnings(&volume::Place {
+            manifest: &self.file.manifest,
+            dirs: &self.file.dirs,
+            node: &self.node,
+            ips: &sandbox.ips,
+            user_namespace_base: sandbox.user_namespace_base,
+        });
+        for warning in warnings {
+            self.warn("DNSConfigForming", None, warning);
         }
     }
 
