@@ -1,8 +1,10 @@
 //! What `decide` asks for, done.
 
+use std::fs::File;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 
+use nix::fcntl::Flock;
 use nix::unistd::Pid;
 
 use super::{Parking, Sandbox, Signal, Supervisor, ended};
@@ -18,6 +20,9 @@ use crate::pod::sandbox::{self, Shm};
 use crate::pod::{member, volume};
 use crate::sys::process;
 use crate::sys::signal::Signal as Number;
+
+/// A sandbox that runs, and the lock on host ids if it has taken some.
+type StartedSandbox = (SandboxRecord, Sandbox, Option<Flock<File>>);
 
 impl Supervisor {
     /// Carries out one action and writes down what has come of it.
@@ -67,10 +72,9 @@ impl Supervisor {
 
     fn start_sandbox(&mut self) {
         self.bury_sandbox();
-        // Held until the record says which host ids are taken.
-        let _lock = self.has_user_namespace().then(|| sandbox::lock_bases(&self.runtime.root));
         match self.try_start_sandbox() {
-            Ok((record, sandbox)) => {
+            // The lock is held until the record says which host ids are taken.
+            Ok((record, sandbox, _lock)) => {
                 transition::on_sandbox_started(&mut self.record, record.clone());
                 self.hold_sandbox(&record, sandbox);
                 self.read_limits();
@@ -114,11 +118,13 @@ impl Supervisor {
         }
     }
 
-    fn try_start_sandbox(&mut self) -> Result<(SandboxRecord, Sandbox), StartFailure> {
+    fn try_start_sandbox(&mut self) -> Result<StartedSandbox, StartFailure> {
         let could_not = |error: Error| StartFailure {
             reason: "CreatePodSandboxError".to_owned(),
             message: error.to_string(),
         };
+        let lock = self.has_user_namespace().then(|| sandbox::lock_bases(&self.runtime.root));
+        let lock = lock.transpose().map_err(could_not)?;
         let base = self.user_namespace_base().map_err(could_not)?;
         let ips = self.ips();
         let place = volume::Place {
@@ -153,7 +159,7 @@ impl Supervisor {
         let pause = child.pidfd;
         let network = network_of(&self.file.manifest.pod, &record).map_err(could_not)?;
         let id = record.id.clone();
-        Ok((record, Sandbox { id, pause: Rc::new(pause), network, parking }))
+        Ok((record, Sandbox { id, pause: Rc::new(pause), network, parking }, lock))
     }
 
     /// The id of the sandbox that is or would be there.
