@@ -14,6 +14,7 @@
 
 mod bad_input;
 mod clients;
+mod contract;
 mod crash;
 mod exec;
 mod hooks;
