@@ -1,6 +1,6 @@
 //! process: identity, capabilities, limits, scheduling; hostname and sysctl.
 
-use crate::support::{Host, Peer, peer, push, skip};
+use crate::support::{Host, Peer, copy_program, peer, push, skip};
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt;
 
@@ -360,7 +360,7 @@ fn a_program_that_only_a_capability_makes_executable_is_found() {
     let host = Host::new();
     let rootfs = host.own_rootfs();
     let program = rootfs.join("true");
-    std::fs::copy(rootfs.join("bin/busybox"), &program).unwrap();
+    copy_program(&rootfs.join("bin/busybox"), &program);
     std::fs::set_permissions(&program, PermissionsExt::from_mode(0o700)).unwrap();
     let edit = |s: &mut Value| {
         s["root"]["path"] = json!(rootfs);

@@ -1,6 +1,6 @@
 //! Known escapes, each with the rootfs or the caller that made it work elsewhere.
 
-use crate::support::{Host, Peer, peer, push, runtime};
+use crate::support::{Host, Peer, copy_program, peer, push, runtime};
 use serde_json::json;
 use std::fs;
 use std::os::fd::AsRawFd;
@@ -326,7 +326,7 @@ fn the_binary_is_protected_whatever_the_kernel_refuses() {
         let c = host.sleeper();
         // A copy, which no other test executes: an executed file cannot be written anyhow.
         let copy = host.dir().join("copy");
-        fs::copy(runtime(), &copy).unwrap();
+        copy_program(&runtime(), &copy);
         let copy = copy.display();
         let strace = match refused {
             "nothing" => format!("shift; set -- {copy} \"$@\""),

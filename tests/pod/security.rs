@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::scene::Scene;
+use crate::support::copy_program;
 
 /// Waits until all containers of the pod `p` wait for `reason`; their messages.
 fn refused(scene: &Scene, reason: &str) -> Vec<(String, String)> {
@@ -323,7 +324,7 @@ fn small_image(scene: &Scene, name: &str) -> PathBuf {
         fs::create_dir_all(root.join(dir)).unwrap();
     }
     for program in ["sh", "sleep"] {
-        fs::copy(&busybox, root.join("bin").join(program)).unwrap();
+        copy_program(&busybox, &root.join("bin").join(program));
     }
     root
 }

@@ -264,6 +264,15 @@ fn bundles() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("bundles")
 }
 
+/// Copies a program that will be executed.
+///
+/// By another process: a descriptor of ours, open for writing, would live on for a moment in what
+/// another test's thread forks, and executing the copy would fail as "Text file busy".
+pub fn copy_program(from: &Path, to: &Path) {
+    let status = std::process::Command::new("cp").arg(from).arg(to).status().unwrap();
+    assert!(status.success(), "cp {} {}: {status}", from.display(), to.display());
+}
+
 /// The committed config of the busybox bundle.
 pub fn default_config() -> Value {
     let text = fs::read_to_string(bundles().join("busybox/config.json")).unwrap();
