@@ -14,6 +14,7 @@
 //! event.rs     what has happened to a pod: events.jsonl
 //! timeline/    events → what each container was doing when; view.rs: files → Pod with status
 //! watch.rs     waiting for changes in the directories of pods; age.rs: durations for people
+//! forward.rs   local ports, passed on into the network of a pod
 //! store.rs     the directories of a pod
 //! leftover.rs  data and logs of pods that no longer exist
 //! supervisor/  one process per pod, one thread: waits, decides, acts, writes down
@@ -27,6 +28,7 @@ pub mod clock;
 pub mod control;
 pub mod decide;
 pub mod event;
+pub mod forward;
 mod leftover;
 pub mod lifecycle;
 pub mod logs;

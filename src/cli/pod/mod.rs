@@ -8,6 +8,7 @@ mod inspect;
 mod lifecycle;
 mod live;
 mod logs;
+mod port_forward;
 mod ps;
 mod run;
 mod sandbox;
@@ -34,6 +35,7 @@ const VERBS: &[Row] = &[
     row::<lifecycle::Kill>("kill", "Send a signal to the containers of a pod"),
     row::<exec::Exec>("exec", "Run a command in a container of a pod"),
     row::<exec::Attach>("attach", "Join the standard streams of a container"),
+    row::<port_forward::PortForward>("port-forward", "Pass local ports on into a pod"),
     row::<ps::Ps>("ps", "List pods"),
     row::<inspect::Inspect>("inspect", "Print a pod as a Kubernetes object"),
     row::<logs::Logs>("logs", "Print the logs of containers"),

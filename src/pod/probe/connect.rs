@@ -24,7 +24,7 @@ const HOSTS_BYTES: u64 = 1 << 20;
 /// trouble is told.
 ///
 /// Texts are those of Go: `dial tcp 127.0.0.1:80: connect: connection refused`.
-pub(super) async fn connect(
+pub(in crate::pod) async fn connect(
     address: &Address,
     netns: Option<BorrowedFd<'_>>,
 ) -> Result<TcpStream, Trouble> {

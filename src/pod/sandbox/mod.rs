@@ -31,7 +31,7 @@ use crate::container::{
 use crate::error::{Error, OsContext, Result};
 use crate::oci::namespaces;
 use crate::sys::mount::{self, Subtree};
-use crate::sys::process::Child;
+use crate::sys::process::{self, Child};
 
 pub use spec::{PAUSE_PATH, PidScope, Shape, pause_spec};
 pub use user_namespace::{IDS as USER_NAMESPACE_IDS, lock_bases, lowest_free_base};
@@ -131,6 +131,24 @@ pub fn bury(runtime: &Runtime, id: &str, dirs: &PodDirs) -> Result<()> {
 #[must_use]
 pub fn namespace_path(record: &SandboxRecord, kind: LinuxNamespaceType) -> PathBuf {
     PathBuf::from(format!("/proc/{}/ns/{}", record.pid, namespaces::of(kind).proc_name))
+}
+
+/// A sandbox that lives, as others than its supervisor hold it: its pause process, and its network
+/// namespace; `None` if it is gone.
+///
+/// # Errors
+/// [`Error::Os`] if its state cannot be read.
+pub fn hold(runtime: &Runtime, record: &SandboxRecord) -> Result<Option<(OwnedFd, OwnedFd)>> {
+    let pause = match runtime.init_of(&record.id) {
+        Err(Error::NotFound { .. }) => None,
+        other => other?,
+    };
+    let Some((_pid, pause)) = pause else { return Ok(None) };
+    let path = namespace_path(record, LinuxNamespaceType::Network);
+    let Ok(network) = fs::File::open(path) else { return Ok(None) };
+    // Its number could have come to mean another process before it was opened.
+    let lives = process::pidfd_send_signal(&pause, 0).is_ok();
+    Ok(lives.then(|| (pause, network.into())))
 }
 
 /// Where the pod's `/dev/shm` is mounted on the host.
