@@ -9,7 +9,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// A command to be: arguments, environment, stdin.
 #[derive(Debug)]
@@ -22,6 +22,7 @@ pub struct Call {
     stdio: Option<[Stdio; 3]>,
     files: PathBuf,
     groups: Arc<Mutex<Vec<Pid>>>,
+    deadline: Duration,
 }
 
 /// What a finished call said.
@@ -41,6 +42,7 @@ pub struct Running {
     child: Child,
     files: PathBuf,
     what: String,
+    deadline: Duration,
 }
 
 impl Call {
@@ -56,7 +58,14 @@ impl Call {
             stdio: None,
             files,
             groups: Arc::clone(groups),
+            deadline: DEADLINE,
         }
+    }
+
+    /// Instead of [`DEADLINE`].
+    pub fn within(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
     }
 
     pub fn args<S: AsRef<OsStr>>(mut self, args: &[S]) -> Self {
@@ -128,10 +137,10 @@ impl Call {
         let pid = Pid::from_raw(child.id().cast_signed());
         leaks::expect(pid);
         self.groups.lock().unwrap().push(pid);
-        Running { child, files: self.files, what }
+        Running { child, files: self.files, what, deadline: self.deadline }
     }
 
-    /// Runs it to its end; kills it and fails the test after [`DEADLINE`].
+    /// Runs it to its end; kills it and fails the test when it takes too long.
     pub fn output(self) -> Output {
         self.spawn().wait()
     }
@@ -168,8 +177,8 @@ impl Running {
 
     /// Waits for its end and calls `poll` meanwhile.
     pub fn wait_while(mut self, poll: impl Fn()) -> Output {
-        let end = Instant::now() + DEADLINE;
-        let mut pause = std::time::Duration::from_micros(500);
+        let end = Instant::now() + self.deadline;
+        let mut pause = Duration::from_micros(500);
         let status = loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status;
@@ -177,11 +186,12 @@ impl Running {
             if Instant::now() > end {
                 self.child.kill().unwrap();
                 self.child.wait().unwrap();
-                panic!("{}: still running after {DEADLINE:?}; {:?}", self.what, self.files_now(-1));
+                let (what, deadline) = (&self.what, self.deadline);
+                panic!("{what}: still running after {deadline:?}; {:?}", self.files_now(-1));
             }
             poll();
             std::thread::sleep(pause);
-            pause = (pause * 2).min(std::time::Duration::from_millis(10));
+            pause = (pause * 2).min(Duration::from_millis(10));
         };
         self.files_now(status.code().or(status.signal().map(|n| 128 + n)).unwrap())
     }
