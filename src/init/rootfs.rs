@@ -1,7 +1,7 @@
 //! The root of the container: mounted, made read-only, and switched to.
 
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::fcntl::{AT_FDCWD, OFlag};
 use nix::mount::{MntFlags, MsFlags, mount as classic_mount, umount2};
@@ -31,8 +31,11 @@ pub(super) fn mount(init: &mut Init) -> Result<()> {
     let is_cut_off = propagation.contains(MsFlags::MS_REC)
         && propagation.intersects(MsFlags::MS_SLAVE | MsFlags::MS_PRIVATE);
     if !is_cut_off {
-        // What the rootfs lies in may still be shared: a mount in it would appear on the host.
-        let parent = path::mount_point_above(&plan.path)?;
+        // What the rootfs is mounted in may still be shared: it would appear on the host, too.
+        let parent = match init.given_root {
+            Some(_) => PathBuf::from("/"),
+            None => path::mount_point_above(&plan.path)?,
+        };
         classic_mount(NONE, &parent, NONE, MsFlags::MS_PRIVATE, NONE)
             .os("make private", || parent.display())?;
     }
