@@ -39,11 +39,7 @@ impl Containerd {
         yard.write("/etc/containerd/config.toml", &(snippet("containerd", "toml") + HERE));
         yard.write("/etc/cni/net.d/10-yard.conflist", NETWORK);
         fs::remove_file(yard.path("/etc/cni/net.d/87-podman-bridge.conflist")).ok();
-        let daemon = yard.call(&["containerd"]).spawn();
-        wait("containerd", || {
-            let out = yard.run(&["ctr", "version"]);
-            if out.code == 0 { Ok(()) } else { Err(format!("{out:?}")) }
-        });
+        let daemon = daemon(&yard);
         image::write(&yard.path("/tmp/images.tar"));
         let this = Self { yard, daemon };
         for namespace in ["default", "k8s.io"] {
@@ -54,8 +50,23 @@ impl Containerd {
         this
     }
 
+    /// Kills the daemon and starts it again.
+    pub fn restart_killed(&mut self) {
+        self.yard.kill(&["containerd"]);
+        self.daemon = daemon(&self.yard);
+    }
+
     /// `ctr args…`
     pub fn ctr(&self, args: &[&str]) -> Output {
         self.yard.run(&[&["ctr"], args].concat())
     }
+}
+
+fn daemon(yard: &Yard) -> Running {
+    let daemon = yard.call(&["containerd"]).spawn();
+    wait("containerd", || {
+        let out = yard.run(&["ctr", "version"]);
+        if out.code == 0 { Ok(()) } else { Err(daemon.stderr()) }
+    });
+    daemon
 }

@@ -28,6 +28,8 @@ pub fn write(file: &Path) {
             "os": "linux",
             "config": {"Env": ["PATH=/usr/local/bin:/usr/bin:/bin:/sbin"], "Cmd": command},
             "rootfs": {"type": "layers", "diff_ids": [digest]},
+            // Buildah counts them against the layers.
+            "history": [{"created_by": "tests/clients"}],
         });
         fs::write(dir.join(&config), text.to_string()).unwrap();
         manifest.push(json!({"Config": config, "RepoTags": [name], "Layers": ["layer.tar"]}));

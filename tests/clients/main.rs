@@ -19,10 +19,14 @@
     reason = "the harness is a library of its own"
 )]
 
+mod buildah;
 mod containerd;
+mod cri;
 mod ctr;
+mod docker;
 mod document;
 mod image;
+mod podman;
 #[path = "../container/support/mod.rs"]
 mod support;
 mod yard;

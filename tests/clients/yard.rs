@@ -4,7 +4,7 @@ use crate::support::call::Call;
 use crate::support::{Output, cgroup, runtime};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,6 +27,8 @@ pub struct Yard {
     init: Pid,
     groups: Arc<Mutex<Vec<Pid>>>,
     calls: AtomicU32,
+    /// Mounts that it has of the machine around it, which may go at any time.
+    inherited: BTreeSet<String>,
 }
 
 /// What there is in a yard, to be compared with what there was.
@@ -62,6 +64,7 @@ impl Yard {
             init: Pid::from_raw(0),
             groups: Arc::default(),
             calls: AtomicU32::new(0),
+            inherited: BTreeSet::new(),
         };
         wait("the yard", || {
             let log = fs::read_to_string(yard.dir.join("log")).unwrap_or_default();
@@ -72,6 +75,7 @@ impl Yard {
             .and_then(|text| text.trim().parse().ok())
             .map(Pid::from_raw)
             .unwrap();
+        yard.inherited = yard.mounts().into_keys().collect();
         yard
     }
 
@@ -155,29 +159,39 @@ impl Yard {
         cgroup::hierarchies().into_iter().map(of).filter(|dir| dir.exists())
     }
 
-    pub fn contents(&self) -> Contents {
+    /// Mount points by the mounts' numbers.
+    fn mounts(&self) -> BTreeMap<String, String> {
         let mounts = fs::read_to_string(format!("/proc/{}/mountinfo", self.init)).unwrap();
-        let point = |line: &str| line.split(' ').nth(4).map(str::to_owned);
+        let parts = |line: &str| {
+            let mut words = line.split(' ').map(str::to_owned);
+            Some((words.next()?, words.nth(3)?))
+        };
+        mounts.lines().filter_map(parts).collect()
+    }
+
+    pub fn contents(&self) -> Contents {
+        let own = self.mounts().into_iter().filter(|(number, _)| !self.inherited.contains(number));
         let processes = self.processes().into_iter();
         Contents {
-            mounts: mounts.lines().filter_map(point).collect(),
+            mounts: own.map(|(_, point)| point).collect(),
             cgroups: self.cgroups().flat_map(|dir| cgroup::tree(&dir)).collect(),
             // Their numbers differ anyway, and a daemon may start a helper of its own meanwhile.
             processes: processes.map(|(_, line)| line).filter(|l| is_containers(l)).collect(),
         }
     }
 
-    /// Waits until there is what there was before, and nothing else.
+    /// Waits until there is nothing but what there was before.
     #[track_caller]
     pub fn returns_to(&self, before: &Contents) {
-        wait("the yard to be as before", || {
+        wait("nothing to be left", || {
             let now = self.contents();
-            if now == *before {
+            let mounts: Vec<_> = now.mounts.difference(&before.mounts).collect();
+            let cgroups: Vec<_> = now.cgroups.difference(&before.cgroups).collect();
+            let processes: Vec<_> = now.processes.difference(&before.processes).collect();
+            if mounts.is_empty() && cgroups.is_empty() && processes.is_empty() {
                 return Ok(());
             }
-            let added: Vec<&String> = now.mounts.difference(&before.mounts).collect();
-            let cgroups: Vec<_> = now.cgroups.difference(&before.cgroups).collect();
-            Err(format!("mounts {added:?}, cgroups {cgroups:?}, {:?}", now.processes))
+            Err(format!("mounts {mounts:?}, cgroups {cgroups:?}, processes {processes:?}"))
         });
     }
 

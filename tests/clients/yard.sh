@@ -42,6 +42,10 @@ mkdir -p "$dir"/{tmp,etc,work,bin}
 mount --bind "$runtime" "$dir/bin/carob"
 mount -t overlay -o "lowerdir=/etc,upperdir=$dir/etc,workdir=$dir/work" etc /etc
 mount --rbind "$dir/bin" /usr/local/bin
+# Whoever falls back to another runtime must be noticed.
+for other in /usr/sbin/runc /usr/bin/crun; do
+  [[ ! -e $other ]] || mount --bind /dev/null "$other"
+done
 # Still the number that others see.
 read -r pid _ </proc/self/stat
 echo "$pid" >"$dir/pid"

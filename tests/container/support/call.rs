@@ -160,6 +160,11 @@ impl Running {
         read(&self.files.with_extension("out"))
     }
 
+    /// What it has written to stderr so far.
+    pub fn stderr(&self) -> String {
+        read(&self.files.with_extension("err"))
+    }
+
     /// Waits until stdout has `text`.
     pub fn wait_stdout(&self, text: &str) {
         wait_until(&format!("{text:?} on stdout of {}", self.what), || {
