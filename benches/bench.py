@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import bundles
+import clients
 import measure
 import pods
 import report
@@ -294,7 +295,7 @@ def measure_parallel(bench: Bench) -> None:
 
 MEASUREMENTS = [
     measure_run, measure_verbs, measure_exec, measure_run_counts, measure_limit,
-    measure_parallel, measure_many, pods.measure_pods,
+    measure_parallel, measure_many, pods.measure_pods, clients.measure_clients,
 ]
 
 

@@ -215,7 +215,10 @@ def remove_no_cgroups(name: str) -> None:
 def available() -> dict[str, str]:
     """Versions of the engines that are there."""
     found = {}
-    for name, argv in (("podman", ["podman", "--version"]), ("containerd", ["containerd", "--version"])):
+    for name, argv in (
+        ("podman", ["podman", "--version"]), ("containerd", ["containerd", "--version"]),
+        ("docker", ["docker", "--version"]),
+    ):
         if shutil.which(name):
             found[name] = checked(argv).split("\n")[0]
     return found
