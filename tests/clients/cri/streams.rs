@@ -31,7 +31,7 @@ fn exec_sync_gives_output_and_status_and_keeps_its_time() {
     assert!(error.message().contains("no such file or directory"), "{error:?}");
 
     let error = ask(&["sleep", "4321"], 1).unwrap_err();
-    assert!(error.message().contains("timeout"), "{error:?}");
+    assert!(error.message().contains("deadline exceeded"), "{error:?}");
     wait("the process to be gone", || match cri.sh(&c, "ps -o args").1 {
         seen if seen.contains("sleep 4321") => Err(seen),
         _ => Ok(()),
