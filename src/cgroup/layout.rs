@@ -105,6 +105,13 @@ pub(super) fn hierarchies(cgroups_path: Option<&Path>, id: &str) -> Result<Vec<H
     Ok(found)
 }
 
+/// carob's own cgroup in the unified tree, below its root.
+pub(super) fn own_unified() -> Option<PathBuf> {
+    let text = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let own = parse_own(&text).into_iter().find(|own| own.tree == Tree::Unified)?;
+    Some(clean(&own.path))
+}
+
 /// The path without `/` in front, `.` and `..`; what `..` would leave stays at the root.
 pub(super) fn clean(path: &Path) -> PathBuf {
     let mut clean = PathBuf::new();

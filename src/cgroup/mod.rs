@@ -17,10 +17,12 @@
 //! make.rs      directories, cpuset inheritance, subtree_control
 //! apply.rs     writes settings; device_rules.rs, device_program.rs: devices
 //! join.rs      descriptors for the child        walk.rs  processes of a subtree, removal
+//! access.rs    what a caller without all rights may make
 //! stats.rs     the shape of `events --stats`; readings.rs: where the numbers come from
 //! freezer.rs   kill.rs   oom.rs   mounts.rs       what their names say
 //! ```
 
+mod access;
 mod apply;
 mod controller;
 mod device_program;
@@ -50,6 +52,8 @@ use std::time::{Duration, Instant};
 use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
 
+pub use self::access::Chosen;
+use self::access::Limited;
 use self::controller::{Controller, Version};
 use self::dir::Dir;
 pub use self::driver::CgroupDriver;
@@ -74,6 +78,9 @@ const REMOVE_LIMIT: Duration = Duration::from_secs(10);
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cgroup {
     hierarchies: Vec<Hierarchy>,
+    /// What the maker lacks; `None` for one with all rights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    limited: Option<Limited>,
 }
 
 impl Cgroup {
@@ -91,7 +98,7 @@ impl Cgroup {
             CgroupDriver::Cgroupfs => {}
             CgroupDriver::Systemd => return Err(no_systemd()),
         }
-        Ok(Self { hierarchies: layout::hierarchies(cgroups_path, id)? })
+        Ok(Self { hierarchies: layout::hierarchies(cgroups_path, id)?, limited: None })
     }
 
     /// Refuses, before anything is made, what cannot be applied here.
@@ -100,7 +107,7 @@ impl Cgroup {
     /// [`Error::Config`] with the JSON path: a value out of range, or a limit whose controller is
     /// not mounted or not enabled on this host.
     pub fn check(&self, resources: &LinuxResources) -> Result<()> {
-        Plan::new(&self.hierarchies, Some(resources), Scope::Create).map(drop)
+        Plan::new(self, Some(resources), Scope::Create).map(drop)
     }
 
     /// Makes the directories, joins those that exist, and writes limits and device rules.
@@ -112,7 +119,7 @@ impl Cgroup {
     /// As [`Cgroup::check`]; [`Error::Invalid`] for a cgroup that is in use or frozen;
     /// [`Error::Os`] naming file, value and JSON path where the kernel refuses.
     pub fn create(&self, resources: Option<&LinuxResources>) -> Result<()> {
-        let plan = Plan::new(&self.hierarchies, resources, Scope::Create)?;
+        let plan = Plan::new(self, resources, Scope::Create)?;
         let pure_v2 = plan::is_pure_v2(&self.hierarchies);
         let enable = if pure_v2 { Enable::All } else { Enable::Needed };
         let mut made = Made::default();
@@ -178,6 +185,9 @@ impl Cgroup {
     /// [`Error::Unsupported`] without a freezer; `EBUSY` if a process does not stop in 2 s, after
     /// which all of them run again.
     pub fn freeze(&self) -> Result<()> {
+        if self.is_missing() {
+            return Err(access::missing("pause it"));
+        }
         Freezer::open(&self.hierarchies)?.freeze()
     }
 
@@ -214,7 +224,7 @@ impl Cgroup {
     /// As [`Cgroup::create`]; [`Error::Config`] if `checkBeforeUpdate` asks for it and more memory
     /// is in use than the new limit.
     pub fn update(&self, resources: &LinuxResources) -> Result<()> {
-        let plan = Plan::new(&self.hierarchies, Some(resources), Scope::Update)?;
+        let plan = Plan::new(self, Some(resources), Scope::Update)?;
         for (index, hierarchy) in self.hierarchies.iter().enumerate() {
             if index_is_idle(&plan, index) {
                 continue;
@@ -231,6 +241,9 @@ impl Cgroup {
     /// # Errors
     /// [`Error::Os`] if the cgroup does not exist.
     pub fn stats(&self) -> Result<Stats> {
+        if self.is_missing() {
+            return Err(access::missing("read what it uses"));
+        }
         readings::read(&self.hierarchies)
     }
 
@@ -240,6 +253,9 @@ impl Cgroup {
     /// [`Error::Unsupported`] without the memory controller; [`Error::Os`] if the cgroup does not
     /// exist.
     pub fn oom_watch(&self) -> Result<OomWatch> {
+        if self.is_missing() {
+            return Err(access::missing("see it run out of memory"));
+        }
         OomWatch::open(&self.hierarchies)
     }
 
@@ -339,7 +355,7 @@ impl Cgroup {
             .or_else(|| by(Controller::Pids))
             .or_else(|| self.hierarchies.iter().find(|h| h.version() == Version::V2))
             .or_else(|| self.hierarchies.first())
-            .ok_or_else(|| Error::Unsupported("the container has no cgroup".to_owned()))
+            .ok_or_else(|| access::missing("find its processes"))
     }
 }
 

@@ -16,7 +16,7 @@ impl Cgroup {
     /// # Errors
     /// As [`Cgroup::create`].
     pub fn create_parent(&self, resources: Option<&LinuxResources>) -> Result<()> {
-        let plan = Plan::new(&self.hierarchies, resources, Scope::Update)?;
+        let plan = Plan::new(self, resources, Scope::Update)?;
         let pure_v2 = plan::is_pure_v2(&self.hierarchies);
         let enable = if pure_v2 { Enable::All } else { Enable::Needed };
         let mut made = Made::default();

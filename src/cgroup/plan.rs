@@ -3,14 +3,16 @@
 
 use std::cell::OnceCell;
 use std::fs;
+use std::path::PathBuf;
 
 use oci_spec::runtime::LinuxResources;
 
+use super::access::Limited;
 use super::controller::{Controller, Version};
 use super::device_rules::{self, Exceptions, Rule};
 use super::layout::{Hierarchy, Tree};
 use super::settings::{Setting, settings};
-use super::v2;
+use super::{Cgroup, access, v2};
 use crate::error::{Error, Result};
 
 /// Whether device rules are part of the plan.
@@ -43,11 +45,15 @@ impl Plan {
     /// [`Error::Config`] with the JSON path, for a value that cannot be, and for a limit whose
     /// controller this host does not have.
     pub(super) fn new(
-        hierarchies: &[Hierarchy],
+        cgroup: &Cgroup,
         resources: Option<&LinuxResources>,
         scope: Scope,
     ) -> Result<Self> {
-        let host = Host { hierarchies, unified: OnceCell::new() };
+        let host = Host {
+            hierarchies: &cgroup.hierarchies,
+            limited: cgroup.limited.as_ref(),
+            unified: OnceCell::new(),
+        };
         let mut assigned = Vec::new();
         if let Some(resources) = resources {
             let form = |controller| host.place(controller).map_or(Version::V1, |place| place.1);
@@ -69,7 +75,8 @@ impl Plan {
             }
         }
         let devices = match scope {
-            Scope::Create => Some(host.devices(resources)?),
+            Scope::Create if host.has_devices() => Some(host.devices(resources)?),
+            Scope::Create => None,
             Scope::Update => None,
         };
         Ok(Self { settings: assigned, devices })
@@ -87,12 +94,22 @@ impl Plan {
 /// The hierarchies, and what the root of the unified one offers once somebody asks.
 struct Host<'a> {
     hierarchies: &'a [Hierarchy],
+    limited: Option<&'a Limited>,
     unified: OnceCell<String>,
 }
 
 impl Host<'_> {
     fn pure_v2(&self) -> bool {
-        is_pure_v2(self.hierarchies)
+        self.all().all(|hierarchy| hierarchy.tree == Tree::Unified)
+    }
+
+    /// Those that the host has, be they denied.
+    fn all(&self) -> impl Iterator<Item = &Hierarchy> {
+        self.hierarchies.iter().chain(self.limited.iter().flat_map(|limited| &limited.denied))
+    }
+
+    fn has_devices(&self) -> bool {
+        self.limited.is_none_or(|limited| limited.devices)
     }
 
     /// The hierarchy a controller is attached to.
@@ -112,9 +129,16 @@ impl Host<'_> {
 
     fn offered(&self, unified: usize) -> &str {
         self.unified.get_or_init(|| {
-            let file = self.hierarchies[unified].mount.join("cgroup.controllers");
-            fs::read_to_string(file).unwrap_or_default()
+            fs::read_to_string(self.offer(&self.hierarchies[unified])).unwrap_or_default()
         })
+    }
+
+    /// The file that lists what there is: of the host, or of what was delegated to the caller.
+    fn offer(&self, unified: &Hierarchy) -> PathBuf {
+        let dir = unified.dir();
+        let delegated = dir.ancestors().skip(1).find(|dir| dir.exists());
+        let from = delegated.filter(|_| self.limited.is_some()).unwrap_or(&unified.mount);
+        from.join("cgroup.controllers")
     }
 
     fn require(&self, controller: Controller, field: &str) -> Result<usize> {
@@ -122,18 +146,37 @@ impl Host<'_> {
             return Ok(index);
         }
         let name = if self.pure_v2() { controller.v2_name() } else { None };
+        if let Some(denied) = self.denied(controller) {
+            let (name, dir) = (name.unwrap_or(controller.v1_name()), denied.dir());
+            return Err(Error::config(
+                field,
+                format!(
+                    "needs the cgroup controller {name}, and you may not make {}; {}",
+                    dir.display(),
+                    access::WAY_OUT
+                ),
+            ));
+        }
         Err(Error::config(
             field,
             format!(
                 "needs the cgroup controller {}, which this host does not have ({})",
                 name.unwrap_or(controller.v1_name()),
-                if self.pure_v2() {
-                    "cgroup v2, not in cgroup.controllers"
-                } else {
-                    "no v1 hierarchy of it is mounted and the unified tree does not list it"
+                match self.hierarchies {
+                    [unified] if self.pure_v2() =>
+                        format!("cgroup v2, not in {}", self.offer(unified).display()),
+                    _ => "no v1 hierarchy of it is mounted and the unified tree does not list it"
+                        .to_owned(),
                 }
             ),
         ))
+    }
+
+    /// The hierarchy that would have had the controller, had the caller the rights.
+    fn denied(&self, controller: Controller) -> Option<&Hierarchy> {
+        let denied = &self.limited?.denied;
+        let v1 = denied.iter().find(|hierarchy| hierarchy.has_v1(controller));
+        v1.or_else(|| denied.iter().find(|hierarchy| hierarchy.tree == Tree::Unified))
     }
 
     fn devices(&self, resources: Option<&LinuxResources>) -> Result<(usize, DeviceForm)> {
@@ -169,7 +212,7 @@ mod tests {
         };
         let hierarchies: Vec<_> = trees.iter().map(tree).map(hierarchy).collect();
         let resources = serde_json::from_str(json).unwrap();
-        Plan::new(&hierarchies, Some(&resources), Scope::Create)
+        Plan::new(&Cgroup { hierarchies, limited: None }, Some(&resources), Scope::Create)
     }
 
     #[test]

@@ -9,9 +9,10 @@ use clap::{
 
 use super::{Context, RootChoice};
 use crate::{
-    container::{CgroupDriver, Runtime},
+    container::{CgroupDriver, Rootless, Runtime},
     error::Result,
     log,
+    sys::credentials::in_user_namespace,
 };
 
 /// Options that hold for every verb.
@@ -32,7 +33,7 @@ pub(super) struct Global {
     /// Make cgroups through systemd (not supported yet)
     #[arg(long)]
     systemd_cgroup: bool,
-    /// Accepted as runc does, without effect: carob needs root
+    /// Go on without the cgroups that the caller may not make; auto: unless the caller is root
     #[arg(long, value_name = "WHEN", default_value = "auto", value_parser = rootless())]
     pub(super) rootless: Rootless,
     // containerd 1.6 passes it to every verb.
@@ -42,17 +43,6 @@ pub(super) struct Global {
     /// Print the version
     #[arg(short = 'v', long)]
     pub(super) version: bool,
-}
-
-/// `--rootless`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rootless {
-    /// Tolerate.
-    True,
-    /// Do not.
-    False,
-    /// Tolerate if not root, or root in a user namespace.
-    Auto,
 }
 
 fn log_format() -> impl TypedValueParser<Value = log::Format> {
@@ -81,7 +71,10 @@ impl Global {
             Some(root) => (std::path::absolute(&root).unwrap_or(root), RootChoice::Explicit),
             None => (default_root(&Caller::current()), RootChoice::Default),
         };
-        Ok(Context { runtime: Runtime { root, cgroup_driver }, root: choice })
+        Ok(Context {
+            runtime: Runtime { root, cgroup_driver, rootless: self.rootless },
+            root: choice,
+        })
     }
 
     fn open_log(&self) -> Result<()> {
@@ -134,13 +127,6 @@ fn default_root(caller: &Caller) -> PathBuf {
         Some(dir) => dir.join("carob"),
         None => PathBuf::from("/run/carob"),
     }
-}
-
-/// Anything but the identity map of the whole range means a user namespace of its own.
-/// Source: user_namespaces(7).
-fn in_user_namespace() -> bool {
-    std::fs::read_to_string("/proc/self/uid_map")
-        .is_ok_and(|map| !map.split_whitespace().eq(["0", "0", "4294967295"]))
 }
 
 /// The answer to `--version`. dockerd splits the line with `version`, and looks for `commit:`.

@@ -3,7 +3,8 @@
 
 use std::{collections::BTreeSet, path::PathBuf, time::Duration};
 
-use super::{global::Rootless, *};
+use super::*;
+use crate::container::Rootless;
 use crate::{
     container::{
         Attach, CreateOptions, ExecArgs, ExecOptions, ExecProcess, Force, Keyring, KillTarget,

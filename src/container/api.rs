@@ -11,6 +11,30 @@ pub struct Runtime {
     pub root: PathBuf,
     /// Which cgroup driver makes new containers.
     pub cgroup_driver: CgroupDriver,
+    /// Whether they may be missing.
+    pub rootless: Rootless,
+}
+
+/// `--rootless`: whether a container may do without the cgroups that the caller may not make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rootless {
+    /// It may.
+    True,
+    /// It may not.
+    False,
+    /// It may if the caller is not root, or root of a user namespace only.
+    Auto,
+}
+
+impl Rootless {
+    /// The answer for this process.
+    pub(super) fn tolerates(self) -> bool {
+        match self {
+            Self::True => true,
+            Self::False => false,
+            Self::Auto => !crate::sys::credentials::is_host_root(),
+        }
+    }
 }
 
 /// How the rootfs becomes `/`.

@@ -1,6 +1,5 @@
 //! The parent's side of `create` and `run`: claim, clone, handshake, and the way back from each.
 
-use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
@@ -9,6 +8,7 @@ use nix::sched::CloneFlags;
 use nix::unistd::Pid;
 use oci_spec::runtime::LinuxNamespaceType as Kind;
 
+use super::oom_score::OomScore;
 use super::pid_namespace::PidNamespace;
 use super::prepare::{Caller, Prepared, activation_fds, keyring_name};
 use super::state::{Container, State, Status};
@@ -18,9 +18,9 @@ use crate::cgroup::{Join, Unified};
 use crate::error::{Error, OsContext, Result};
 use crate::init::sync::{self, End, FromChild, ToChild};
 use crate::init::{self, Gate, Hook, Init, StandardStreams, Task, stage1_flags};
-use crate::oci::plan::{ProcessPlan, id_map_text};
+use crate::oci::plan::ProcessPlan;
 use crate::sys::process::{self, Child, CloneTarget, Cloned, Exit, Prctl};
-use crate::sys::{fd, self_exe, socket};
+use crate::sys::{self_exe, socket};
 
 /// Who will start init.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +90,10 @@ impl Runtime {
 
     /// Makes everything up to the point where init waits. On failure all of it goes again.
     pub(super) fn build(&self, prepared: &Prepared, making: Making) -> Result<Created> {
-        process::prctl(Prctl::Dumpable(false)).os("prctl", || "PR_SET_DUMPABLE")?;
+        let oom_score = OomScore::new(prepared.plan.process.oom_score_adj, prepared.rootless)?;
+        if !prepared.maps_are_written_by_user() {
+            process::prctl(Prctl::Dumpable(false)).os("prctl", || "PR_SET_DUMPABLE")?;
+        }
         let (dir, lock) = self.claim(&prepared.id)?;
         let mut container = Container { dir, state: prepared.first_state() };
         if let Err(error) = occupy(prepared, &container) {
@@ -101,7 +104,7 @@ impl Runtime {
             return Err(error);
         }
         let mut child = None;
-        let built = assemble(prepared, (making, &lock), &mut container, &mut child);
+        let built = assemble(prepared, (making, &lock, &oom_score), &mut container, &mut child);
         match (built, child) {
             (Ok((end, console)), Some(child)) => {
                 Ok(Created { container, child, end, console, lock: Some(lock) })
@@ -128,12 +131,12 @@ fn occupy(prepared: &Prepared, container: &Container) -> Result<()> {
 /// The steps of [`Runtime::build`]. `child` is set as soon as there is one.
 fn assemble(
     prepared: &Prepared,
-    (mut making, lock): (Making, &Lock),
+    (mut making, lock, oom_score): (Making, &Lock, &OomScore),
     container: &mut Container,
     child: &mut Option<Child>,
 ) -> Result<(End, Option<OwnedFd>)> {
     let (end, console) = loop {
-        let end = clone_init(prepared, (&mut making, lock), &container.dir, child)?;
+        let end = clone_init(prepared, (&mut making, lock, oom_score), &container.dir, child)?;
         match converse(prepared, &end, child, &container.state)? {
             Heard::Ready(console) => break (end, console),
             Heard::KilledAtBirth => container.dir.remove_start_socket()?,
@@ -158,7 +161,7 @@ fn assemble(
 /// Clones the process that becomes init, or the stage that clones it.
 fn clone_init(
     prepared: &Prepared,
-    (making, lock): (&mut Making, &Lock),
+    (making, lock, oom_score): (&mut Making, &Lock, &OomScore),
     dir: &ContainerDir,
     child: &mut Option<Child>,
 ) -> Result<End> {
@@ -180,6 +183,7 @@ fn clone_init(
         Some(joined) => PidNamespace::enter(|| init::join_namespace(joined))?,
         None => PidNamespace::stay(),
     };
+    let oom_score = oom_score.hold()?;
     let target = CloneTarget { sibling: false, cgroup: cgroups.unified() };
     let (cloned, unified) = match process::clone3(flags, &target) {
         Ok(cloned) if target.cgroup.is_some() => (cloned, Unified::Cloned),
@@ -194,7 +198,7 @@ fn clone_init(
     match cloned {
         Cloned::Parent(made) => {
             *child = Some(made);
-            drop(theirs);
+            drop((theirs, oom_score));
             pid_namespace.leave()?;
             prepared.patience.map_or(Ok(()), |limit| ours.limit_waits(limit))?;
             Ok(ours)
@@ -212,6 +216,7 @@ fn clone_init(
                     .with_kept_fds(prepared.streams.kept_fds),
                 move_root: prepared.move_root,
                 cgroup: &prepared.cgroup,
+                is_confined: prepared.is_confined,
                 bind_sources,
                 given_root: making.rootfs.take(),
                 rootfs: None,
@@ -310,8 +315,7 @@ fn died(how: Option<Exit>) -> Error {
 
 fn write_id_maps(prepared: &Prepared, pid: Pid) -> Result<()> {
     let maps = &prepared.plan.id_maps;
-    fd::write_file(format!("/proc/{pid}/uid_map"), id_map_text(&maps.uids))?;
-    fd::write_file(format!("/proc/{pid}/gid_map"), id_map_text(&maps.gids))
+    prepared.map_writer.as_ref().map_or(Ok(()), |writer| writer.write(pid.as_raw(), maps))
 }
 
 fn hand_listener_on(prepared: &Prepared, state: &State, child: &Child, number: i32) -> Result<()> {
@@ -344,14 +348,6 @@ pub(super) fn limit(pid: Pid, process: &ProcessPlan, place: Place) -> Result<()>
     if place == Place::UserNamespace {
         init::set_rlimits(pid, process)?;
     }
-    if let Some(score) = process.oom_score_adj {
-        let path = format!("/proc/{pid}/oom_score_adj");
-        let current = fs::read_to_string(&path).unwrap_or_default();
-        if current.trim() != score.to_string() {
-            fd::write_file(&path, score.to_string())
-                .map_err(|e| Error::config("process.oomScoreAdj", format!("{score}: {e}")))?;
-        }
-    }
     Ok(())
 }
 
@@ -369,7 +365,7 @@ fn abandon(prepared: &Prepared, container: &Container, child: Option<Child>) {
         let _gone = process::pidfd_send_signal(&child.pidfd, libc::SIGKILL);
         let _reaped = process::wait(&child.pidfd);
     }
-    let _killed = container.state.cgroup.kill_all(libc::SIGKILL);
+    let _killed = container.state.signal_all(libc::SIGKILL);
     if let Err(error) = container.state.cgroup.delete() {
         crate::log::warn(error);
     }

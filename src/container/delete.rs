@@ -92,7 +92,7 @@ fn lock(dir: &ContainerDir, force: Force) -> Result<Lock> {
     }
     if let Ok(Some(state)) = dir.read_state() {
         // What cannot be ended keeps the lock, and the wait below tells.
-        let _ended = state.cgroup.kill_all(libc::SIGKILL);
+        let _ended = state.signal_all(libc::SIGKILL);
     }
     dir.lock_within(EXIT_LIMIT)
 }
@@ -121,7 +121,7 @@ pub(super) fn clear(container: &Container, force: Force) -> Result<()> {
     // Left-overs: of a shared pid namespace, of a create that died, of exec.
     let died_early = container.state.pid == 0;
     if force == Force::Yes || init.is_some() || container.state.shares_pids || died_early {
-        results.push(cgroup.kill_all(libc::SIGKILL));
+        results.push(container.state.signal_all(libc::SIGKILL));
     }
     results.push(cgroup.delete());
     if container.state.pid != 0

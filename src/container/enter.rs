@@ -5,12 +5,14 @@ use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 
 use super::create::{Place, limit};
+use super::oom_score::OomScore;
 use super::pid_namespace::PidNamespace;
 use super::prepare::keyring_name;
 use super::seccomp_agent;
@@ -41,6 +43,7 @@ pub(super) struct Entry<'a> {
     pub(super) console: Option<OwnedFd>,
     pub(super) streams: StandardStreams<'a>,
     pub(super) kept_fds: u32,
+    pub(super) oom_score: &'a OomScore,
 }
 
 impl Entry<'_> {
@@ -83,13 +86,15 @@ impl Entry<'_> {
         let namespaces = namespaces(self.state, self.init)?;
         let (ours, theirs) = sync::pair()?;
         let affinity = Affinity::change(self.plan.affinity_initial.as_deref())?;
-        let pid_namespace = if self.state.namespaces & libc::CLONE_NEWPID == 0 {
+        let is_staged = namespaces.staged.is_some();
+        let pid_namespace = if is_staged || self.state.namespaces & libc::CLONE_NEWPID == 0 {
             PidNamespace::stay()
         } else {
             PidNamespace::enter(|| {
                 setns(self.init, CloneFlags::CLONE_NEWPID).os("setns", || "the pid namespace")
             })?
         };
+        let oom_score = self.oom_score.hold()?;
         let target = CloneTarget { sibling: false, cgroup: cgroups.unified() };
         let none = CloneFlags::empty();
         let (cloned, unified) = match process::clone3(none, &target) {
@@ -103,11 +108,12 @@ impl Entry<'_> {
         };
         match cloned {
             Cloned::Parent(child) => {
-                drop(theirs);
+                drop((theirs, oom_score));
                 if let Err(error) = pid_namespace.leave().and_then(|()| affinity.restore()) {
                     end_process(&child);
                     return Err(error);
                 }
+                let child = if is_staged { sibling_of(&child, &ours)? } else { child };
                 Ok((child, ours))
             }
             Cloned::Child => {
@@ -123,6 +129,32 @@ impl Entry<'_> {
                         .with_kept_fds(self.kept_fds),
                 })
             }
+        }
+    }
+}
+
+/// Hears from the stage in between which process it has cloned, and reaps it.
+fn sibling_of(stage: &Child, end: &End) -> Result<Child> {
+    let heard = end.hear_child();
+    if !matches!(heard, Ok(FromChild::Sibling(_))) {
+        end_process(stage);
+    }
+    let pidfd = match heard? {
+        FromChild::Sibling(pidfd) => pidfd,
+        FromChild::Failed { step, cause } => return Err(Error::Init { step, cause }),
+        other => {
+            let cause = format!("unexpected message {other:?}");
+            return Err(Error::Init { step: "namespaces".into(), cause });
+        }
+    };
+    process::wait(&stage.pidfd).os("wait for", || "stage 1")?;
+    let pid = process::pid_of(&pidfd).os("find the pid of", || "the process")?;
+    let child = Child { pid, pidfd };
+    match end.tell_child(&ToChild::IdMapped) {
+        Ok(()) => Ok(child),
+        Err(error) => {
+            end_process(&child);
+            Err(error)
         }
     }
 }
@@ -176,7 +208,7 @@ fn namespaces<'a>(state: &State, init: &'a OwnedFd) -> Result<ExistingNamespaces
         let inode = |path: String| {
             nix::sys::stat::stat(path.as_str()).os("stat", || path).map(|stat| stat.st_ino)
         };
-        let theirs = inode(format!("/proc/{}/ns/user", state.pid))?;
+        let theirs = inode(format!("/proc/{}/ns/user", state.pid)).map_err(unstarted)?;
         flags.set(CloneFlags::CLONE_NEWUSER, theirs != inode("/proc/self/ns/user".to_owned())?);
     }
     let root = state.joins_mounts.then(|| {
@@ -185,7 +217,21 @@ fn namespaces<'a>(state: &State, init: &'a OwnedFd) -> Result<ExistingNamespaces
         nix::fcntl::open(path.as_str(), flags, Mode::empty()).os("open", || path)
     });
     let user = flags.contains(CloneFlags::CLONE_NEWUSER);
-    Ok(ExistingNamespaces { pidfd: init.as_fd(), flags, user, root: root.transpose()? })
+    let first = CloneFlags::from_bits_retain(state.namespaces)
+        .intersection(CloneFlags::CLONE_NEWUSER.union(CloneFlags::CLONE_NEWPID));
+    let staged = (user && !nix::unistd::geteuid().is_root()).then_some(first);
+    let root = root.transpose()?;
+    Ok(ExistingNamespaces { pidfd: init.as_fd(), flags, user, staged, root })
+}
+
+/// Until its program runs, init is not dumpable: only root may look at its namespaces.
+fn unstarted(error: Error) -> Error {
+    match error.errno() {
+        Some(Errno::EACCES) => Error::WrongState {
+            reason: "cannot exec in a container that has not been started, only root can".into(),
+        },
+        _ => error,
+    }
 }
 
 /// What is known of a process that enters.

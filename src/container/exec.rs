@@ -7,10 +7,11 @@ use oci_spec::runtime::{Process, Spec};
 use super::create::{connect_console, send_pidfd};
 use super::enter::{Entry, end_process};
 use super::foreground::Foreground;
+use super::oom_score::OomScore;
 use super::prepare::{Streams, activation_fds, leave_out_ungrantable};
 use super::run::check_console;
 use super::state::{Container, Status};
-use super::{Attach, ExecArgs, ExecOptions, ExecProcess, Runtime, pid_file};
+use super::{Attach, ExecArgs, ExecOptions, ExecProcess, Rootless, Runtime, pid_file};
 use crate::error::{Error, OsContext, Result};
 use crate::init::{Gate, StandardStreams};
 use crate::log;
@@ -28,6 +29,7 @@ struct Prepared<'a> {
     plan: ProcessPlan,
     seccomp: Option<Filter>,
     streams: Streams,
+    rootless: Rootless,
 }
 
 impl Runtime {
@@ -85,12 +87,14 @@ impl Runtime {
             kept_fds: options.preserve_fds + activation_fds(),
         }
         .checked()?;
-        Ok(Prepared { options, container, init, plan, seccomp, streams })
+        let rootless = self.rootless;
+        Ok(Prepared { options, container, init, plan, seccomp, streams, rootless })
     }
 }
 
 /// Clones the process, lets it join, and waits until it has executed the program.
 fn start(prepared: &Prepared) -> Result<(Child, Option<OwnedFd>)> {
+    let oom_score = OomScore::new(prepared.plan.oom_score_adj, prepared.rootless)?;
     process::prctl(Prctl::Dumpable(false)).os("prctl", || "PR_SET_DUMPABLE")?;
     let state = &prepared.container.state;
     let console = prepared.streams.console_socket.as_deref().map(connect_console).transpose()?;
@@ -106,6 +110,7 @@ fn start(prepared: &Prepared) -> Result<(Child, Option<OwnedFd>)> {
         console,
         streams: StandardStreams::Callers,
         kept_fds: prepared.streams.kept_fds,
+        oom_score: &oom_score,
     };
     let (child, console) = entry.enter()?;
     publish(prepared, &child).inspect_err(|_| {

@@ -6,13 +6,14 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use nix::sched::CloneFlags;
 
-use super::Runtime;
 use super::create::Place;
 use super::enter::{Entry, Facts, Talk};
 use super::exec::filter_of;
 use super::launch::Dumpable;
+use super::oom_score::OomScore;
 use super::prepare::leave_out_ungrantable;
 use super::state::State;
+use super::{Rootless, Runtime};
 use crate::cgroup::{Group, Join};
 use crate::error::{Error, Result};
 use crate::init::{Gate, StandardStreams};
@@ -29,6 +30,7 @@ pub struct ExecTemplate {
     init: OwnedFd,
     plan: ProcessPlan,
     seccomp: Option<Filter>,
+    rootless: Rootless,
 }
 
 /// A process for [`ExecTemplate::exec`].
@@ -79,7 +81,8 @@ impl Runtime {
         if container.state.namespaces & libc::CLONE_NEWUSER == 0 {
             leave_out_ungrantable(&mut plan)?;
         }
-        Ok(ExecTemplate { state: container.state, init, plan, seccomp: filter_of(&spec)? })
+        let (state, seccomp) = (container.state, filter_of(&spec)?);
+        Ok(ExecTemplate { state, init, plan, seccomp, rootless: self.rootless })
     }
 
     /// Executes one process in a container: for those that are not repeated.
@@ -137,6 +140,7 @@ impl ExecTemplate {
         if args.is_empty() {
             return Err(Error::Invalid("command: empty; name the program to run".into()));
         }
+        let oom_score = OomScore::new(self.plan.oom_score_adj, self.rootless)?;
         let _dumpable = Dumpable::suspend()?;
         // In a user namespace it may not set its limits itself; and one that says nothing cannot be
         // told from one that was killed at birth.
@@ -157,6 +161,7 @@ impl ExecTemplate {
             console: None,
             streams: StandardStreams::Given(launch.stdio),
             kept_fds: 0,
+            oom_score: &oom_score,
         };
         let (child, talk) = entry.begin()?;
         Ok(Executing { child, talk })

@@ -17,16 +17,16 @@ impl Runtime {
         let container = self.container(id)?;
         let state = &container.state;
         if target == KillTarget::All {
-            return state.cgroup.kill_all(signal.number());
+            return state.signal_all(signal.number());
         }
         let stopped = || Error::WrongState { reason: "container not running".into() };
         let init = container.init()?;
         if signal == Signal::KILL && state.shares_pids {
             // Its processes do not end with init, and may be there without it.
-            if init.is_none() && state.cgroup.processes()?.is_empty() {
+            if init.is_none() && state.processes()?.is_empty() {
                 return Err(stopped());
             }
-            return state.cgroup.kill_all(signal.number());
+            return state.signal_all(signal.number());
         }
         let init = init.ok_or_else(stopped)?;
         match process::pidfd_send_signal(&init, signal.number()) {

@@ -29,6 +29,10 @@ fn one(plan: &Plan, mount: &MountPlan) -> Result<BindSource> {
     let MountSource::Bind(source) = &mount.source else { return Ok(BindSource::Path) };
     let id_map = id_map(plan, mount)?;
     let is_in_rootfs = source.starts_with(&plan.root.path);
+    if id_map.is_none() && !nix::unistd::geteuid().is_root() {
+        // Without its rights init has more of them than carob.
+        return Ok(BindSource::Path);
+    }
     if !plan.namespaces.has(Kind::User) || is_in_rootfs || mount.options.remount {
         return Ok(id_map.map_or(BindSource::Path, BindSource::Mapped));
     }

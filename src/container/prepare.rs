@@ -8,9 +8,11 @@ use nix::sched::CloneFlags;
 use nix::sys::stat::stat;
 use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Spec};
 
+use super::id_map::MapWriter;
+use super::rights::Rights;
 use super::state::State;
-use super::{ContainerId, CreateOptions, Keyring, RootSwitch, Runtime, notify};
-use crate::cgroup::Cgroup;
+use super::{ContainerId, CreateOptions, Keyring, RootSwitch, Rootless, Runtime, notify};
+use crate::cgroup::{Cgroup, CgroupDriver, Chosen};
 use crate::error::{Error, OsContext, Result};
 use crate::init::Hook;
 use crate::oci::plan::{MountPlan, Plan, ProcessPlan};
@@ -44,6 +46,11 @@ pub(super) struct Prepared {
     pub(super) plan: Plan,
     pub(super) seccomp: Option<Filter>,
     pub(super) cgroup: Cgroup,
+    /// For a new user namespace.
+    pub(super) map_writer: Option<MapWriter>,
+    /// Whether init will be, or is, in a user namespace other than the machine's.
+    pub(super) is_confined: bool,
+    pub(super) rootless: Rootless,
     pub(super) move_root: bool,
     pub(super) keyring: Keyring,
     pub(super) streams: Streams,
@@ -77,6 +84,7 @@ impl Prepared {
         }
         refuse_unbuilt(&spec)?;
         let mut plan = Plan::new(&spec, &bundle)?;
+        let map_writer = map_writer(&plan)?;
         if !plan.namespaces.has(LinuxNamespaceType::User) {
             leave_out_ungrantable(&mut plan.process)?;
         }
@@ -88,11 +96,8 @@ impl Prepared {
             offer_notify(&mut plan, &runtime.root.join(id.as_str()).join(notify::DIRECTORY))?;
         }
         let linux = spec.linux().as_ref();
-        let cgroup = Cgroup::resolve(
-            linux.and_then(|linux| linux.cgroups_path().as_deref()),
-            id.as_str(),
-            runtime.cgroup_driver,
-        )?;
+        let cgroups_path = linux.and_then(|linux| linux.cgroups_path().as_deref());
+        let cgroup = find_cgroup(runtime, cgroups_path, id.as_str())?;
         if let Some(resources) = linux.and_then(|linux| linux.resources().as_ref()) {
             cgroup.check(resources)?;
         }
@@ -107,9 +112,13 @@ impl Prepared {
             id,
             bundle,
             raw: loaded.raw,
-            plan,
             seccomp,
             cgroup,
+            is_confined: plan.namespaces.has(LinuxNamespaceType::User)
+                || credentials::in_user_namespace(),
+            map_writer,
+            rootless: runtime.rootless,
+            plan,
             move_root: options.root_switch == RootSwitch::Move,
             keyring: options.keyring,
             streams,
@@ -155,6 +164,12 @@ impl Prepared {
             start_hooks: !Hook::StartContainer.of(&self.plan.hooks).is_empty(),
             late_hooks: late.iter().any(|hook| !hook.of(&self.plan.hooks).is_empty()),
         }
+    }
+
+    /// Whether the user namespace's maps are written by somebody whom init must not be hidden from
+    /// meanwhile: `/proc/<pid>` of a process that is not dumpable belongs to root.
+    pub(super) fn maps_are_written_by_user(&self) -> bool {
+        self.map_writer.is_some() && !nix::unistd::geteuid().is_root()
     }
 
     /// Whether init is cloned directly, in one step.
@@ -226,6 +241,31 @@ fn offer_notify(plan: &mut Plan, directory: &Path) -> Result<()> {
     let words = ["bind", "ro", "nosuid", "noexec", "nodev"];
     plan.mounts.push(MountPlan::bind(Path::new(notify::MOUNT_POINT), directory, &words));
     add_to_environment(plan, notify::ENVIRONMENT.to_owned())
+}
+
+/// Who writes the maps, if there are any to be written; whoever is not root is asked for the rest
+/// too.
+fn map_writer(plan: &Plan) -> Result<Option<MapWriter>> {
+    let is_new = plan.namespaces.is_new(CloneFlags::CLONE_NEWUSER);
+    let is_host_root = credentials::is_host_root();
+    if !is_new && is_host_root {
+        return Ok(None);
+    }
+    let rights = Rights::of_carob()?;
+    if !is_host_root {
+        rights.check(plan)?;
+    }
+    is_new.then(|| MapWriter::choose(rights, &plan.id_maps)).transpose()
+}
+
+/// Where the container's cgroup is to be, as far as the caller may make it.
+fn find_cgroup(runtime: &Runtime, path: Option<&Path>, id: &str) -> Result<Cgroup> {
+    let cgroup = Cgroup::resolve(path, id, runtime.cgroup_driver)?;
+    if runtime.cgroup_driver == CgroupDriver::Systemd || !runtime.rootless.tolerates() {
+        return Ok(cgroup);
+    }
+    let is_given = path.is_some_and(|path| !path.as_os_str().is_empty());
+    cgroup.within_rights(if is_given { Chosen::ByConfiguration } else { Chosen::ByDefault })
 }
 
 /// What the specification has and carob has not yet.

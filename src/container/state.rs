@@ -215,7 +215,7 @@ impl Runtime {
             rootfs: state.rootfs,
             created: state.created,
             annotations: state.annotations,
-            owner: user_name(state.owner_uid),
+            owner: user_name(state.owner_uid).unwrap_or_else(|| state.owner_uid.to_string()),
         })
     }
 
@@ -224,18 +224,17 @@ impl Runtime {
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Os`] if the cgroup cannot be read.
     pub fn processes(&self, id: &str) -> Result<Vec<i32>> {
-        self.container(id)?.state.cgroup.processes()
+        self.container(id)?.state.processes()
     }
 }
 
-/// Reads the host's passwd file: a static program has no name service.
-fn user_name(uid: u32) -> String {
+/// The name of a user, by the host's passwd file: a static program has no name service.
+pub(super) fn user_name(uid: u32) -> Option<String> {
     let uid = uid.to_string();
     let table = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let name = table.lines().find_map(|line| {
+    table.lines().find_map(|line| {
         let mut fields = line.split(':');
         let name = fields.next()?;
         (fields.nth(1)? == uid).then(|| name.to_owned())
-    });
-    name.unwrap_or(uid)
+    })
 }

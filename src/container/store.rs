@@ -64,8 +64,8 @@ impl Runtime {
         builder.mode(0o700);
         let made = match builder.create(&path) {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
-                builder.recursive(true).create(&self.root).os("mkdir", || self.root.display())?;
-                builder.recursive(false).create(&path)
+                self.make_root()?;
+                builder.create(&path)
             }
             other => other,
         };
@@ -80,6 +80,18 @@ impl Runtime {
             // A `delete --force` has come between: the id is free, and we are as good as anybody.
             Err(Error::NotFound { .. }) => self.claim(id),
             locked => Ok((dir, locked?)),
+        }
+    }
+
+    /// The sticky bit tells whoever cleans up a user's runtime directory to leave it alone.
+    /// Source: XDG Base Directory Specification, `$XDG_RUNTIME_DIR`.
+    fn make_root(&self) -> Result<()> {
+        let root = self.root.display();
+        match DirBuilder::new().recursive(true).mode(0o1700).create(&self.root) {
+            Err(error) if !nix::unistd::geteuid().is_root() => Err(error).os("mkdir", || {
+                format!("{root} (set XDG_RUNTIME_DIR or --root to a place of yours)")
+            }),
+            other => other.os("mkdir", || root),
         }
     }
 

@@ -7,7 +7,6 @@ use nix::errno::Errno;
 use nix::fcntl::AtFlags;
 use nix::sys::stat::{Mode, SFlag, fstat, fstatat, makedev, mknodat};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchownat, symlinkat, unlinkat};
-use oci_spec::runtime::LinuxNamespaceType as Kind;
 
 use super::Init;
 use crate::error::{Error, OsContext, Result};
@@ -30,10 +29,9 @@ pub(super) fn apply(init: &mut Init) -> Result<()> {
         return Ok(());
     }
     let rootfs = init.rootfs()?;
-    let in_user_namespace = init.plan.namespaces.has(Kind::User);
     let dev = rootfs.ensure(Path::new("/dev"), Missing::Directory)?;
     for device in DevicePlan::defaults().iter().chain(&init.plan.devices) {
-        if in_user_namespace {
+        if init.is_confined {
             bind_device(rootfs, device)?;
             continue;
         }

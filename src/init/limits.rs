@@ -3,10 +3,10 @@
 use nix::unistd::Pid;
 use oci_spec::runtime::LinuxNamespaceType as Kind;
 
-use super::{Exec, Gate, Init};
+use super::{Exec, Init};
 use crate::error::{OsContext, Result};
 use crate::oci::plan::ProcessPlan;
-use crate::sys::{fd, process};
+use crate::sys::process;
 
 /// In a user namespace nobody may raise a limit; carob does it from outside then.
 pub(super) fn of_init(init: &mut Init) -> Result<()> {
@@ -22,20 +22,6 @@ pub(super) fn of_exec(exec: &mut Exec) -> Result<()> {
         return Ok(());
     }
     set_rlimits(Pid::from_raw(0), exec.task.process)
-}
-
-/// Sets `oom_score_adj` where the parent does not wait to do it from outside.
-pub(super) fn own_oom_score(exec: &mut Exec) -> Result<()> {
-    const OWN: &str = "/proc/self/oom_score_adj";
-    let (Gate::Open, Some(score)) = (&exec.task.gate, exec.task.process.oom_score_adj) else {
-        return Ok(());
-    };
-    let score = score.to_string();
-    // The same again may be refused: to lower the least that was ever set needs CAP_SYS_RESOURCE.
-    if fd::read_page(OWN).is_ok_and(|present| present.trim() == score) {
-        return Ok(());
-    }
-    fd::write_file(OWN, score)
 }
 
 /// Sets the limits of a process; pid 0 is this one.

@@ -5,6 +5,7 @@
 
 mod affinity;
 mod cgroup_mount;
+mod confined;
 mod copy_up;
 mod credentials;
 mod devices;
@@ -51,6 +52,8 @@ pub struct Init<'a> {
     pub move_root: bool,
     /// The cgroup paths for a mount of type `cgroup`.
     pub cgroup: &'a crate::cgroup::Cgroup,
+    /// Whether this is, or will be, in a user namespace other than the machine's.
+    pub is_confined: bool,
     /// For each mount of the Plan, what carob has done for it.
     pub bind_sources: Vec<BindSource>,
     /// A root file system made by carob, mounted nowhere yet; without one it is what lies at
@@ -188,12 +191,11 @@ fn steps<'a>() -> [Step<Init<'a>>; 24] {
 }
 
 /// A process that joins a running container.
-fn exec_steps<'a>() -> [Step<Exec<'a>>; 13] {
+fn exec_steps<'a>() -> [Step<Exec<'a>>; 12] {
     [
         Step { name: "session", run: |_| namespaces::new_session() },
         Step { name: "cgroup", run: |e| namespaces::join_cgroups_of(&mut e.task) },
         Step { name: "labels", run: |e| credentials::open_labels(&mut e.task) },
-        Step { name: "process.oomScoreAdj", run: limits::own_oom_score }, // the host's procfs
         Step { name: "namespaces", run: |e| e.namespaces.enter() },
         Step { name: "keyring", run: |e| namespaces::keyring(&mut e.task) },
         Step { name: "terminal", run: |e| terminal::for_exec(&mut e.task) },
@@ -225,7 +227,11 @@ pub fn run(mut init: Init) -> ! {
 
 /// Joins the container and becomes the program. Call it in the cloned child.
 pub fn run_exec(mut exec: Exec) -> ! {
-    let done = drive(exec_steps(), &mut exec);
+    let staged = match exec.namespaces.staged {
+        Some(kinds) => stage1::run_exec(&mut exec, kinds).map_err(|e| named("namespaces", &e)),
+        None => Ok(()),
+    };
+    let done = staged.and_then(|()| drive(exec_steps(), &mut exec));
     finish(&mut exec.task, done, |_task, _state| Ok(()))
 }
 

@@ -13,11 +13,11 @@ use nix::mount::MsFlags;
 use nix::sys::statfs::{FsType, fstatfs};
 
 use super::Init;
-use super::{cgroup_mount, copy_up};
+use super::{cgroup_mount, confined, copy_up};
 use crate::error::{Error, OsContext, Result};
 use crate::oci::mount_opts::{Bind, IdMap};
 use crate::oci::plan::{MountPlan, MountSource};
-use crate::sys::mount::{self, Attributes, NewFileSystem, Subtree};
+use crate::sys::mount::{self, Attributes, NewFileSystem, Refused, Subtree};
 use crate::sys::path::{Missing, Rootfs};
 
 const PROC_SUPER_MAGIC: FsType = FsType(libc::PROC_SUPER_MAGIC);
@@ -60,12 +60,10 @@ fn one(init: &Init, plan: &MountPlan, index: usize) -> Result<()> {
     match &plan.source {
         MountSource::Bind(source) => {
             let from = init.bind_sources.get(index).unwrap_or(&BindSource::Path);
-            bind(rootfs, plan, source, from, index)
+            bind(init, plan, (source, from), index)
         }
         MountSource::Cgroup => cgroup_mount::mount(init, plan),
-        MountSource::FileSystem { kind, source } => {
-            file_system(rootfs, plan, kind, source, init.plan.mount_label.as_deref())
-        }
+        MountSource::FileSystem { kind, source } => file_system(init, plan, kind, source),
     }
 }
 
@@ -150,12 +148,12 @@ fn tree_of(plan: &MountPlan, source: &Path, from: &BindSource) -> Result<OwnedFd
 }
 
 fn bind(
-    rootfs: &Rootfs,
+    init: &Init,
     plan: &MountPlan,
-    source: &Path,
-    from: &BindSource,
+    (source, from): (&Path, &BindSource),
     index: usize,
 ) -> Result<()> {
+    let rootfs = init.rootfs()?;
     let tree = tree_of(plan, source, from).map_err(|error| {
         Error::config(format!("mounts[{index}].source"), format!("{source:?}: {error}"))
     })?;
@@ -165,7 +163,8 @@ fn bind(
     let destination = open_destination(rootfs, plan, missing)?;
     mount::attach(&tree, &destination)
         .os("attach", || format!("{} to {}", source.display(), plan.destination.display()))?;
-    change(tree.as_fd(), plan)
+    change(tree.as_fd(), plan)?;
+    if init.is_confined { confined::protect_sysfs(plan, &tree) } else { Ok(()) }
 }
 
 /// Applies the option words to a mount that exists.
@@ -203,13 +202,8 @@ fn propagate(tree: BorrowedFd, plan: &MountPlan) -> Result<()> {
     Ok(())
 }
 
-fn file_system(
-    rootfs: &Rootfs,
-    plan: &MountPlan,
-    kind: &str,
-    source: &str,
-    label: Option<&str>,
-) -> Result<()> {
+fn file_system(init: &Init, plan: &MountPlan, kind: &str, source: &str) -> Result<()> {
+    let rootfs = init.rootfs()?;
     if matches!(kind, "proc" | "sysfs") {
         refuse_symlink(rootfs, &plan.destination, kind)?;
     }
@@ -230,11 +224,16 @@ fn file_system(
         let mode = nix::sys::stat::fstat(&destination).os("fstat", || "the mount point")?.st_mode;
         words.push(format!("mode={:o}", mode & 0o7777));
     }
+    if init.is_confined && kind == "overlay" && !words.iter().any(|word| word == "userxattr") {
+        // Its trusted attributes are only for the host's root. Linux 5.11.
+        words.push("userxattr".to_owned());
+    }
+    let label = init.plan.mount_label.as_deref();
     if let Some(label) = label.filter(|_| Path::new("/sys/fs/selinux/enforce").exists()) {
         words.push(format!("context={label}"));
     }
     let attributes = options.attributes();
-    let tree = mount::create(&NewFileSystem {
+    let made = mount::create(&NewFileSystem {
         kind,
         source: (!source.is_empty()).then_some(source),
         options: &words,
@@ -243,15 +242,13 @@ fn file_system(
         } else {
             attributes
         },
-    })
-    .map_err(|refused| Error::Os {
-        op: "make",
-        target: match refused.explanation.as_str() {
-            "" => format!("file system {kind} with options {words:?}"),
-            why => format!("file system {kind} with options {words:?} ({why})"),
-        },
-        source: refused.errno.into(),
-    })?;
+    });
+    let tree = match made {
+        Err(refused) if refused.errno == Errno::EPERM && confined::has_substitute(init, kind) => {
+            return confined::host_tree(plan, kind, &destination);
+        }
+        made => made.map_err(|refused| unmade(&refused, kind, &words))?,
+    };
     if options.tmpcopyup {
         copy_up::copy(rootfs, &plan.destination, tree.as_fd())?;
     }
@@ -261,6 +258,14 @@ fn file_system(
     }
     mount::attach(&tree, &destination).os("attach", || plan.destination.display())?;
     propagate(tree.as_fd(), plan)
+}
+
+fn unmade(refused: &Refused, kind: &str, words: &[String]) -> Error {
+    let target = match refused.explanation.as_str() {
+        "" => format!("file system {kind} with options {words:?}"),
+        why => format!("file system {kind} with options {words:?} ({why})"),
+    };
+    Error::Os { op: "make", target, source: refused.errno.into() }
 }
 
 /// Whether all mounts of a kind in one namespace are of one file system: what is said of that, every

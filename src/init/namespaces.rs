@@ -37,6 +37,9 @@ pub(super) fn enter(init: &mut Init) -> Result<()> {
             ToChild::IdMapped => {}
             other => return Err(unexpected(&other)),
         }
+        // Where a user writes the maps, we were dumpable until here, and stay so if our id on the
+        // host stays the same.
+        process::prctl(Prctl::Dumpable(false)).os("prctl", || "PR_SET_DUMPABLE")?;
     }
     if plan.namespaces.has(Kind::User) {
         credentials::set_ids(0, 0).os("setresuid", || "0 in the user namespace")?;
@@ -47,7 +50,7 @@ pub(super) fn enter(init: &mut Init) -> Result<()> {
     Ok(())
 }
 
-fn unexpected(message: &ToChild) -> Error {
+pub(super) fn unexpected(message: &ToChild) -> Error {
     Error::Init { step: "handshake".into(), cause: format!("unexpected message {message:?}") }
 }
 
@@ -162,6 +165,9 @@ pub struct ExistingNamespaces<'a> {
     pub flags: CloneFlags,
     /// Whether a user namespace is among them.
     pub user: bool,
+    /// Kinds that a process in between joins, which then clones this one: where carob may join them
+    /// only from inside of the container's user namespace.
+    pub staged: Option<CloneFlags>,
     /// The container's root, where the mount namespace has another.
     pub root: Option<OwnedFd>,
 }

@@ -4,12 +4,12 @@
 //! must belong to the joined user namespace. So this process joins in the right order and clones
 //! init as its own sibling: init's parent is carob, with no process left in between.
 
-use nix::sched::CloneFlags;
+use nix::sched::{CloneFlags, setns};
 use oci_spec::runtime::LinuxNamespaceType as Kind;
 
-use super::Init;
-use super::namespaces::{join, join_by_path};
-use super::sync::FromChild;
+use super::namespaces::{join, join_by_path, unexpected};
+use super::sync::{FromChild, ToChild};
+use super::{Exec, Init};
 use crate::error::{OsContext, Result};
 use crate::oci::plan::Namespaces;
 use crate::sys::process::{self, CLONE_NEWTIME, CloneTarget, Cloned};
@@ -38,6 +38,26 @@ pub(super) fn run(init: &mut Init) -> Result<()> {
         Cloned::Child => Ok(()),
         Cloned::Parent(child) => {
             init.task.parent.tell_parent(&FromChild::Sibling(child.pidfd))?;
+            process::exit_now(0)
+        }
+    }
+}
+
+/// As [`run`], for a process that joins a running container: with no right of its own it enters the
+/// user namespace first, which gives it the right to have children in the pid namespace.
+pub(super) fn run_exec(exec: &mut Exec, kinds: CloneFlags) -> Result<()> {
+    process::set_name(c"carob:[1:STAGE]");
+    setns(exec.namespaces.pidfd, kinds).os("setns", || "the container's user namespace")?;
+    exec.namespaces.flags.remove(kinds);
+    let target = CloneTarget { sibling: true, cgroup: None };
+    match process::clone3(CloneFlags::empty(), &target).os("clone3", || "the process")? {
+        // Not before carob knows who this is.
+        Cloned::Child => match exec.task.parent.hear_parent()? {
+            ToChild::IdMapped => Ok(()),
+            other => Err(unexpected(&other)),
+        },
+        Cloned::Parent(child) => {
+            exec.task.parent.tell_parent(&FromChild::Sibling(child.pidfd))?;
             process::exit_now(0)
         }
     }

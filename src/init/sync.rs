@@ -4,14 +4,14 @@
 //! parent (create, run, exec)            init
 //!   |  clone3                             |
 //!   | <------ Sibling(pidfd) ------------ |   only from stage 1: init is another process
-//!   |  writes uid_map, gid_map            |
+//!   |  writes uid_map, gid_map            |   not for exec
 //!   | ------- IdMapped -----------------> |   after Sibling, or with a new user namespace
 //!   | <------ RunHooks ------------------ |   mounts are there, root not yet switched
 //!   |  prestart, createRuntime            |
 //!   | ------- HooksDone(state) ---------> |   init runs createContainer
 //!   | <------ Console(master) ----------- |   only for a foreground terminal
 //!   | <------ Ready --------------------- |   nothing left but to be started
-//!   |  rlimits, oom_score_adj, state      |
+//!   |  rlimits, state                    |
 //!   | ------- Start(state) -------------> |   `create`: from `start`, over start.sock
 //!   | <------ Listener(number) ---------- |   only with seccomp notify
 //!   | ------- ListenerTaken ------------> |

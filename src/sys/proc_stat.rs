@@ -10,6 +10,8 @@ use super::process::Exit;
 pub struct Stat {
     /// The letter of its state, `Z` for a zombie.
     pub state: char,
+    /// Its parent; 0 if that is in another pid namespace.
+    pub parent: i32,
     /// PF_* of the kernel.
     flags: u64,
     /// When it started, in clock ticks after boot.
@@ -45,10 +47,11 @@ impl Stat {
         let (_name, rest) = text.rsplit_once(')')?;
         let mut fields = rest.split_ascii_whitespace();
         let state = fields.next()?.chars().next()?;
-        let flags = fields.nth(5)?.parse().ok()?;
+        let parent = fields.next()?.parse().ok()?;
+        let flags = fields.nth(4)?.parse().ok()?;
         let start_time = fields.nth(12)?.parse().ok()?;
         let exit_code = fields.nth(29).and_then(|code| code.parse().ok()).unwrap_or(0);
-        Some(Self { state, flags, start_time, exit_code })
+        Some(Self { state, parent, flags, start_time, exit_code })
     }
 }
 
@@ -77,7 +80,7 @@ mod tests {
     fn a_program_cannot_forge_its_stat_line_by_its_name() {
         let rest = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4711 20";
         let stat = Stat::parse(&format!("42 (a) Z 1 (b) {rest}")).unwrap();
-        assert_eq!(stat, Stat { state: 'S', flags: 6, start_time: 4711, exit_code: 0 });
+        assert_eq!(stat, Stat { state: 'S', parent: 1, flags: 6, start_time: 4711, exit_code: 0 });
         assert!(stat.is_exiting(), "PF_EXITING is 4");
         assert!(Stat::parse("42 (a").is_none());
         assert!(Stat::parse("42 (a) S 1").is_none());

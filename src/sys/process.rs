@@ -327,6 +327,18 @@ pub fn prlimit(pid: Pid, resource: u32, soft: u64, hard: u64) -> nix::Result<()>
     Errno::result(ret).map(drop)
 }
 
+/// The hard limit of this process.
+///
+/// # Errors
+/// `EINVAL` for a resource that the kernel does not know. Source: prlimit(2).
+pub fn hard_limit(resource: u32) -> nix::Result<u64> {
+    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is writable during the call; there is no new limit.
+    let ret = unsafe { libc::syscall(libc::SYS_prlimit64, 0, resource, 0, &raw mut limit) };
+    Errno::result(ret)?;
+    Ok(limit.rlim_max)
+}
+
 /// Joins a new anonymous session keyring. Source: keyctl_join_session_keyring(3).
 ///
 /// # Errors

@@ -25,6 +25,7 @@ mod process;
 mod races;
 mod resources;
 mod rootfs;
+mod rootless;
 mod run;
 mod sandbox;
 mod seccomp;

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use carob::container::{
-    CgroupDriver, CreateOptions, Force, Keyring, Launch, Launched, RootSwitch, Runtime, Stdio,
+    CgroupDriver, CreateOptions, Force, Keyring, Launch, Launched, RootSwitch, Rootless, Runtime,
+    Stdio,
 };
 use carob::error::Result;
 use carob::sys::process::{self, Child, Exit};
@@ -72,7 +73,11 @@ impl Scene {
         let marker = format!("carob-launch-{}-{number}", std::process::id());
         let dir = std::env::temp_dir().join(&marker);
         fs::create_dir(&dir).unwrap();
-        let runtime = Runtime { root: dir.join("state"), cgroup_driver: CgroupDriver::Cgroupfs };
+        let runtime = Runtime {
+            root: dir.join("state"),
+            cgroup_driver: CgroupDriver::Cgroupfs,
+            rootless: Rootless::Auto,
+        };
         let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
         Self { marker, dir, runtime, mounts }
     }

@@ -9,6 +9,7 @@ pub mod cgroup;
 pub mod container;
 pub mod leaks;
 pub mod socket;
+pub mod user;
 
 use call::Call;
 pub use call::{Output, Running};
@@ -23,6 +24,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, Instant};
+pub use user::{Cgroups, Ids, User};
 
 /// How long anything may take before the test fails. Generous: the machine may be loaded.
 pub const DEADLINE: Duration = Duration::from_secs(30);
@@ -45,6 +47,8 @@ pub struct Host {
     groups: Arc<Mutex<Vec<Pid>>>,
     calls: AtomicU32,
     born: Instant,
+    /// Who calls the runtime, if not root.
+    user: Option<User>,
 }
 
 static HOSTS: AtomicU32 = AtomicU32::new(0);
@@ -67,7 +71,16 @@ impl Host {
             groups: Arc::default(),
             calls: AtomicU32::new(0),
             born: Instant::now(),
+            user: None,
         }
+    }
+
+    /// A host on which an ordinary user calls the runtime.
+    pub fn of(mut user: User) -> Self {
+        let mut host = Self::new();
+        user.move_in(&host.dir, &host.marker);
+        host.user = Some(user);
+        host
     }
 
     /// A host for what carob does by intent otherwise than runc 1.1; `None` (skip) on runc.
@@ -109,6 +122,10 @@ impl Host {
         spec["root"]["path"] = json!(rootfs());
         spec["process"]["env"].as_array_mut().unwrap().push(json!(self.env_mark()));
         spec["linux"]["cgroupsPath"] = json!(format!("/{}/{id}", self.marker));
+        if let Some(user) = &self.user {
+            user.adapt(&mut spec, &self.dir);
+            user.own(&bundle);
+        }
         edit(&mut spec);
         fs::write(bundle.join("config.json"), spec.to_string()).unwrap();
         self.ids.lock().unwrap().push(id.to_owned());
@@ -157,7 +174,11 @@ impl Host {
     /// The runtime with these arguments alone.
     pub fn bare_call<S: AsRef<OsStr>>(&self, args: &[S]) -> Call {
         let n = self.calls.fetch_add(1, Ordering::Relaxed);
-        Call::new(runtime(), self.dir.join(format!("call-{n}")), &self.groups).args(args)
+        let files = self.dir.join(format!("call-{n}"));
+        match &self.user {
+            None => Call::new(runtime(), files, &self.groups).args(args),
+            Some(user) => user.call(&self.dir, files, &self.groups).args(args),
+        }
     }
 
     /// Runs a verb that ends by itself.
@@ -208,6 +229,9 @@ impl Host {
                     faults.push(format!("delete --force {id}: {out:?}"));
                 }
             }
+        }
+        if let Some(user) = &self.user {
+            user.move_out();
         }
         let reap = || self.reap();
         faults.extend(leaks::find(self, reap));
