@@ -202,20 +202,23 @@ fn sub_cgroups_stay_below_the_container() {
 fn a_cpu_quota_is_kept_and_update_lifts_it() {
     let mut fixture = Fixture::create(r#"{"cpu":{"quota":20000,"period":100000}}"#);
     fixture.run("while :; do :; done");
-    let share = |cgroup: &Cgroup| {
-        let (start, before) = (Instant::now(), cgroup.stats().unwrap().cpu.usage.total);
-        std::thread::sleep(Duration::from_millis(1000));
-        let used = Duration::from_nanos(cgroup.stats().unwrap().cpu.usage.total - before);
-        used.as_secs_f64() / start.elapsed().as_secs_f64()
-    };
-    let held = share(&fixture.cgroup);
-    assert!((0.10..0.30).contains(&held), "{held}");
-    assert!(fixture.cgroup.stats().unwrap().cpu.throttling.throttled_periods > 0);
+    let cpu = || fixture.cgroup.stats().unwrap().cpu;
+    let (start, before) = (Instant::now(), cpu().usage.total);
+    std::thread::sleep(Duration::from_millis(1000));
+    let used = Duration::from_nanos(cpu().usage.total - before);
+    let held = used.as_secs_f64() / start.elapsed().as_secs_f64();
+    // How much less it gets is up to whatever else runs on this machine.
+    assert!(held < 0.30, "{held}");
+    assert!(cpu().throttling.throttled_periods > 0);
 
     let update = serde_json::from_str(r#"{"cpu":{"quota":-1}}"#).unwrap();
     fixture.cgroup.update(&update).unwrap();
-    let free = share(&fixture.cgroup);
-    assert!(free > held * 1.5, "{free} after {held}");
+    std::thread::sleep(Duration::from_millis(200)); // the period that has begun
+    let lifted = cpu();
+    fixture.wait_for("half a second of CPU time", |cgroup| {
+        cgroup.stats().unwrap().cpu.usage.total - lifted.usage.total > 500_000_000
+    });
+    assert_eq!(cpu().throttling.throttled_periods, lifted.throttling.throttled_periods);
 }
 
 #[test]
