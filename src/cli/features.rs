@@ -119,7 +119,7 @@ fn document() -> Document {
             intel_rdt: Enabled { enabled: false },
             memory_policy: MemoryPolicy { modes: &MEMORY_MODES, flags: &MEMORY_FLAGS },
             mount_extensions: MountExtensions { idmap: Enabled { enabled: true } },
-            net_devices: Enabled { enabled: false },
+            net_devices: Enabled { enabled: true },
         },
         annotations: annotations(),
         potentially_unsafe_config_annotations: &["bundle", "org.systemd.property."],
@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(value["linux"]["memoryPolicy"]["flags"][2], "MPOL_F_STATIC_NODES");
         assert_eq!(value["linux"]["seccomp"]["knownFlags"].as_array().unwrap().len(), 4);
         for (feature, works) in
-            [("apparmor", true), ("selinux", true), ("intelRdt", false), ("netDevices", false)]
+            [("apparmor", true), ("selinux", true), ("intelRdt", false), ("netDevices", true)]
         {
             assert_eq!(value["linux"][feature]["enabled"], works, "{feature}");
         }

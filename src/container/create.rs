@@ -8,6 +8,7 @@ use nix::sched::CloneFlags;
 use nix::unistd::Pid;
 use oci_spec::runtime::LinuxNamespaceType as Kind;
 
+use super::net_devices::Lent;
 use super::oom_score::OomScore;
 use super::pid_namespace::PidNamespace;
 use super::prepare::{Caller, Prepared, activation_fds, keyring_name};
@@ -135,10 +136,10 @@ fn assemble(
     container: &mut Container,
     child: &mut Option<Child>,
 ) -> Result<(End, Option<OwnedFd>)> {
-    let (end, console) = loop {
+    let (end, console, lent) = loop {
         let end = clone_init(prepared, (&mut making, lock, oom_score), &container.dir, child)?;
         match converse(prepared, &end, child, &container.state)? {
-            Heard::Ready(console) => break (end, console),
+            Heard::Ready { console, lent } => break (end, console, lent),
             Heard::KilledAtBirth => container.dir.remove_start_socket()?,
         }
     };
@@ -154,6 +155,9 @@ fn assemble(
     }
     if let Some(path) = &prepared.streams.pid_file {
         pid_file::write(path, child.pid)?;
+    }
+    if let Some(lent) = lent {
+        lent.keep();
     }
     Ok((end, console))
 }
@@ -231,8 +235,13 @@ pub(super) fn connect_console(path: &Path) -> Result<OwnedFd> {
 
 /// What came of the talk with init.
 enum Heard {
-    /// It waits to be started; with the master of its terminal.
-    Ready(Option<OwnedFd>),
+    /// It waits to be started.
+    Ready {
+        /// The master of its terminal.
+        console: Option<OwnedFd>,
+        /// What it has of the host's network devices.
+        lent: Option<Lent>,
+    },
     /// It is gone, and there is another way to clone it.
     KilledAtBirth,
 }
@@ -250,6 +259,7 @@ fn converse(
         end.tell_child(&ToChild::IdMapped)?;
     }
     let mut console = None;
+    let mut lent = None;
     let mut is_silent = true;
     loop {
         let message = end.hear_child()?;
@@ -267,8 +277,12 @@ fn converse(
                 end.tell_child(&ToChild::IdMapped)?;
             }
             FromChild::RunHooks => {
-                let pid = child.as_ref().map_or(0, |child| child.pid.as_raw());
-                let state = State { pid, ..state.clone() }.oci_state(Status::Creating);
+                let init = child.as_ref().map_or(Pid::from_raw(0), |child| child.pid);
+                if !prepared.plan.net_devices.is_empty() {
+                    lent = Some(Lent::to(init, &prepared.plan.net_devices)?);
+                }
+                let state =
+                    State { pid: init.as_raw(), ..state.clone() }.oci_state(Status::Creating);
                 for kind in [Hook::Prestart, Hook::CreateRuntime] {
                     hooks::run_all(kind, &prepared.plan.hooks, &state, &prepared.bundle)?;
                 }
@@ -277,7 +291,7 @@ fn converse(
             FromChild::Console(master) => console = Some(master),
             FromChild::Ready => {
                 Join::prove_cloning();
-                return Ok(Heard::Ready(console));
+                return Ok(Heard::Ready { console, lent });
             }
             FromChild::Listener(number) => {
                 let Some(child) = child else { continue };

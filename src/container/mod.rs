@@ -17,6 +17,7 @@ mod kill;
 mod launch;
 mod members;
 mod mount_source;
+mod net_devices;
 mod notify;
 mod oom_score;
 mod pid_file;

@@ -84,10 +84,12 @@ impl Hook {
     }
 }
 
-/// The points before pivot_root: the parent's first, then our own.
+/// The points before pivot_root: the parent's first, then our own. The parent uses its point also
+/// to move network devices.
 pub(super) fn before_pivot(init: &mut Init) -> Result<()> {
     let hooks = &init.plan.hooks;
-    if Hook::Prestart.of(hooks).is_empty()
+    if init.plan.net_devices.is_empty()
+        && Hook::Prestart.of(hooks).is_empty()
         && Hook::CreateRuntime.of(hooks).is_empty()
         && Hook::CreateContainer.of(hooks).is_empty()
     {

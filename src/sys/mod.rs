@@ -9,6 +9,7 @@ pub mod dir;
 pub mod fd;
 pub mod mount;
 pub mod net;
+pub mod netlink;
 pub mod overlay;
 pub mod path;
 mod pidfd_info;

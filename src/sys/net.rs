@@ -1,9 +1,49 @@
-//! The loopback interface of a new network namespace.
+//! The loopback interface of a new network namespace, and sockets made in one.
 
-use std::os::fd::AsRawFd;
+use std::fs::File;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::errno::Errno;
+use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+
+use crate::error::{Error, OsContext};
+
+/// Why work was not done in another network namespace.
+#[derive(Debug)]
+pub enum Abroad {
+    /// It could not be entered.
+    Refused(Error),
+    /// The way back was refused: this thread is in the wrong network namespace.
+    Stranded(Error),
+}
+
+impl From<Abroad> for Error {
+    fn from(abroad: Abroad) -> Self {
+        match abroad {
+            Abroad::Refused(error) | Abroad::Stranded(error) => error,
+        }
+    }
+}
+
+/// Calls `work` in a network namespace, for the sockets it makes: they stay there for good.
+///
+/// # Errors
+/// [`Abroad`] with [`Error::Os`]; `EPERM` without CAP_SYS_ADMIN there. Source: setns(2).
+pub fn within<T>(netns: BorrowedFd, work: impl FnOnce() -> T) -> Result<T, Abroad> {
+    const OWN: &str = "/proc/thread-self/ns/net";
+    let own = File::open(OWN).os("open", || OWN).map_err(Abroad::Refused)?;
+    setns(netns, CloneFlags::CLONE_NEWNET)
+        .os("setns", || "another network namespace")
+        .map_err(Abroad::Refused)?;
+    let made = work();
+    // Only for want of memory; a second try costs nothing.
+    setns(&own, CloneFlags::CLONE_NEWNET)
+        .or_else(|_| setns(&own, CloneFlags::CLONE_NEWNET))
+        .os("setns", || "back to the own network namespace")
+        .map_err(Abroad::Stranded)?;
+    Ok(made)
+}
 
 /// Brings `lo` up in this process's network namespace.
 ///

@@ -21,6 +21,7 @@ mod hooks;
 mod lifecycle;
 mod mounts;
 mod namespaces;
+mod net_devices;
 mod process;
 mod races;
 mod resources;

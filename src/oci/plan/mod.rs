@@ -49,6 +49,17 @@ pub struct Plan {
     pub hooks: Hooks,
     /// SELinux label of mounts.
     pub mount_label: Option<String>,
+    /// Network devices that move into the container.
+    pub net_devices: Vec<NetDevicePlan>,
+}
+
+/// A network device of the host that becomes the container's.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NetDevicePlan {
+    /// Its name on the host.
+    pub name: String,
+    /// Its name in the container; the kernel completes one with `%d` in it.
+    pub name_inside: String,
 }
 
 /// What to make and what to join.
@@ -174,6 +185,7 @@ impl Plan {
             process: ProcessPlan::new(process, spec.linux().as_ref())?,
             hooks: spec.hooks().clone().unwrap_or_default(),
             mount_label: linux.mount_label().clone().filter(|label| !label.is_empty()),
+            net_devices: net_devices(&linux),
         })
     }
 }
@@ -214,6 +226,17 @@ fn time_offset(
     (clock, offset): (&String, &oci_spec::runtime::LinuxTimeOffset),
 ) -> (String, i64, u32) {
     (clock.clone(), offset.secs().unwrap_or(0), offset.nanosecs().unwrap_or(0))
+}
+
+/// Sorted: their order in JSON means nothing, and the same configuration does the same thing.
+fn net_devices(linux: &oci_spec::runtime::Linux) -> Vec<NetDevicePlan> {
+    let devices = linux.net_devices().iter().flatten().map(|(name, device)| NetDevicePlan {
+        name: name.clone(),
+        name_inside: device.name().clone().filter(|new| !new.is_empty()).unwrap_or(name.clone()),
+    });
+    let mut devices: Vec<_> = devices.collect();
+    devices.sort();
+    devices
 }
 
 fn sysctl((key, value): (&String, &String)) -> (String, String) {

@@ -9,13 +9,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::BorrowedFd;
 
 use nix::errno::Errno;
-use nix::sched::{CloneFlags, setns};
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::Trouble;
 use super::target::Address;
-use crate::error::OsContext;
 use crate::sys::fd;
+use crate::sys::net::{Abroad, within};
 
 const HOSTS: &str = "/etc/hosts";
 const HOSTS_BYTES: u64 = 1 << 20;
@@ -66,25 +65,10 @@ fn make_socket(
 ) -> Result<io::Result<TcpSocket>, Trouble> {
     let make = || if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
     let Some(netns) = netns else { return Ok(make()) };
-    within(netns, make)
-}
-
-/// Calls `work` in a network namespace. It must not wait for anything.
-fn within<T>(netns: BorrowedFd, work: impl FnOnce() -> T) -> Result<T, Trouble> {
-    let unknown = |error: crate::error::Error| Trouble::Unknown(error.to_string());
-    let own = std::fs::File::open("/proc/thread-self/ns/net")
-        .os("open", || "/proc/thread-self/ns/net")
-        .map_err(unknown)?;
-    setns(netns, CloneFlags::CLONE_NEWNET)
-        .os("setns", || "network namespace of the pod")
-        .map_err(unknown)?;
-    let made = work();
-    // Only for want of memory; a second try costs nothing.
-    setns(&own, CloneFlags::CLONE_NEWNET)
-        .or_else(|_| setns(&own, CloneFlags::CLONE_NEWNET))
-        .os("setns", || "network namespace of the supervisor")
-        .map_err(Trouble::Stranded)?;
-    Ok(made)
+    within(netns, make).map_err(|abroad| match abroad {
+        Abroad::Refused(error) => Trouble::Unknown(error.to_string()),
+        Abroad::Stranded(error) => Trouble::Stranded(error),
+    })
 }
 
 /// The addresses of a host: itself, if it is one; loopback; what the machine's `/etc/hosts` says.
@@ -137,7 +121,7 @@ mod tests {
     #[allow(clippy::disallowed_methods, reason = "a thread of the test, not of carob")]
     fn elsewhere() -> (std::fs::File, std::net::TcpListener) {
         let make = || {
-            nix::sched::unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
             crate::sys::net::loopback_up().unwrap();
             let listener = std::net::TcpListener::bind("127.0.0.1:80").unwrap();
             (std::fs::File::open("/proc/thread-self/ns/net").unwrap(), listener)
