@@ -163,8 +163,22 @@ fn bind(
     let destination = open_destination(rootfs, plan, missing)?;
     mount::attach(&tree, &destination)
         .os("attach", || format!("{} to {}", source.display(), plan.destination.display()))?;
-    change(tree.as_fd(), plan)?;
+    replace_flags(tree.as_fd(), plan)?;
+    change_tree(tree.as_fd(), plan)?;
     if init.is_confined { confined::protect_sysfs(plan, &tree) } else { Ok(()) }
+}
+
+fn replace_flags(tree: BorrowedFd, plan: &MountPlan) -> Result<()> {
+    let apply = |change: Option<(u64, u64)>| {
+        let Some((set, clear)) = change else { return Ok(()) };
+        mount::set_attributes(tree, Attributes { set, clear, propagation: 0 }, Subtree::Alone)
+    };
+    match apply(plan.options.replacement()) {
+        // Flags of a mount of the host are locked in a user namespace.
+        Err(Errno::EPERM) => apply(plan.options.replacement_of_locked()),
+        done => done,
+    }
+    .os("set", || format!("attributes of {}", plan.destination.display()))
 }
 
 /// Applies the option words to a mount that exists.
@@ -179,6 +193,13 @@ pub(super) fn change(tree: BorrowedFd, plan: &MountPlan) -> Result<()> {
     if !plain.is_empty() {
         mount::set_attributes(tree, plain, Subtree::Alone).os("set", here)?;
     }
+    change_tree(tree, plan)
+}
+
+/// Applies the words that are for a whole tree, and the propagation.
+fn change_tree(tree: BorrowedFd, plan: &MountPlan) -> Result<()> {
+    let options = &plan.options;
+    let here = || format!("attributes of {}", plan.destination.display());
     if options.is_recursive() {
         let recursive = Attributes {
             set: options.recursive_set,

@@ -282,6 +282,35 @@ impl MountOptions {
         bits_of(self.cleared) | atime
     }
 
+    /// What mount_setattr(2) has to set and to clear of a bind mount: as with a remount by mount(2),
+    /// any word for a flag says all of them but those of access times, which stay as they are at
+    /// the source until a word turns one on. `None` if no word is for a flag.
+    pub fn replacement(&self) -> Option<(u64, u64)> {
+        let named = self.flags.union(self.cleared);
+        if bits_of(named) == 0 && !named.intersects(ATIME) {
+            return None;
+        }
+        let atime = ATIME.union(MsFlags::MS_NODIRATIME);
+        let plain = ATTRIBUTES.iter().filter(|(flag, _)| *flag != MsFlags::MS_NODIRATIME);
+        let clear = plain.fold(0, |all, (_, bit)| all | bit);
+        Some(if self.flags.intersects(atime) {
+            let clear = clear | libc::MOUNT_ATTR__ATIME | libc::MOUNT_ATTR_NODIRATIME;
+            (self.attributes(), clear)
+        } else {
+            (bits_of(self.flags), clear)
+        })
+    }
+
+    /// As [`Self::replacement`], in a user namespace that is not the mount's: of the flags at the
+    /// source, which are locked there, those stay that no word turns off.
+    pub fn replacement_of_locked(&self) -> Option<(u64, u64)> {
+        const NEVER_LOCKED: u64 = libc::MOUNT_ATTR_NOSYMFOLLOW;
+        let (set, clear) = self.replacement()?;
+        let atime = clear & (libc::MOUNT_ATTR__ATIME | libc::MOUNT_ATTR_NODIRATIME);
+        let cleared = self.cleared.difference(MsFlags::MS_NODIRATIME);
+        Some((set, bits_of(cleared) | NEVER_LOCKED | atime))
+    }
+
     /// The flags of the filesystem itself, as words for fsconfig(2) `FSCONFIG_SET_FLAG`.
     pub fn superblock_flags(&self) -> impl Iterator<Item = &'static str> + use<> {
         let flags = self.flags;
@@ -311,6 +340,44 @@ mod tests {
     fn the_table_is_sorted_and_has_no_word_twice() {
         assert!(OPTIONS.windows(2).all(|pair| pair[0].0 < pair[1].0));
         assert_eq!(words().count(), OPTIONS.len());
+    }
+
+    #[test]
+    fn a_word_for_one_flag_of_a_bind_mount_is_for_all() {
+        use libc::{
+            MOUNT_ATTR__ATIME as ATIME_FIELD, MOUNT_ATTR_NOATIME, MOUNT_ATTR_NODEV,
+            MOUNT_ATTR_NODIRATIME, MOUNT_ATTR_NOEXEC, MOUNT_ATTR_NOSUID, MOUNT_ATTR_NOSYMFOLLOW,
+            MOUNT_ATTR_RDONLY, MOUNT_ATTR_STRICTATIME,
+        };
+        let plain = MOUNT_ATTR_RDONLY
+            | MOUNT_ATTR_NOSUID
+            | MOUNT_ATTR_NODEV
+            | MOUNT_ATTR_NOEXEC
+            | MOUNT_ATTR_NOSYMFOLLOW;
+        let all = plain | ATIME_FIELD | MOUNT_ATTR_NODIRATIME;
+        let atime = ATIME_FIELD | MOUNT_ATTR_NODIRATIME;
+        let kept = MOUNT_ATTR_NOSYMFOLLOW;
+        for (words, replacement, of_locked) in [
+            ("bind rprivate rro idmap", None, None),
+            ("bind dev", Some((0, plain)), Some((0, MOUNT_ATTR_NODEV | kept))),
+            ("ro", Some((MOUNT_ATTR_RDONLY, plain)), Some((MOUNT_ATTR_RDONLY, kept))),
+            ("atime", Some((0, plain)), Some((0, kept))),
+            ("noatime", Some((MOUNT_ATTR_NOATIME, all)), Some((MOUNT_ATTR_NOATIME, kept | atime))),
+            (
+                "nodiratime",
+                Some((MOUNT_ATTR_NODIRATIME, all)),
+                Some((MOUNT_ATTR_NODIRATIME, kept | atime)),
+            ),
+            (
+                "nodev strictatime",
+                Some((MOUNT_ATTR_NODEV | MOUNT_ATTR_STRICTATIME, all)),
+                Some((MOUNT_ATTR_NODEV | MOUNT_ATTR_STRICTATIME, kept | atime)),
+            ),
+        ] {
+            let options = parse_words(words);
+            assert_eq!(options.replacement(), replacement, "{words}");
+            assert_eq!(options.replacement_of_locked(), of_locked, "{words}");
+        }
     }
 
     #[test]

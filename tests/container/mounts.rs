@@ -235,6 +235,21 @@ fn a_relative_destination_is_below_the_root() {
 
 #[test]
 #[ignore = "needs root: run scripts/test"]
+fn a_destination_with_the_path_of_the_rootfs_is_in_the_rootfs() {
+    let host = Host::new();
+    let (rootfs, dir) = (host.own_rootfs(), source(&host));
+    // What is mounted there shows what was mounted before, by its path on the host.
+    let c = host.sh_with("cat /second/name; ls -d /tmp/*", |s| {
+        s["root"]["path"] = json!(rootfs);
+        bind(s, &dir, "/mnt", &["bind"]);
+        let second = rootfs.join("second");
+        bind(s, &rootfs.join("mnt"), second.to_str().unwrap(), &["rbind"]);
+    });
+    assert_eq!(c.run().stdout, "content\n");
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
 fn mounts_are_made_in_their_order() {
     let host = Host::new();
     let dir = source(&host);

@@ -162,6 +162,7 @@ impl Plan {
             .root()
             .as_ref()
             .ok_or_else(|| Error::config("root", "missing; a container needs a root filesystem"))?;
+        let root_path = bundle.join(root.path());
         let mounts = spec.mounts().as_deref().unwrap_or_default();
         Ok(Self {
             namespaces: namespaces(linux.namespaces().as_deref().unwrap_or_default()),
@@ -171,11 +172,11 @@ impl Plan {
             },
             time_offsets: linux.time_offsets().iter().flatten().map(time_offset).collect(),
             root: RootPlan {
-                path: bundle.join(root.path()),
+                path: root_path.clone(),
                 readonly: root.readonly().unwrap_or(false),
                 propagation: linux.rootfs_propagation().as_deref().and_then(mounts::propagation),
             },
-            mounts: mounts.iter().map(|mount| MountPlan::new(mount, bundle)).collect(),
+            mounts: mounts.iter().map(|mount| MountPlan::new(mount, bundle, &root_path)).collect(),
             devices: linux.devices().iter().flatten().map(DevicePlan::new).collect(),
             masked_paths: once(paths(linux.masked_paths().as_deref())),
             readonly_paths: paths(linux.readonly_paths().as_deref()),

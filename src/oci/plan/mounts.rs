@@ -52,7 +52,7 @@ impl MountPlan {
         }
     }
 
-    pub(super) fn new(mount: &Mount, bundle: &Path) -> Self {
+    pub(super) fn new(mount: &Mount, bundle: &Path, root: &Path) -> Self {
         let options = mount_opts::parse(mount.options().as_deref().unwrap_or_default());
         let kind = mount.typ().as_deref().unwrap_or_default();
         let source = mount.source().clone().unwrap_or_default();
@@ -65,8 +65,11 @@ impl MountPlan {
             MountSource::FileSystem { kind, source: source.to_string_lossy().into_owned() }
         };
         Self {
-            // A relative destination counts from the root (runtime-spec, config.md, Mounts).
-            destination: Path::new("/").join(mount.destination()),
+            // A relative destination counts from the root (runtime-spec, config.md, Mounts), and
+            // one that begins with the path of the rootfs on the host is taken as in it, as with
+            // runc.
+            destination: Path::new("/")
+                .join(mount.destination().strip_prefix(root).unwrap_or(mount.destination())),
             source,
             options,
             uid_map: mount.uid_mappings().clone().unwrap_or_default(),
