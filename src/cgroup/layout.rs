@@ -137,6 +137,12 @@ fn parse_own(text: &str) -> Vec<Own> {
     text.lines().filter_map(line).collect()
 }
 
+/// Whether this host has cgroup v2 alone, where it is expected.
+#[must_use]
+pub fn is_host_pure_v2() -> bool {
+    is_mount_of(Path::new(ROOT), CGROUP2_SUPER_MAGIC)
+}
+
 fn is_mount_of(path: &Path, magic: FsType) -> bool {
     statfs(path).is_ok_and(|fs| fs.filesystem_type() == magic)
 }

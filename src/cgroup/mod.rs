@@ -60,6 +60,7 @@ pub use self::driver::CgroupDriver;
 use self::freezer::Freezer;
 pub use self::group::Group;
 pub use self::join::{Join, Unified};
+pub use self::layout::is_host_pure_v2;
 use self::layout::{Hierarchy, Tree};
 use self::make::{Enable, Leaf, Made};
 pub use self::mounts::{CgroupMount, V1Mount};
@@ -309,7 +310,7 @@ impl Cgroup {
             None => (None, argument),
         };
         if Path::new(path).components().any(|part| part == std::path::Component::ParentDir) {
-            return Err(bad(".. would leave the container's cgroup"));
+            return Err(bad("bad sub cgroup path, .. would leave the container's cgroup"));
         }
         let path = layout::clean(Path::new(path));
         let chosen = |hierarchy: &Hierarchy, name: &str| match &hierarchy.tree {

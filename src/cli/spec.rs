@@ -9,6 +9,7 @@ use std::{
 use nix::unistd::{Gid, Uid, getegid, geteuid};
 
 use super::{Context, Verb};
+use crate::cgroup;
 use crate::error::{Error, OsContext, Result};
 
 /// Write a config.json to start from: it runs `sh` from DIR/rootfs, read-only, with a terminal
@@ -31,16 +32,24 @@ Examples:
   carob spec --bundle hello
   carob run --bundle hello hello";
 
-/// The same on cgroup v1 and v2.
+/// For a host of pure cgroup v2.
 const DEFAULT: &str = include_str!("spec.json");
 
 /// Without what an unprivileged caller may not do: foreign ids, a network of its own (there would
 /// be nobody to connect it), a fresh sysfs (which belongs to the network namespace), and limits.
 const ROOTLESS: &str = include_str!("spec-rootless.json");
 
+/// Left out on a host with cgroup v1, as runc does: programs that look for their cgroups below the
+/// hierarchies of v1 expect the names of the host.
+const CGROUP_NAMESPACE: &str = ",\n      {\n        \"type\": \"cgroup\"\n      }";
+
 impl Verb for Spec {
     fn run(self, _: &Context) -> Result<i32> {
-        let text = if self.rootless { rootless(geteuid(), getegid()) } else { DEFAULT.to_owned() };
+        let mut text =
+            if self.rootless { rootless(geteuid(), getegid()) } else { DEFAULT.to_owned() };
+        if !cgroup::is_host_pure_v2() {
+            text = text.replace(CGROUP_NAMESPACE, "");
+        }
         let path = self.bundle.join("config.json");
         let mut options = OpenOptions::new();
         let mut file = match options.write(true).create_new(true).open(&path) {
@@ -69,6 +78,19 @@ mod tests {
     fn the_default_is_a_valid_spec() {
         let spec: oci_spec::runtime::Spec = from_str(DEFAULT).unwrap();
         assert_eq!(spec.version(), crate::oci::SPEC_VERSION);
+    }
+
+    #[test]
+    fn without_a_cgroup_namespace_it_is_the_same_otherwise() {
+        let rootless = rootless(Uid::from_raw(1000), Gid::from_raw(100));
+        for text in [DEFAULT, &rootless] {
+            let mut expected: Value = from_str(text).unwrap();
+            let namespaces = expected["linux"]["namespaces"].as_array_mut().unwrap();
+            namespaces.retain(|namespace| namespace["type"] != "cgroup");
+            let without = text.replace(CGROUP_NAMESPACE, "");
+            assert_ne!(without, text);
+            assert_eq!(from_str::<Value>(&without).unwrap(), expected);
+        }
     }
 
     #[test]

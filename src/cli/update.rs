@@ -128,7 +128,8 @@ impl Update {
         let mut block_io = LinuxBlockIo::default();
         block_io.set_weight(self.blkio_weight);
         let mut pids = LinuxPids::default();
-        pids.set_limit(self.pids_limit.unwrap_or(0));
+        // Said by an option, 0 is a limit, and the kernel's lowest for a container that runs is 1.
+        pids.set_limit(self.pids_limit.map_or(0, |limit| if limit == 0 { 1 } else { limit }));
         let mut resources = LinuxResources::default();
         resources.set_memory(Some(memory));
         resources.set_cpu(Some(cpu));

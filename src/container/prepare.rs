@@ -316,7 +316,11 @@ fn check_agent(path: &Path) -> Result<()> {
     match std::fs::metadata(path) {
         Ok(found) if found.file_type().is_socket() => Ok(()),
         Ok(_) => Err(Error::config(field, format!("{} is not a socket", path.display()))),
-        Err(error) => Err(Error::config(field, format!("{}: {error}", path.display()))),
+        Err(error) => {
+            let reason =
+                format!("failed to connect with seccomp agent {}: {error}", path.display());
+            Err(Error::config(field, reason))
+        }
     }
 }
 

@@ -211,6 +211,8 @@ impl std::fmt::Display for Outcome {
             Self::Success => f.write_str("succeeded"),
             Self::Failed(status) => match (status.code(), status.signal()) {
                 (Some(code), _) => write!(f, "ended with exit status {code}"),
+                // A seccomp profile that is too narrow for its hooks is the usual cause.
+                (None, Some(libc::SIGSYS)) => f.write_str("was killed by SIGSYS (bad system call)"),
                 (None, Some(signal)) => write!(f, "was killed by signal {signal}"),
                 (None, None) => write!(f, "ended with {status}"),
             },

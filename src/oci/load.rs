@@ -14,7 +14,7 @@ use std::{
     path::Path,
 };
 
-use oci_spec::runtime::{LinuxResources, Process, Spec};
+use oci_spec::runtime::{LinuxPids, LinuxResources, Process, Spec};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, error::Category};
 
@@ -129,7 +129,7 @@ pub fn parse_spec(raw: Vec<u8>) -> Result<LoadedSpec> {
         Spec::from(decode::<SpecText>(&raw, Document::Spec, "config.json", &mut warnings)?);
     check_version(spec.version())?;
     if let Some(resources) = spec.linux_mut().as_mut().and_then(|l| l.resources_mut().as_mut()) {
-        drop_unset_pids(resources, &raw, Document::Spec);
+        mend_pids(resources, &raw, Document::Spec);
     }
     Ok(LoadedSpec { spec, raw, warnings })
 }
@@ -163,7 +163,7 @@ pub fn load_resources(reader: impl Read, name: &str) -> Result<LinuxResources> {
     let raw = read_stream(reader, name)?;
     let mut resources: LinuxResources = decode(&raw, Document::Resources, name, &mut Vec::new())?;
     resources.set_devices(None);
-    drop_unset_pids(&mut resources, &raw, Document::Resources);
+    mend_pids(&mut resources, &raw, Document::Resources);
     Ok(resources)
 }
 
@@ -343,7 +343,10 @@ fn check_version(version: &str) -> Result<()> {
 }
 
 /// oci-spec reads `"pids": {}` as a limit of 0, which would forbid every fork.
-fn drop_unset_pids(resources: &mut LinuxResources, raw: &[u8], document: Document) {
+///
+/// A limit of 0 that is really there means 1 for a new container, as with runc: the kernel takes
+/// none lower for one that has a process. What changes limits says 0 where nothing is to change.
+fn mend_pids(resources: &mut LinuxResources, raw: &[u8], document: Document) {
     if resources.pids().is_none_or(|pids| pids.limit() != 0) {
         return;
     }
@@ -351,8 +354,13 @@ fn drop_unset_pids(resources: &mut LinuxResources, raw: &[u8], document: Documen
         let resources = value.pointer(document.resources()?)?;
         resources.pointer("/pids/limit").cloned()
     });
-    if limit.is_none() {
-        resources.set_pids(None);
+    let mended = (limit.is_some() && document == Document::Spec).then(|| {
+        let mut one = LinuxPids::default();
+        one.set_limit(1);
+        one
+    });
+    if limit.is_none() || mended.is_some() {
+        resources.set_pids(mended);
     }
 }
 

@@ -198,7 +198,7 @@ fn no_pids_limit_is_not_a_limit_of_zero() {
         linux.resources().as_ref().unwrap().pids().map(|pids| pids.limit())
     };
     assert_eq!(pids(json!({})), None);
-    assert_eq!(pids(json!({"limit": 0})), Some(0));
+    assert_eq!(pids(json!({"limit": 0})), Some(1));
     assert_eq!(pids(json!({"limit": 9})), Some(9));
     assert_eq!(pids(json!(null)), None);
 }

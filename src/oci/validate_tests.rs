@@ -243,7 +243,12 @@ fn scheduler() {
 fn capability_sets() {
     let caps = json!({"permitted": ["CAP_KILL"], "ambient": ["CAP_KILL", "CAP_CHOWN"]});
     let field = "process.capabilities.ambient";
-    warned("/process/capabilities", caps, field, "CAP_CHOWN cannot be granted");
+    warned(
+        "/process/capabilities",
+        caps,
+        field,
+        "can't raise ambient capability CAP_CHOWN: not in permitted",
+    );
     let caps = json!({"permitted": ["CAP_KILL"], "effective": ["CAP_KILL", "CAP_BPF"]});
     warned("/process/capabilities", caps, "process.capabilities.effective", "CAP_BPF");
 }

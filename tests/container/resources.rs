@@ -211,6 +211,18 @@ fn a_pids_limit_holds_for_exec_too() {
     assert!(out.code != 0, "{out:?}");
 }
 
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn a_pids_limit_of_zero_is_one_and_of_minus_one_is_none() {
+    let Some(host) = Host::only_carob("runc 1.1 takes 0 for none") else { return };
+    for (limit_given, written) in [(0, "1"), (-1, "max")] {
+        let c = host.sleeper_with(|s| limit(s, "pids", json!({"limit": limit_given})));
+        c.run_detached();
+        assert_eq!(read(&host.cgroup("pids", c.id()).join("pids.max")).trim(), written);
+        c.delete_force().ok();
+    }
+}
+
 /// A character device outside the default set that root can open without a capability.
 ///
 /// Not tun: runc 1.1 has it in its default set.

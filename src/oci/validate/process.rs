@@ -97,13 +97,17 @@ fn capability_sets(process: &Process, warnings: &mut Vec<Warning>) -> Result<()>
         set(sets).as_ref().map_or(0, capabilities::mask)
     };
     let permitted = mask(LinuxCapabilities::permitted);
-    for (name, beyond) in [
-        ("effective", mask(LinuxCapabilities::effective) & !permitted),
-        ("ambient", mask(LinuxCapabilities::ambient) & !permitted),
+    for (name, beyond, failed) in [
+        ("effective", mask(LinuxCapabilities::effective) & !permitted, "can't set capability"),
+        (
+            "ambient",
+            mask(LinuxCapabilities::ambient) & !permitted,
+            "can't raise ambient capability",
+        ),
     ] {
         if beyond != 0 {
             let names: Vec<_> = capabilities::in_mask(beyond).collect();
-            let text = format_args!("{} cannot be granted, not in permitted", names.join(", "));
+            let text = format_args!("{failed} {}: not in permitted", names.join(", "));
             warnings.push(Warning::new(format!("process.capabilities.{name}"), text));
         }
     }
