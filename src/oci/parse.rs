@@ -193,3 +193,7 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "conformance_tests.rs"]
+mod conformance;

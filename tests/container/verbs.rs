@@ -133,6 +133,24 @@ fn update_raises_and_lowers_the_memory_limit() {
 
 #[test]
 #[ignore = "needs root: run scripts/test"]
+fn update_with_check_before_update_does_not_kill_for_a_limit_below_the_usage() {
+    let host = Host::new();
+    let text = "x=$(head -c 8000000 /dev/zero | tr '\\0' a); echo filled; sleep 1000";
+    let c = host.sh_with(text, |s| {
+        s["linux"]["resources"]["memory"] = json!({"limit": 64 << 20, "swap": 64 << 20});
+    });
+    let running = c.bundle_verb("run", &[]).spawn();
+    running.wait_stdout("filled");
+    let limit = r#"{"memory":{"limit":1048576,"swap":1048576,"checkBeforeUpdate":true}}"#;
+    let out = host.call(&["update", "--resources", "-", c.id()]).stdin(limit).output();
+    assert_eq!(out.code, 1, "{out:?}");
+    c.wait_for("running");
+    c.delete_force().ok();
+    running.wait();
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
 fn update_sets_the_pids_limit_by_effect() {
     let host = Host::new();
     let c = running(&host);
