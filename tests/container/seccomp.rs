@@ -219,8 +219,10 @@ fn a_filter_may_forbid_what_init_needs_before() {
     let c = host.sh_with("echo ok", |s| {
         s["process"]["noNewPrivileges"] = json!(false);
         s["linux"]["seccomp"] = json!({"defaultAction": "SCMP_ACT_ALLOW",
-            "syscalls": [{"names": ["close_range", "sched_setaffinity", "unlinkat"],
-                "action": "SCMP_ACT_ERRNO"}]});
+        "syscalls": [{
+            "names": ["close_range", "sched_setaffinity", "unlinkat", "faccessat2"],
+            "action": "SCMP_ACT_ERRNO"
+        }]});
     });
     assert_eq!(c.run().ok().stdout, "ok\n");
 }
