@@ -26,17 +26,6 @@ pub enum Rootless {
     Auto,
 }
 
-impl Rootless {
-    /// The answer for this process.
-    pub(super) fn tolerates(self) -> bool {
-        match self {
-            Self::True => true,
-            Self::False => false,
-            Self::Auto => !crate::sys::credentials::is_host_root(),
-        }
-    }
-}
-
 /// How the rootfs becomes `/`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RootSwitch {

@@ -91,7 +91,7 @@ impl Runtime {
 
     /// Makes everything up to the point where init waits. On failure all of it goes again.
     pub(super) fn build(&self, prepared: &Prepared, making: Making) -> Result<Created> {
-        let oom_score = OomScore::new(prepared.plan.process.oom_score_adj, prepared.rootless)?;
+        let oom_score = OomScore::new(prepared.plan.process.oom_score_adj)?;
         if !prepared.maps_are_written_by_user() {
             process::prctl(Prctl::Dumpable(false)).os("prctl", || "PR_SET_DUMPABLE")?;
         }
@@ -184,8 +184,10 @@ fn clone_init(
     let flags =
         if prepared.is_direct() { stage1_flags(&plan.namespaces) } else { CloneFlags::empty() };
     let pid_namespace = match plan.namespaces.joined(Kind::Pid) {
-        Some(joined) => PidNamespace::enter(|| init::join_namespace(joined))?,
-        None => PidNamespace::stay(),
+        Some(joined) if !plan.namespaces.is_return_barred => {
+            PidNamespace::enter(|| init::join_namespace(joined))?
+        }
+        Some(_) | None => PidNamespace::stay(),
     };
     let oom_score = oom_score.hold()?;
     let target = CloneTarget { sibling: false, cgroup: cgroups.unified() };

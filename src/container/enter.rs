@@ -23,6 +23,7 @@ use crate::init::sync::{self, End, FromChild, ToChild};
 use crate::init::{Exec, ExistingNamespaces, Gate, StandardStreams, Task};
 use crate::oci::plan::ProcessPlan;
 use crate::seccomp::Filter;
+use crate::sys::credentials;
 use crate::sys::process::{self, Child, CloneTarget, Cloned, Exit};
 
 /// A process that is to enter a container.
@@ -217,9 +218,10 @@ fn namespaces<'a>(state: &State, init: &'a OwnedFd) -> Result<ExistingNamespaces
         nix::fcntl::open(path.as_str(), flags, Mode::empty()).os("open", || path)
     });
     let user = flags.contains(CloneFlags::CLONE_NEWUSER);
-    let first = CloneFlags::from_bits_retain(state.namespaces)
-        .intersection(CloneFlags::CLONE_NEWUSER.union(CloneFlags::CLONE_NEWPID));
-    let staged = (user && !nix::unistd::geteuid().is_root()).then_some(first);
+    let pids = CloneFlags::from_bits_retain(state.namespaces & libc::CLONE_NEWPID);
+    let first = pids.union(flags.intersection(CloneFlags::CLONE_NEWUSER));
+    // Only the host's root may join the pid namespace, and come back from there.
+    let staged = (!first.is_empty() && !credentials::is_host_root()).then_some(first);
     let root = root.transpose()?;
     Ok(ExistingNamespaces { pidfd: init.as_fd(), flags, user, staged, root })
 }

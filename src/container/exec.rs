@@ -11,7 +11,7 @@ use super::oom_score::OomScore;
 use super::prepare::{Streams, activation_fds, leave_out_ungrantable};
 use super::run::check_console;
 use super::state::{Container, Status};
-use super::{Attach, ExecArgs, ExecOptions, ExecProcess, Rootless, Runtime, pid_file};
+use super::{Attach, ExecArgs, ExecOptions, ExecProcess, Runtime, pid_file};
 use crate::error::{Error, OsContext, Result};
 use crate::init::{Gate, StandardStreams};
 use crate::log;
@@ -29,7 +29,6 @@ struct Prepared<'a> {
     plan: ProcessPlan,
     seccomp: Option<Filter>,
     streams: Streams,
-    rootless: Rootless,
 }
 
 impl Runtime {
@@ -87,14 +86,13 @@ impl Runtime {
             kept_fds: options.preserve_fds + activation_fds(),
         }
         .checked()?;
-        let rootless = self.rootless;
-        Ok(Prepared { options, container, init, plan, seccomp, streams, rootless })
+        Ok(Prepared { options, container, init, plan, seccomp, streams })
     }
 }
 
 /// Clones the process, lets it join, and waits until it has executed the program.
 fn start(prepared: &Prepared) -> Result<(Child, Option<OwnedFd>)> {
-    let oom_score = OomScore::new(prepared.plan.oom_score_adj, prepared.rootless)?;
+    let oom_score = OomScore::new(prepared.plan.oom_score_adj)?;
     process::prctl(Prctl::Dumpable(false)).os("prctl", || "PR_SET_DUMPABLE")?;
     let state = &prepared.container.state;
     let console = prepared.streams.console_socket.as_deref().map(connect_console).transpose()?;

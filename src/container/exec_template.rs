@@ -6,6 +6,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use nix::sched::CloneFlags;
 
+use super::Runtime;
 use super::create::Place;
 use super::enter::{Entry, Facts, Talk};
 use super::exec::filter_of;
@@ -13,7 +14,6 @@ use super::launch::Dumpable;
 use super::oom_score::OomScore;
 use super::prepare::leave_out_ungrantable;
 use super::state::State;
-use super::{Rootless, Runtime};
 use crate::cgroup::{Group, Join};
 use crate::error::{Error, Result};
 use crate::init::{Gate, StandardStreams};
@@ -30,7 +30,6 @@ pub struct ExecTemplate {
     init: OwnedFd,
     plan: ProcessPlan,
     seccomp: Option<Filter>,
-    rootless: Rootless,
 }
 
 /// A process for [`ExecTemplate::exec`].
@@ -81,8 +80,7 @@ impl Runtime {
         if container.state.namespaces & libc::CLONE_NEWUSER == 0 {
             leave_out_ungrantable(&mut plan)?;
         }
-        let (state, seccomp) = (container.state, filter_of(&spec)?);
-        Ok(ExecTemplate { state, init, plan, seccomp, rootless: self.rootless })
+        Ok(ExecTemplate { state: container.state, init, plan, seccomp: filter_of(&spec)? })
     }
 
     /// Executes one process in a container: for those that are not repeated.
@@ -140,7 +138,7 @@ impl ExecTemplate {
         if args.is_empty() {
             return Err(Error::Invalid("command: empty; name the program to run".into()));
         }
-        let oom_score = OomScore::new(self.plan.oom_score_adj, self.rootless)?;
+        let oom_score = OomScore::new(self.plan.oom_score_adj)?;
         let _dumpable = Dumpable::suspend()?;
         // In a user namespace it may not set its limits itself; and one that says nothing cannot be
         // told from one that was killed at birth.

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
+use nix::errno::Errno;
 use nix::mount::MsFlags;
 use oci_spec::runtime::LinuxNamespaceType as Kind;
 
@@ -29,14 +30,16 @@ fn one(plan: &Plan, mount: &MountPlan) -> Result<BindSource> {
     let MountSource::Bind(source) = &mount.source else { return Ok(BindSource::Path) };
     let id_map = id_map(plan, mount)?;
     let is_in_rootfs = source.starts_with(&plan.root.path);
-    if id_map.is_none() && !nix::unistd::geteuid().is_root() {
-        // Without its rights init has more of them than carob.
-        return Ok(BindSource::Path);
-    }
     if !plan.namespaces.has(Kind::User) || is_in_rootfs || mount.options.remount {
         return Ok(id_map.map_or(BindSource::Path, BindSource::Mapped));
     }
-    let tree = clone_source(mount, source, id_map.as_ref().map(AsFd::as_fd))?;
+    let tree = match clone_source(mount, source, id_map.as_ref().map(AsFd::as_fd)) {
+        // Init has more rights than carob: those of the user namespace.
+        Err(error) if id_map.is_none() && error.errno() == Some(Errno::EPERM) => {
+            return Ok(BindSource::Path);
+        }
+        cloned => cloned?,
+    };
     // A clone made among the host's mounts belongs to their peer groups: what the container mounts
     // in it would appear on the host.
     let slave = Attributes { propagation: MsFlags::MS_SLAVE.bits(), ..Attributes::default() };

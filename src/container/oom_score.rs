@@ -6,9 +6,9 @@
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 
-use super::Rootless;
 use crate::error::{Error, Result};
 use crate::log;
+use crate::sys::credentials;
 
 const OWN: &str = "/proc/self/oom_score_adj";
 const FIELD: &str = "process.oomScoreAdj";
@@ -22,7 +22,6 @@ struct Change {
     file: File,
     own: String,
     wanted: String,
-    rootless: Rootless,
 }
 
 /// The children of this process get the score while this is held; a child never drops it.
@@ -31,20 +30,20 @@ pub(super) struct Held<'a>(Option<&'a Change>);
 
 impl OomScore {
     /// Opens what is needed. To be called while carob is still dumpable.
-    pub(super) fn new(wanted: Option<i32>, rootless: Rootless) -> Result<Self> {
+    pub(super) fn new(wanted: Option<i32>) -> Result<Self> {
         let Some(wanted) = wanted.map(|score| score.to_string()) else { return Ok(Self(None)) };
         let (file, own) = open().map_err(|e| Error::config(FIELD, format!("{wanted}: {e}")))?;
         // The same again may be refused: to lower the least that was ever set needs a capability.
-        Ok(Self((own != wanted).then_some(Change { file, own, wanted, rootless })))
+        Ok(Self((own != wanted).then_some(Change { file, own, wanted })))
     }
 
     /// Takes the score. To lower it below the least that this process ever had takes
-    /// CAP_SYS_RESOURCE on the host: whoever has not all rights keeps its own, with a warning.
+    /// CAP_SYS_RESOURCE on the host: who is not root there keeps its own, with a warning.
     pub(super) fn hold(&self) -> Result<Held<'_>> {
         let Some(change) = &self.0 else { return Ok(Held(None)) };
         match set(&change.file, &change.wanted) {
             Ok(()) => Ok(Held(Some(change))),
-            Err(error) if change.rootless.tolerates() => {
+            Err(error) if !credentials::is_host_root() => {
                 let Change { wanted, own, .. } = change;
                 log::warn(format_args!("{FIELD}: {wanted}: {error}; it stays {own}"));
                 Ok(Held(None))

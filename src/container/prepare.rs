@@ -50,7 +50,6 @@ pub(super) struct Prepared {
     pub(super) map_writer: Option<MapWriter>,
     /// Whether init will be, or is, in a user namespace other than the machine's.
     pub(super) is_confined: bool,
-    pub(super) rootless: Rootless,
     pub(super) move_root: bool,
     pub(super) keyring: Keyring,
     pub(super) streams: Streams,
@@ -84,7 +83,9 @@ impl Prepared {
         }
         refuse_unbuilt(&spec)?;
         let mut plan = Plan::new(&spec, &bundle)?;
-        let map_writer = map_writer(&plan)?;
+        let limited = Rights::unless_host_root()?;
+        plan.namespaces.is_return_barred = limited.is_some();
+        let map_writer = map_writer(&plan, limited)?;
         if !plan.namespaces.has(LinuxNamespaceType::User) {
             leave_out_ungrantable(&mut plan.process)?;
         }
@@ -97,7 +98,7 @@ impl Prepared {
         }
         let linux = spec.linux().as_ref();
         let cgroups_path = linux.and_then(|linux| linux.cgroups_path().as_deref());
-        let cgroup = find_cgroup(runtime, cgroups_path, id.as_str())?;
+        let cgroup = find_cgroup(runtime, cgroups_path, id.as_str(), limited)?;
         if let Some(resources) = linux.and_then(|linux| linux.resources().as_ref()) {
             cgroup.check(resources)?;
         }
@@ -115,9 +116,8 @@ impl Prepared {
             seccomp,
             cgroup,
             is_confined: plan.namespaces.has(LinuxNamespaceType::User)
-                || credentials::in_user_namespace(),
+                || limited.is_some() && credentials::in_user_namespace(),
             map_writer,
-            rootless: runtime.rootless,
             plan,
             move_root: options.root_switch == RootSwitch::Move,
             keyring: options.keyring,
@@ -245,23 +245,31 @@ fn offer_notify(plan: &mut Plan, directory: &Path) -> Result<()> {
 
 /// Who writes the maps, if there are any to be written; whoever is not root is asked for the rest
 /// too.
-fn map_writer(plan: &Plan) -> Result<Option<MapWriter>> {
-    let is_new = plan.namespaces.is_new(CloneFlags::CLONE_NEWUSER);
-    let is_host_root = credentials::is_host_root();
-    if !is_new && is_host_root {
-        return Ok(None);
-    }
-    let rights = Rights::of_carob()?;
-    if !is_host_root {
+fn map_writer(plan: &Plan, limited: Option<Rights>) -> Result<Option<MapWriter>> {
+    if let Some(rights) = limited {
         rights.check(plan)?;
     }
-    is_new.then(|| MapWriter::choose(rights, &plan.id_maps)).transpose()
+    if !plan.namespaces.is_new(CloneFlags::CLONE_NEWUSER) {
+        return Ok(None);
+    }
+    let rights = limited.map_or_else(Rights::of_carob, Ok)?;
+    MapWriter::choose(rights, &plan.id_maps).map(Some)
 }
 
 /// Where the container's cgroup is to be, as far as the caller may make it.
-fn find_cgroup(runtime: &Runtime, path: Option<&Path>, id: &str) -> Result<Cgroup> {
+fn find_cgroup(
+    runtime: &Runtime,
+    path: Option<&Path>,
+    id: &str,
+    limited: Option<Rights>,
+) -> Result<Cgroup> {
     let cgroup = Cgroup::resolve(path, id, runtime.cgroup_driver)?;
-    if runtime.cgroup_driver == CgroupDriver::Systemd || !runtime.rootless.tolerates() {
+    let tolerates = match runtime.rootless {
+        Rootless::True => true,
+        Rootless::False => false,
+        Rootless::Auto => limited.is_some(),
+    };
+    if runtime.cgroup_driver == CgroupDriver::Systemd || !tolerates {
         return Ok(cgroup);
     }
     let is_given = path.is_some_and(|path| !path.as_os_str().is_empty());

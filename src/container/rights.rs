@@ -28,6 +28,11 @@ impl Rights {
         Ok(Self { uid: geteuid().as_raw(), gid: getegid().as_raw(), capabilities })
     }
 
+    /// Those of a caller who is not root of the whole machine.
+    pub(super) fn unless_host_root() -> Result<Option<Self>> {
+        if credentials::is_host_root() { Ok(None) } else { Self::of_carob().map(Some) }
+    }
+
     pub(super) fn has(self, capability: Capability) -> bool {
         self.capabilities & capability.bitmask() != 0
     }

@@ -73,7 +73,7 @@ impl Runtime {
             Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {
                 return Err(Error::AlreadyExists { id: id.to_string() });
             }
-            other => other.os("mkdir", || path.display())?,
+            other => other.os("mkdir", || way_out(&path))?,
         }
         let dir = ContainerDir::open(path)?;
         match dir.lock() {
@@ -86,13 +86,8 @@ impl Runtime {
     /// The sticky bit tells whoever cleans up a user's runtime directory to leave it alone.
     /// Source: XDG Base Directory Specification, `$XDG_RUNTIME_DIR`.
     fn make_root(&self) -> Result<()> {
-        let root = self.root.display();
-        match DirBuilder::new().recursive(true).mode(0o1700).create(&self.root) {
-            Err(error) if !nix::unistd::geteuid().is_root() => Err(error).os("mkdir", || {
-                format!("{root} (set XDG_RUNTIME_DIR or --root to a place of yours)")
-            }),
-            other => other.os("mkdir", || root),
-        }
+        let made = DirBuilder::new().recursive(true).mode(0o1700).create(&self.root);
+        made.os("mkdir", || way_out(&self.root))
     }
 
     /// Opens the directory of a container.
@@ -245,6 +240,15 @@ impl ContainerDir {
         let removed = fs::remove_dir(&self.path).or_else(|_| fs::remove_dir_all(&self.path));
         missing_is_fine(removed).os("remove", || self.path.display())
     }
+}
+
+/// A directory that cannot be made, with what whoever is not root can do about it.
+fn way_out(path: &Path) -> String {
+    let advice = match nix::unistd::geteuid().is_root() {
+        true => "",
+        false => " (set XDG_RUNTIME_DIR or --root to a place of yours)",
+    };
+    format!("{}{advice}", path.display())
 }
 
 fn new_file(path: &Path) -> Result<File> {

@@ -18,7 +18,9 @@ use crate::sys::process::{self, CLONE_NEWTIME, CloneTarget, Cloned};
 #[must_use]
 pub fn needed(namespaces: &Namespaces) -> bool {
     let new_user = namespaces.is_new(CloneFlags::CLONE_NEWUSER);
-    namespaces.joined(Kind::User).is_some() || (new_user && !namespaces.join.is_empty())
+    namespaces.joined(Kind::User).is_some()
+        || (new_user && !namespaces.join.is_empty())
+        || (namespaces.is_return_barred && namespaces.joined(Kind::Pid).is_some())
 }
 
 /// The flags for the clone that makes init: everything new but what init enters itself later.
@@ -43,11 +45,12 @@ pub(super) fn run(init: &mut Init) -> Result<()> {
     }
 }
 
-/// As [`run`], for a process that joins a running container: with no right of its own it enters the
-/// user namespace first, which gives it the right to have children in the pid namespace.
+/// As [`run`], for a process that joins a running container: what it is to be a child in, a process
+/// in between joins, with the rights that the container's user namespace gives.
 pub(super) fn run_exec(exec: &mut Exec, kinds: CloneFlags) -> Result<()> {
     process::set_name(c"carob:[1:STAGE]");
-    setns(exec.namespaces.pidfd, kinds).os("setns", || "the container's user namespace")?;
+    setns(exec.namespaces.pidfd, kinds)
+        .os("setns", || format!("the container's namespaces {kinds:?}"))?;
     exec.namespaces.flags.remove(kinds);
     let target = CloneTarget { sibling: true, cgroup: None };
     match process::clone3(CloneFlags::empty(), &target).os("clone3", || "the process")? {

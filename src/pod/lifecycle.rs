@@ -14,7 +14,7 @@ use super::manifest::{self, Manifest};
 use super::record::PodRecord;
 use super::store::{self, PodDirs, PodFile, StoredPod};
 use super::watch::Watch;
-use super::{leftover, sandbox, supervisor, volume};
+use super::{leftover, rights, sandbox, supervisor, volume};
 use crate::container::{Force, Runtime};
 use crate::error::{Error, OsContext, Result};
 
@@ -69,13 +69,15 @@ pub enum Applied {
 /// Makes the pod of a manifest, or brings the one that is there up to date. Starts nothing.
 ///
 /// # Errors
-/// [`Error::Invalid`] naming what has changed, if the pod differs and is to be kept.
+/// [`Error::Invalid`] naming what has changed, if the pod differs and is to be kept;
+/// [`Error::Unsupported`] for a caller who is not root.
 pub fn apply(
     runtime: &Runtime,
     manifest: Manifest,
     places: &Places,
     existing: Existing,
 ) -> Result<(Applied, StoredPod)> {
+    rights::check()?;
     let lock = PodDirs::lock_all(&runtime.root)?;
     let (namespace, name) = identity(&manifest);
     clear_half_made(&runtime.root, &namespace, &name)?;

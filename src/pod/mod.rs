@@ -16,6 +16,7 @@
 //! watch.rs     waiting for changes in the directories of pods; age.rs: durations for people
 //! forward.rs   local ports, passed on into the network of a pod
 //! store.rs     the directories of a pod
+//! rights.rs    who may make pods
 //! leftover.rs  data and logs of pods that no longer exist
 //! supervisor/  one process per pod, one thread: waits, decides, acts, writes down
 //! control.rs   what the command line and the supervisor say to each other
@@ -39,6 +40,7 @@ pub mod phase;
 pub mod probe;
 pub mod record;
 pub mod restart;
+mod rights;
 pub mod rules;
 pub mod sandbox;
 pub mod store;

@@ -374,3 +374,98 @@ fn an_overlay_is_mounted_by_the_users_root() {
     let out = container.run();
     assert_eq!((out.code, out.text()), (0, "new"), "{out:?}");
 }
+
+/// A container of a caller who is root in a user namespace that somebody else has made.
+fn nested<'h>(host: &'h Host, script: &str) -> crate::support::Container<'h> {
+    host.sh_with(script, |spec| {
+        let linux = spec["linux"].as_object_mut().unwrap();
+        linux.retain(|key, _| !key.ends_with("Mappings"));
+        linux["namespaces"].as_array_mut().unwrap().retain(|kind| kind["type"] != "user");
+    })
+}
+
+/// Runs a script of the user as root of a user namespace; `$R` is the state root, `run NAME BUNDLE`
+/// starts a container and waits until it runs.
+fn in_user_namespace(host: &Host, script: &str) -> Output {
+    let run = r#"
+run() {
+    "$CAROB" --root "$R" run --bundle "$2" "$1" &
+    left=600
+    until "$CAROB" --root "$R" state "$1" 2>/dev/null | grep -q '"running"'; do
+        left=$((left - 1)); [ "$left" -gt 0 ] || exit 9
+        sleep 0.05
+    done
+}
+"#;
+    let inside = format!("unshare --user --map-root-user sh -c '{run}{script}'");
+    let inside = inside.replace("'\"running\"'", "running");
+    host.bare_call(&["-"]).env("SCRIPT_OF_USER", inside).env("R", host.state_root()).output()
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn root_of_somebody_elses_user_namespace_goes_through_the_verbs() {
+    let host = alone();
+    let container = nested(&host, "trap 'exit 5' TERM; while :; do sleep 0.02; done");
+    let script = format!(
+        "run {id} {bundle}; \
+         \"$CAROB\" --root \"$R\" exec {id} sh -c \"id -u; ls /dev/null; echo x >/dev/null\"; \
+         \"$CAROB\" --root \"$R\" ps --format json {id} >/dev/null || exit 8; \
+         \"$CAROB\" --root \"$R\" kill {id} TERM; wait; \
+         \"$CAROB\" --root \"$R\" list --quiet; echo done",
+        id = container.id(),
+        bundle = container.bundle().display(),
+    );
+    let out = in_user_namespace(&host, &script).ok();
+    assert_eq!(out.text(), "0\n/dev/null\ndone", "{out:?}");
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn root_of_somebody_elses_user_namespace_joins_pid_namespaces() {
+    let Some(_) = Host::only_carob("runc ends both otherwise") else { return };
+    let host = alone();
+    let first = nested(&host, "trap 'exit 0' TERM; while :; do sleep 0.02; done");
+    let second = nested(&host, "echo $$; ls /proc | grep -c ^1$");
+    let config = second.bundle().join("config.json");
+    let text = fs::read_to_string(&config).unwrap();
+    let mut spec: Value = serde_json::from_str(&text).unwrap();
+    for namespace in spec["linux"]["namespaces"].as_array_mut().unwrap() {
+        if namespace["type"] == "pid" {
+            namespace["path"] = json!("/proc/@PID@/ns/pid");
+        }
+    }
+    fs::write(&config, spec.to_string()).unwrap();
+    nix::unistd::chown(&config, Some(nix::unistd::Uid::from_raw(UID)), None).unwrap();
+    let script = format!(
+        "run {id} {bundle}; \
+         pid=$(\"$CAROB\" --root \"$R\" state {id} | sed -n \"s/.*pid.: \\([0-9]*\\).*/\\1/p\"); \
+         sed -i \"s,@PID@,$pid,\" {config}; \
+         \"$CAROB\" --root \"$R\" run --bundle {other} {other_id}; echo code $?; \
+         \"$CAROB\" --root \"$R\" kill {id} TERM; wait",
+        id = first.id(),
+        bundle = first.bundle().display(),
+        config = config.display(),
+        other = second.bundle().display(),
+        other_id = second.id(),
+    );
+    let out = in_user_namespace(&host, &script).ok();
+    let lines: Vec<&str> = out.stdout.lines().collect();
+    assert_eq!(lines[1..], ["1", "code 0"], "the other one's init is pid 1: {out:?}");
+    assert_ne!(lines[0], "1", "{out:?}");
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn pods_say_that_they_need_root() {
+    let Some(_) = Host::only_carob("runc has no pods") else { return };
+    let host = alone();
+    let manifest = host.dir().join("pod.yaml");
+    let text = "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: \
+                [{name: c, image: 'rootfs:/nowhere', command: [sh]}]}}";
+    fs::write(&manifest, text).unwrap();
+    let manifest = manifest.to_str().unwrap();
+    host.runtime(&["pod", "run", manifest]).fails(1, &["pods need root on this machine"]);
+    host.runtime(&["pod", "sandbox", "create", "p"]).fails(1, &["pods need root"]);
+    assert!(!host.state_root().join("@pods").exists());
+}

@@ -69,6 +69,9 @@ pub struct Namespaces {
     pub new: CloneFlags,
     /// Those to join.
     pub join: Vec<JoinPlan>,
+    /// Whether carob has no right to come back to its own pid namespace, so that somebody else has
+    /// to go.
+    pub is_return_barred: bool,
 }
 
 /// A namespace that exists.
@@ -210,7 +213,8 @@ impl EmptyLinux for Option<oci_spec::runtime::Linux> {
 }
 
 fn namespaces(list: &[oci_spec::runtime::LinuxNamespace]) -> Namespaces {
-    let mut namespaces = Namespaces { new: CloneFlags::empty(), join: Vec::new() };
+    let mut namespaces =
+        Namespaces { new: CloneFlags::empty(), join: Vec::new(), is_return_barred: false };
     for (index, namespace) in list.iter().enumerate() {
         let kind = namespace.typ();
         match oci_namespaces::path(namespace) {

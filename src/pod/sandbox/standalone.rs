@@ -137,6 +137,7 @@ pub fn create(runtime: &Runtime, name: &str, options: Options) -> Result<Report>
     let root = &runtime.root;
     let name = ContainerId::new(name)?.to_string();
     etc::check_hostname(options.hostname.as_deref().unwrap_or(&name))?;
+    crate::pod::rights::check()?;
     let _lock = lock(root)?;
     let _bases = options.user_namespace.then(|| lock_bases(root)).transpose()?;
     let base = match options.user_namespace {

@@ -19,7 +19,7 @@ pub const FIRST_SUBID: u32 = 700_000;
 /// How many these are.
 pub const SUBIDS: u32 = 65_536;
 
-/// What goes before every call: `$1` is the test's directory, `$2` the runtime, `$3` the rootfs,
+/// What goes before every call, or in its place where `SCRIPT_OF_USER` is a script: `$1` is the test's directory, `$2` the runtime, `$3` the rootfs,
 /// `$4` the cgroups to go to.
 const BECOME: &str = r#"
 dir=$1 runtime=$2 rootfs=$3 cgroups=$4; shift 4
@@ -27,6 +27,10 @@ for cgroup in $cgroups; do echo $$ >"$cgroup/cgroup.procs" || exit 99; done
 for file in passwd group; do mount --bind "$dir/etc/$file" /etc/$file || exit 99; done
 mount --bind "$dir/etc/subids" /etc/subuid && mount --bind "$dir/etc/subids" /etc/subgid || exit 99
 mount --bind "$runtime" "$dir/bin/${runtime##*/}" && mount --bind "$rootfs" "$dir/rootfs" || exit 99
+if [ -n "$SCRIPT_OF_USER" ]; then
+  export CAROB="$dir/bin/${runtime##*/}"
+  exec setpriv --reuid 61211 --regid 61211 --clear-groups sh -c "$SCRIPT_OF_USER"
+fi
 exec setpriv --reuid 61211 --regid 61211 --clear-groups \
   env "PATH=${PATH_OF_USER:-$PATH}" "$dir/bin/${runtime##*/}" "$@"
 "#;
