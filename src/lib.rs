@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! cli → pod → container → init → cgroup → oci      downward only
+//!  └→ doctor ─┘
 //!                             └─→ seccomp ─┘
 //! sys: below all of them, the only place that talks to the kernel with `unsafe`
 //! ```
@@ -9,6 +10,7 @@
 pub mod cgroup;
 pub mod cli;
 pub mod container;
+pub mod doctor;
 pub mod error;
 pub mod init;
 pub mod log;

@@ -17,6 +17,7 @@
 //! make.rs      directories, cpuset inheritance, subtree_control
 //! apply.rs     writes settings; device_rules.rs, device_program.rs: devices
 //! join.rs      descriptors for the child        walk.rs  processes of a subtree, removal
+//! survey.rs    the cgroups of a host, for people
 //! access.rs    what a caller without all rights may make
 //! stats.rs     the shape of `events --stats`; readings.rs: where the numbers come from
 //! freezer.rs   kill.rs   oom.rs   mounts.rs       what their names say
@@ -42,6 +43,7 @@ mod plan;
 mod readings;
 mod settings;
 mod stats;
+mod survey;
 mod v1;
 mod v2;
 mod walk;
@@ -67,6 +69,7 @@ pub use self::mounts::{CgroupMount, V1Mount};
 pub use self::oom::{OomEvent, OomWatch};
 use self::plan::{Plan, Scope};
 pub use self::stats::*;
+pub use self::survey::{Survey, survey};
 use crate::error::{Error, Result};
 
 /// How long a dying process may keep a cgroup busy before its removal is given up.

@@ -7,6 +7,7 @@
 mod argv;
 mod checkpoint;
 mod create;
+mod doctor;
 mod events;
 mod exec;
 mod features;
@@ -91,6 +92,10 @@ const VERBS: &[Row] = &[
     row::<spec::Spec>("spec", "Write a config.json to start from"),
     Row { name: "pod", about: "Run Kubernetes pods", ..pod::ROW },
     row::<features::Features>("features", "Print what this build supports"),
+    row::<doctor::Doctor>(
+        "doctor",
+        "Look at this host: what works here, and what to do about the rest",
+    ),
     row::<checkpoint::Unsupported>("checkpoint", "Not supported yet"),
     row::<checkpoint::Unsupported>("restore", "Not supported yet"),
     row::<generate::Completion>("completion", "Print a completion script for a shell"),

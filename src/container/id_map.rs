@@ -155,8 +155,19 @@ fn check_granted(rights: Rights, kind: Kind, own: u32, map: &[LinuxIdMapping]) -
     Ok(())
 }
 
-/// Engines call some verbs without any environment.
-fn find_program(name: &str) -> Option<PathBuf> {
+/// The ranges that `/etc/subuid` or `/etc/subgid` gives to the caller, for people to read; `None` if
+/// there are none.
+#[must_use]
+pub fn granted_ids(file: &str) -> Option<String> {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let uid = nix::unistd::geteuid().as_raw();
+    let ranges = subids::granted(&text, user_name(uid).as_deref(), uid);
+    (!ranges.is_empty()).then(|| subids::text(&ranges))
+}
+
+/// Finds a program of the host. Engines call some verbs without any environment.
+#[must_use]
+pub fn find_program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/bin:/bin:/usr/sbin:/sbin".into());
     std::env::split_paths(&path).map(|dir| dir.join(name)).find(|path| path.is_file())
 }

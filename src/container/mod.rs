@@ -35,5 +35,6 @@ mod update;
 pub use api::*;
 pub use exec_template::{ExecLaunch, ExecTemplate, Executing};
 pub use id::ContainerId;
+pub use id_map::{find_program as id_map_helper, granted_ids};
 pub use launch::{Launch, Launched, Stdio, null_streams};
 pub use state::{StateReport, Status};

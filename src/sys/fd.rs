@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use nix::NixPath;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
 
@@ -226,4 +227,14 @@ pub fn read_bounded(
         return Err(Error::Invalid(format!("{name} is larger than {limit_bytes} bytes")));
     }
     Ok(content)
+}
+
+/// Whether a file has an extended attribute.
+#[must_use]
+pub fn has_attribute(path: &Path, name: &std::ffi::CStr) -> bool {
+    let size = path.with_nix_path(|path| {
+        // SAFETY: two C strings that live during the call; with no room nothing is written.
+        unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), std::ptr::null_mut(), 0) }
+    });
+    size.is_ok_and(|size| size >= 0)
 }

@@ -14,6 +14,7 @@ pub mod overlay;
 pub mod path;
 mod pidfd_info;
 pub mod poll;
+pub mod probe;
 mod proc_stat;
 pub mod process;
 mod remap;

@@ -16,6 +16,7 @@ mod bad_input;
 mod clients;
 mod contract;
 mod crash;
+mod doctor;
 mod exec;
 mod hooks;
 mod lifecycle;
