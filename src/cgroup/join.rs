@@ -124,6 +124,22 @@ fn enter(file: impl AsFd, path: &Path) -> Result<()> {
     loop {
         match write(&file, b"0") {
             Err(Errno::EINTR) => {}
+            Err(errno @ (Errno::EOPNOTSUPP | Errno::EBUSY)) if path.ends_with("cgroup.procs") => {
+                let file =
+                    if errno == Errno::EBUSY { "cgroup.subtree_control" } else { "cgroup.type" };
+                let why = match errno {
+                    Errno::EBUSY => "it passes controllers down, and may then have no processes",
+                    _ => "it is below a threaded cgroup, in which only threads of that one may be",
+                };
+                let file = path.with_file_name(file);
+                return Err(errno).os("join cgroup", || {
+                    format!(
+                        "{} ({why}: {}; choose another linux.cgroupsPath)",
+                        path.display(),
+                        file.display()
+                    )
+                });
+            }
             other => return other.map(drop).os("join cgroup", || path.display()),
         }
     }

@@ -161,13 +161,28 @@ fn enable_controllers<'a>(
     for setting in settings.clone() {
         let Some(name) = setting.controller.v2_name() else { continue };
         if !here.split_whitespace().any(|one| one == name) {
-            return Err(Error::config(
-                &*setting.field,
-                format!("the cgroup controller {name} is not enabled for {}", leaf.display()),
-            ));
+            return Err(Error::config(&*setting.field, not_passed_down(hierarchy, name)));
         }
     }
     Ok(())
+}
+
+/// Which level does not pass a controller on to the one below, and so not to the leaf.
+fn not_passed_down(hierarchy: &Hierarchy, name: &str) -> String {
+    let leaf = hierarchy.dir();
+    let lists = |dir: &Path, file: &str| {
+        let text = Dir::open(dir.to_owned()).and_then(|dir| dir.read(file)).unwrap_or_default();
+        text.split_whitespace().any(|one| one == name)
+    };
+    let mut above = leaf.ancestors().skip(1).take_while(|dir| dir.starts_with(&hierarchy.mount));
+    // From the leaf upwards, the first that has it and keeps it to itself.
+    let keeper = above.find(|dir| lists(dir, "cgroup.controllers"));
+    let keeper = keeper.unwrap_or(&hierarchy.mount).display();
+    format!(
+        "the cgroup controller {name} is not enabled for {}: it is not in \
+         {keeper}/cgroup.subtree_control, where its owner must add it (systemd: Delegate={name})",
+        leaf.display()
+    )
 }
 
 /// The controllers in `available` that `enabled` does not list.

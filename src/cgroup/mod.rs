@@ -20,12 +20,13 @@
 //! survey.rs    the cgroups of a host, for people
 //! access.rs    what a caller without all rights may make
 //! stats.rs     the shape of `events --stats`; readings.rs: where the numbers come from
-//! freezer.rs   kill.rs   oom.rs   mounts.rs       what their names say
+//! freezer.rs   kill.rs   oom.rs   mounts.rs   delegate.rs   what their names say
 //! ```
 
 mod access;
 mod apply;
 mod controller;
+mod delegate;
 mod device_program;
 mod device_rules;
 mod dir;

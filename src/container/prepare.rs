@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::mount::MsFlags;
 use nix::sched::CloneFlags;
 use nix::sys::stat::stat;
+use nix::unistd::Uid;
 use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Spec};
 
 use super::id_map::MapWriter;
@@ -15,7 +17,7 @@ use super::{ContainerId, CreateOptions, Keyring, RootSwitch, Rootless, Runtime, 
 use crate::cgroup::{Cgroup, CgroupDriver, Chosen};
 use crate::error::{Error, OsContext, Result};
 use crate::init::Hook;
-use crate::oci::plan::{MountPlan, Plan, ProcessPlan};
+use crate::oci::plan::{MountPlan, MountSource, Plan, ProcessPlan};
 use crate::oci::{capabilities, load, namespaces, sysctl, validate};
 use crate::seccomp::{self, Filter};
 use crate::sys::{credentials, fd};
@@ -131,6 +133,31 @@ impl Prepared {
     /// `linux.resources`.
     pub(super) fn resources(&self) -> Option<&LinuxResources> {
         self.spec.linux().as_ref()?.resources().as_ref()
+    }
+
+    /// Whom the container's cgroup is to belong to: the user that its process is on the host, if
+    /// it sees nothing but its own part of the tree and is asked to write there.
+    pub(super) fn cgroup_owner(&self) -> Option<Uid> {
+        let is_writable = |mount: &MountPlan| {
+            matches!(mount.source, MountSource::Cgroup)
+                && !mount.options.flags.contains(MsFlags::MS_RDONLY)
+        };
+        let namespaces = &self.plan.namespaces;
+        if !namespaces.is_new(CloneFlags::CLONE_NEWCGROUP)
+            || !self.plan.mounts.iter().any(is_writable)
+        {
+            return None;
+        }
+        let uid = self.plan.process.uid;
+        let on_host = match namespaces.has(LinuxNamespaceType::User) {
+            true => self.plan.id_maps.uids.iter().find_map(|line| {
+                let offset = uid.checked_sub(line.container_id())?;
+                (offset < line.size()).then_some(line.host_id().checked_add(offset)?)
+            })?,
+            false => uid,
+        };
+        let owner = Uid::from_raw(on_host);
+        (owner != nix::unistd::geteuid()).then_some(owner)
     }
 
     /// The state of the container before there is a process.

@@ -13,6 +13,7 @@
 #![allow(unreachable_pub, dead_code, reason = "the harness is a library of its own")]
 
 mod bad_input;
+mod cgroup_v2;
 mod clients;
 mod contract;
 mod crash;
