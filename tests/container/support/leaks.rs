@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// Time a killed process has to disappear.
-const GRACE: Duration = Duration::from_secs(10);
+const GRACE: Duration = Duration::from_secs(30);
 
 /// Children of the test process that some test will reap: as zombies they are no leak.
 static EXPECTED: Mutex<Vec<Pid>> = Mutex::new(Vec::new());

@@ -26,8 +26,8 @@ use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, Instant};
 pub use user::{Cgroups, Ids, User};
 
-/// How long anything may take before the test fails. Generous: the machine may be loaded.
-pub const DEADLINE: Duration = Duration::from_secs(30);
+/// How long anything may take before the test fails. Generous: the machine may be loaded, or emulated.
+pub const DEADLINE: Duration = Duration::from_secs(120);
 
 /// The runtime under test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
