@@ -126,13 +126,7 @@ fn occupy(prepared: &Prepared, container: &Container) -> Result<()> {
     if prepared.notifies {
         container.dir.make_notify_directory()?;
     }
-    prepared.cgroup.create(prepared.resources())?;
-    let Some(owner) = prepared.cgroup_owner() else { return Ok(()) };
-    let given = prepared.cgroup.give_to(owner);
-    if given.is_err() {
-        let _as_good_as_possible = prepared.cgroup.delete();
-    }
-    given
+    prepared.make_cgroup()
 }
 
 /// The steps of [`Runtime::build`]. `child` is set as soon as there is one.

@@ -135,9 +135,19 @@ impl Prepared {
         self.spec.linux().as_ref()?.resources().as_ref()
     }
 
+    /// Makes the container's cgroup, with its limits and its owner; one that fails takes itself back.
+    pub(super) fn make_cgroup(&self) -> Result<()> {
+        self.cgroup.create(self.resources())?;
+        let given = self.cgroup_owner().map_or(Ok(()), |owner| self.cgroup.give_to(owner));
+        if given.is_err() {
+            let _as_good_as_possible = self.cgroup.delete();
+        }
+        given
+    }
+
     /// Whom the container's cgroup is to belong to: the user that its process is on the host, if
     /// it sees nothing but its own part of the tree and is asked to write there.
-    pub(super) fn cgroup_owner(&self) -> Option<Uid> {
+    fn cgroup_owner(&self) -> Option<Uid> {
         let is_writable = |mount: &MountPlan| {
             matches!(mount.source, MountSource::Cgroup)
                 && !mount.options.flags.contains(MsFlags::MS_RDONLY)
