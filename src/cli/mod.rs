@@ -21,7 +21,8 @@ mod ps;
 mod spec;
 mod update;
 
-use std::{ffi::OsString, process::ExitCode};
+use std::ffi::OsString;
+use std::io::Write;
 
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Command, FromArgMatches};
@@ -30,6 +31,7 @@ use crate::{
     container::Runtime,
     error::{Error, Result},
     log,
+    sys::start,
 };
 use global::Global;
 
@@ -134,15 +136,22 @@ Examples:
   carob list                      see what there is";
 
 /// Runs one command line and returns the exit status of the program.
-pub fn main(args: Vec<OsString>) -> ExitCode {
+pub fn main(args: Vec<OsString>) -> u8 {
+    if let Err(errno) = start::prepare() {
+        log::error(format_args!("prepare the standard streams: {errno}"));
+        return 1;
+    }
     let args = argv::from_go_style(args);
-    match tree().try_get_matches_from(&args) {
-        Ok(matches) => ExitCode::from(dispatch(&matches)),
+    let status = match tree().try_get_matches_from(&args) {
+        Ok(matches) => dispatch(&matches),
         Err(answer) => {
             global::open_log_leniently(&args);
-            ExitCode::from(usage(&answer))
+            usage(&answer)
         }
-    }
+    };
+    // What has no end of line yet; who prints and wants to know how it went has flushed himself.
+    let _unread = std::io::stdout().flush();
+    status
 }
 
 fn dispatch(matches: &ArgMatches) -> u8 {

@@ -118,9 +118,11 @@ fn use_streams(task: &Task, rootfs: &Rootfs) -> Result<()> {
     if let StandardStreams::Given(given) = task.streams {
         fd::replace_standard_streams(given).os("dup2", || "the standard streams")?;
     }
-    for number in 0..=2 {
-        let Ok(stream) = fd::inherited(number) else { continue };
-        let stat = fstat(stream).os("fstat", || format!("stream {number}"))?;
+    for stream in [process::STDIN, process::STDOUT, process::STDERR] {
+        let stat = match fstat(stream) {
+            Err(Errno::EBADF) => continue,
+            other => other.os("fstat", || format!("stream {}", stream.as_raw_fd()))?,
+        };
         if is_char_device(&stat, 1, 3) {
             reopen_null(rootfs, stream)?;
         } else if stat.st_uid != task.process.uid {

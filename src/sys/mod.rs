@@ -6,6 +6,7 @@
 pub mod bpf;
 pub mod credentials;
 pub mod dir;
+mod disposition;
 pub mod fd;
 pub mod mount;
 pub mod net;
@@ -23,4 +24,5 @@ pub mod seccomp;
 pub mod self_exe;
 pub mod signal;
 pub mod socket;
+pub mod start;
 pub mod tty;

@@ -8,6 +8,7 @@ use nix::sched::CloneFlags;
 use nix::sys::signal::SigSet;
 use nix::unistd::Pid;
 
+pub use super::disposition::reset_signals;
 use super::fd::{self, owned};
 pub use super::pidfd_info::exit_of_stranger;
 pub use super::proc_stat::{Stat, stat};
@@ -70,6 +71,7 @@ struct CloneArgs {
 /// `ENOSYS` before Linux 5.3; `EPERM`, `ENOSPC` (namespace limits), `EINVAL`, `EBUSY`/`EACCES`
 /// (cgroup). Source: clone(2).
 pub fn clone3(flags: CloneFlags, target: &CloneTarget) -> nix::Result<Cloned> {
+    super::disposition::learn();
     let mut pidfd: RawFd = -1;
     let mut args = CloneArgs {
         flags: u64::from((flags.bits() | libc::CLONE_PIDFD).cast_unsigned()),
@@ -187,6 +189,8 @@ pub fn wait(pidfd: impl AsFd) -> nix::Result<Exit> {
 pub const STDIN: BorrowedFd<'static> = standard(0);
 /// Our standard output.
 pub const STDOUT: BorrowedFd<'static> = standard(1);
+/// Our standard error.
+pub const STDERR: BorrowedFd<'static> = standard(2);
 
 const fn standard(number: RawFd) -> BorrowedFd<'static> {
     // SAFETY: the standard streams are never closed by carob, only replaced (dup2).
@@ -285,22 +289,6 @@ pub fn prctl(op: Prctl) -> nix::Result<()> {
 pub fn is_dumpable() -> bool {
     // SAFETY: an integer by value; the answer is the return value.
     unsafe { libc::prctl(libc::PR_GET_DUMPABLE, 0, 0, 0, 0) == 1 }
-}
-
-/// Unblocks every signal and gives each its default action, whatever was inherited.
-///
-/// Rust ignores SIGPIPE at start and callers ignore more; an ignored signal survives `execve`.
-pub fn reset_signals() {
-    // The kernel's structure, all zero: SIG_DFL, no flags, empty mask. Not by the C library, which
-    // keeps two signals to itself.
-    let default = [0_u64; 4];
-    for signal in 1..=64 {
-        // SAFETY: `default` is as large as any kernel's sigaction and lives during the call, and
-        // the mask has the kernel's size; SIGKILL and SIGSTOP fail without effect.
-        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), 0, 8) };
-    }
-    // Cannot fail: the set is valid.
-    let _unblocked = SigSet::empty().thread_set_mask();
 }
 
 /// Lets a program be started with no signal blocked, whatever this process blocks.
