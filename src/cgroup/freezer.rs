@@ -10,6 +10,7 @@ use super::controller::{Controller, Version};
 use super::dir::Dir;
 use super::layout::{Hierarchy, Tree};
 use crate::error::{Error, OsContext, Result};
+use crate::sys::fd;
 
 /// A process in an uninterruptible sleep can hold a freeze up; after this it is given up.
 const FREEZE_LIMIT: Duration = Duration::from_secs(2);
@@ -23,16 +24,33 @@ pub(super) struct Freezer {
     version: Version,
 }
 
+/// The v1 controller if there is one; the unified tree can freeze without a controller.
+fn chosen(hierarchies: &[Hierarchy]) -> Result<&Hierarchy> {
+    let v1 = hierarchies.iter().find(|h| h.has_v1(Controller::Freezer));
+    let unified = || hierarchies.iter().find(|h| h.tree == Tree::Unified);
+    v1.or_else(unified).ok_or_else(|| {
+        Error::Unsupported(
+            "this host cannot freeze processes: no cgroup hierarchy has the freezer".to_owned(),
+        )
+    })
+}
+
+/// Whether the processes are frozen. Every `exec` asks, and `list` for each container.
+pub(super) fn is_frozen(hierarchies: &[Hierarchy]) -> Result<bool> {
+    let hierarchy = chosen(hierarchies)?;
+    match hierarchy.version() {
+        Version::V1 => {
+            let path = hierarchy.dir().join("freezer.state");
+            let state = fd::read_record(&path).os("read", || path.display())?;
+            Ok(state.trim() == "FROZEN")
+        }
+        Version::V2 => Freezer::open(hierarchies)?.is_frozen(),
+    }
+}
+
 impl Freezer {
-    /// The v1 controller if there is one; the unified tree can freeze without a controller.
     pub(super) fn open(hierarchies: &[Hierarchy]) -> Result<Self> {
-        let v1 = hierarchies.iter().find(|h| h.has_v1(Controller::Freezer));
-        let unified = || hierarchies.iter().find(|h| h.tree == Tree::Unified);
-        let hierarchy = v1.or_else(unified).ok_or_else(|| {
-            Error::Unsupported(
-                "this host cannot freeze processes: no cgroup hierarchy has the freezer".to_owned(),
-            )
-        })?;
+        let hierarchy = chosen(hierarchies)?;
         Ok(Self { dir: Dir::open(hierarchy.dir())?, version: hierarchy.version() })
     }
 

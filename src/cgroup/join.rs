@@ -13,6 +13,7 @@ use super::controller::Controller;
 use super::dir::Dir;
 use super::layout::{Hierarchy, Tree};
 use crate::error::{OsContext, Result};
+use crate::sys::fd;
 
 /// How the process came, or comes, into the unified tree.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +39,13 @@ pub struct Join {
     /// `tasks` of that one.
     memory: Option<(OwnedFd, PathBuf)>,
     unified: Option<Dir>,
+}
+
+impl Drop for Join {
+    fn drop(&mut self) {
+        let files = self.v1.drain(..).chain(self.memory.take()).map(|(tasks, _path)| tasks);
+        fd::close_together(files.chain(self.unified.take().map(Dir::into_fd)));
+    }
 }
 
 impl Join {

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::controller::{Controller, Version};
 use crate::error::{Error, OsContext, Result};
+use crate::sys::fd;
 
 /// Where every distribution mounts its cgroup hierarchies.
 const ROOT: &str = "/sys/fs/cgroup";
@@ -81,7 +82,7 @@ pub(super) fn hierarchies(cgroups_path: Option<&Path>, id: &str) -> Result<Vec<H
             format!("{given:?} is the root it counts from; it must name a cgroup below it"),
         ));
     }
-    let own = fs::read_to_string("/proc/self/cgroup").os("read", || "/proc/self/cgroup")?;
+    let own = fd::read_record("/proc/self/cgroup").os("read", || "/proc/self/cgroup")?;
     let own = parse_own(&own);
     let pure_v2 = own.iter().all(|own| own.tree == Tree::Unified);
     let mut mounts = Mounts::default();

@@ -11,6 +11,7 @@ use super::dir::Dir;
 use super::layout::Hierarchy;
 use super::settings::Setting;
 use crate::error::{Error, OsContext, Result};
+use crate::sys::fd;
 
 /// The directories made so far, parents first, so that a failure can take them back.
 #[derive(Debug, Default)]
@@ -78,12 +79,14 @@ pub(super) enum Enable {
 
 /// What the version of the hierarchy needs in the directories between root and leaf.
 pub(super) fn prepare<'a>(
-    hierarchy: &Hierarchy,
+    (hierarchy, leaf): (&Hierarchy, Leaf),
     settings: impl Iterator<Item = &'a Setting> + Clone,
     enable: Enable,
 ) -> Result<()> {
     match hierarchy.version() {
-        Version::V1 if hierarchy.has_v1(Controller::Cpuset) => fill_cpuset(hierarchy, settings),
+        Version::V1 if hierarchy.has_v1(Controller::Cpuset) => {
+            fill_cpuset((hierarchy, leaf), settings)
+        }
         Version::V1 => Ok(()),
         Version::V2 => enable_controllers(hierarchy, settings, enable),
     }
@@ -94,7 +97,7 @@ const CPUSET_FILES: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
 /// A v1 cpuset starts empty, and no process can enter an empty one: each level gets what the
 /// level above has. The leaf's own are left out where the configuration gives them.
 fn fill_cpuset<'a>(
-    hierarchy: &Hierarchy,
+    (hierarchy, leaf): (&Hierarchy, Leaf),
     settings: impl Iterator<Item = &'a Setting> + Clone,
 ) -> Result<()> {
     for file in CPUSET_FILES {
@@ -105,12 +108,15 @@ fn fill_cpuset<'a>(
         }
         // Upwards to the first level that has a value, at the latest the root; then downwards.
         let value = loop {
-            let dir = Dir::open(path.clone())?;
-            let value = dir.read(file)?;
-            if !value.trim().is_empty() {
-                break value;
+            let level = path.join(file);
+            // One that was just made need not be asked.
+            if leaf == Leaf::Joined || path != hierarchy.dir() {
+                let value = fd::read_record(&level).os("read", || level.display())?;
+                if !value.trim().is_empty() {
+                    break value;
+                }
             }
-            empty.push(dir);
+            empty.push(level);
             if path == hierarchy.mount || !path.pop() {
                 return Err(Error::config(
                     "linux.cgroupsPath",
@@ -118,8 +124,8 @@ fn fill_cpuset<'a>(
                 ));
             }
         };
-        for dir in empty.iter().rev() {
-            dir.write(file, value.trim())?;
+        for level in empty.iter().rev() {
+            fd::write_file(level, value.trim())?;
         }
     }
     Ok(())

@@ -130,10 +130,11 @@ impl Cgroup {
         let mut made = Made::default();
         let result = self.hierarchies.iter().enumerate().try_for_each(|(index, hierarchy)| {
             let dir = hierarchy.dir();
-            if made.make(&dir)? == Leaf::Joined {
+            let leaf = made.make(&dir)?;
+            if leaf == Leaf::Joined {
                 self.refuse_in_use(hierarchy)?;
             }
-            make::prepare(hierarchy, plan.settings_of(index), enable)?;
+            make::prepare((hierarchy, leaf), plan.settings_of(index), enable)?;
             if index_is_idle(&plan, index) {
                 return Ok(());
             }
@@ -209,7 +210,7 @@ impl Cgroup {
     /// # Errors
     /// As [`Cgroup::freeze`].
     pub fn is_frozen(&self) -> Result<bool> {
-        Freezer::open(&self.hierarchies)?.is_frozen()
+        freezer::is_frozen(&self.hierarchies)
     }
 
     /// Sends a signal to every process in the cgroup and below it, until no new one appears.

@@ -21,8 +21,8 @@ impl Cgroup {
         let enable = if pure_v2 { Enable::All } else { Enable::Needed };
         let mut made = Made::default();
         let result = self.hierarchies.iter().enumerate().try_for_each(|(index, hierarchy)| {
-            made.make(&hierarchy.dir())?;
-            make::prepare(hierarchy, plan.settings_of(index), enable)?;
+            let leaf = made.make(&hierarchy.dir())?;
+            make::prepare((hierarchy, leaf), plan.settings_of(index), enable)?;
             if index_is_idle(&plan, index) {
                 return Ok(());
             }

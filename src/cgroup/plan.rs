@@ -2,7 +2,6 @@
 //! `cgroup.controllers`; writes nothing.
 
 use std::cell::OnceCell;
-use std::fs;
 use std::path::PathBuf;
 
 use oci_spec::runtime::LinuxResources;
@@ -14,6 +13,7 @@ use super::layout::{Hierarchy, Tree};
 use super::settings::{Setting, settings};
 use super::{Cgroup, access, v2};
 use crate::error::{Error, Result};
+use crate::sys::fd;
 
 /// Whether device rules are part of the plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,7 +129,7 @@ impl Host<'_> {
 
     fn offered(&self, unified: usize) -> &str {
         self.unified.get_or_init(|| {
-            fs::read_to_string(self.offer(&self.hierarchies[unified])).unwrap_or_default()
+            fd::read_record(self.offer(&self.hierarchies[unified])).unwrap_or_default()
         })
     }
 

@@ -111,7 +111,9 @@ pub(super) fn settings(
             Version::V2 => v2::block_io(block_io, &mut out)?,
         }
     }
-    hugetlb(resources, version_of(Controller::Hugetlb), &mut out)?;
+    if resources.hugepage_limits().as_ref().is_some_and(|limits| !limits.is_empty()) {
+        hugetlb(resources, version_of(Controller::Hugetlb), &mut out)?;
+    }
     if let Some(network) = resources.network() {
         v1::network(network, &mut out)?;
     }

@@ -1,9 +1,10 @@
 //! File descriptors: their names under `/proc`, close-on-exec, whole-file reads and writes.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -105,6 +106,49 @@ pub fn close_others(first: u32, kept: &[BorrowedFd]) -> nix::Result<()> {
     Ok(())
 }
 
+/// Closes descriptors with few calls: those whose numbers follow each other go together.
+pub fn close_together(fds: impl IntoIterator<Item = OwnedFd>) {
+    let mut numbers: Vec<RawFd> = fds.into_iter().map(IntoRawFd::into_raw_fd).collect();
+    numbers.sort_unstable();
+    for run in numbers.chunk_by(|one, next| one + 1 == *next) {
+        let [first, .., last] = run else {
+            // SAFETY: the number comes from an owner who has just given it up.
+            run.iter().for_each(|number| drop(unsafe { OwnedFd::from_raw_fd(*number) }));
+            continue;
+        };
+        // SAFETY: three integers by value; all numbers in the range were given up just now.
+        let ret = unsafe { libc::syscall(libc::SYS_close_range, *first, *last, 0) };
+        if ret != 0 {
+            // SAFETY: as above; before Linux 5.9 nothing is closed yet.
+            run.iter().for_each(|number| drop(unsafe { OwnedFd::from_raw_fd(*number) }));
+        }
+    }
+}
+
+/// Descriptors that are not needed any more, closed many at a time.
+#[derive(Debug, Default)]
+pub struct Spent(RefCell<Vec<OwnedFd>>);
+
+impl Spent {
+    /// So few that they hardly count against a limit.
+    const MOST: usize = 64;
+
+    /// Closes it later.
+    pub fn put(&self, fd: OwnedFd) {
+        let mut spent = self.0.borrow_mut();
+        spent.push(fd);
+        if spent.len() == Self::MOST {
+            close_together(spent.drain(..));
+        }
+    }
+}
+
+impl Drop for Spent {
+    fn drop(&mut self) {
+        close_together(self.0.take());
+    }
+}
+
 /// Borrows a descriptor by its number: a standard stream, or one that `--preserve-fds` names.
 ///
 /// # Errors
@@ -201,6 +245,24 @@ pub fn read_page(path: impl AsRef<Path>) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&page[..length]).into_owned())
 }
 
+/// Reads a file of which a read gives as much as there is: one in memory, or one that the kernel
+/// makes up as a whole, as most of procfs and of cgroups. What does not fill the buffer is all of
+/// it, and needs no second read to find the end.
+///
+/// # Errors
+/// Errors of open(2) and read(2).
+pub fn read_record(path: impl AsRef<Path>) -> std::io::Result<String> {
+    let mut file = File::open(path)?;
+    let mut content = vec![0; 4096];
+    let length = file.read(&mut content)?;
+    if length == content.len() {
+        file.read_to_end(&mut content)?;
+    } else {
+        content.truncate(length);
+    }
+    Ok(String::from_utf8_lossy(&content).into_owned())
+}
+
 /// Reads a small file completely; `limit_bytes` bounds what a hostile or broken file can cost.
 ///
 /// # Errors
@@ -237,4 +299,41 @@ pub fn has_attribute(path: &Path, name: &std::ffi::CStr) -> bool {
         unsafe { libc::getxattr(path.as_ptr(), name.as_ptr(), std::ptr::null_mut(), 0) }
     });
     size.is_ok_and(|size| size >= 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_are_closed_together_and_no_other() {
+        // A file that no other test opens: the numbers may be in use again at once.
+        let path = std::env::temp_dir().join(format!("carob-close-{}", uuid::Uuid::new_v4()));
+        std::fs::write(&path, "").unwrap();
+        let open = || OwnedFd::from(File::open(&path).unwrap());
+        let mut fds: Vec<OwnedFd> = (0..6).map(|_| open()).collect();
+        let kept = fds.remove(3);
+        let numbers: Vec<RawFd> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+        let lead_there = |numbers: &[RawFd]| {
+            let link = |number: &RawFd| std::fs::read_link(format!("/proc/self/fd/{number}"));
+            numbers.iter().filter(|number| link(number).is_ok_and(|link| link == path)).count()
+        };
+        assert_eq!(lead_there(&numbers), 5);
+        close_together(fds);
+        assert_eq!(lead_there(&numbers), 0);
+        assert_eq!(lead_there(&[kept.as_raw_fd()]), 1);
+        close_together([]);
+        std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn a_record_is_read_whole() {
+        let long = "x".repeat(10_000);
+        let path = std::env::temp_dir().join(format!("carob-record-{}", uuid::Uuid::new_v4()));
+        for text in ["", "short\n", &long[..4096], &long] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(read_record(&path).unwrap(), text);
+        }
+        std::fs::remove_file(&path).unwrap();
+    }
 }
