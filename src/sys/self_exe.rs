@@ -10,12 +10,13 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open, readlink};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::Mode;
-use nix::sys::statvfs::{FsFlags, fstatvfs};
+use nix::sys::statvfs::{FsFlags, statvfs};
 
 use super::{fd, mount, process, remap};
 use crate::error::{OsContext, Result};
@@ -48,14 +49,12 @@ pub fn protect(first_unkept: u32) -> Result<Protected> {
         fd::cloexec_from(first_unkept).os("close_range", || "inherited descriptors")?;
         Ok(Protected { _tree: tree })
     };
-    let exe =
-        open(SELF_EXE, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).os("open", || SELF_EXE)?;
-    if is_protected(&exe)? {
+    if is_protected()? {
         // Executed by descriptor, it was named after the number.
         process::set_name(c"carob");
         return go_on(None);
     }
-    let image = match read_only_mount(&exe) {
+    let image = match read_only_mount() {
         Ok(tree) => {
             if go_over(&tree).is_ok() {
                 return go_on(Some(tree));
@@ -85,10 +84,10 @@ fn c_string(text: OsString) -> CString {
 /// A file system that happens to be mounted read-only is not enough: it may be made writable for
 /// an update while a container still holds the reference. A mount that is in no namespace cannot,
 /// and only there the binary's path is `/`.
-fn is_protected(exe: &OwnedFd) -> Result<bool> {
+fn is_protected() -> Result<bool> {
     let path = readlink(SELF_EXE).os("readlink", || SELF_EXE)?;
     if path == "/" {
-        let stat = fstatvfs(exe).os("fstatvfs", || SELF_EXE)?;
+        let stat = statvfs(SELF_EXE).os("statvfs", || SELF_EXE)?;
         return Ok(stat.flags().contains(FsFlags::ST_RDONLY));
     }
     if !path.as_bytes().starts_with(b"/memfd:") {
@@ -105,14 +104,12 @@ fn go_over(tree: &OwnedFd) -> Result<()> {
     let file = open(path.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
         .os("open", || &path)?;
     remap::exchange(file.as_fd()).os("exchange", || SELF_EXE)?;
-    let exe =
-        open(SELF_EXE, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).os("open", || SELF_EXE)?;
-    if is_protected(&exe)? { Ok(()) } else { Err(Errno::EPERM).os("exchange", || SELF_EXE) }
+    if is_protected()? { Ok(()) } else { Err(Errno::EPERM).os("exchange", || SELF_EXE) }
 }
 
 /// Needs Linux 5.12 and CAP_SYS_ADMIN over the mount namespace.
-fn read_only_mount(exe: &OwnedFd) -> nix::Result<OwnedFd> {
-    let tree = mount::clone_tree_at(exe.as_fd(), mount::Subtree::Alone)?;
+fn read_only_mount() -> nix::Result<OwnedFd> {
+    let tree = mount::clone_tree(Path::new(SELF_EXE), mount::Subtree::Alone)?;
     mount::set_attributes(tree.as_fd(), mount::Attributes::read_only(), mount::Subtree::Alone)?;
     Ok(tree)
 }
