@@ -20,6 +20,7 @@ use crate::error::{Error, OsContext, Result};
 use crate::init::sync::{self, End, FromChild, ToChild};
 use crate::init::{self, Gate, Hook, Init, StandardStreams, Task, stage1_flags};
 use crate::oci::plan::ProcessPlan;
+use crate::sys::fd::Spent;
 use crate::sys::process::{self, Child, CloneTarget, Cloned, Exit, Prctl};
 use crate::sys::{self_exe, socket};
 
@@ -138,18 +139,21 @@ fn assemble(
 ) -> Result<(End, Option<OwnedFd>)> {
     let (end, console, lent) = loop {
         let end = clone_init(prepared, (&mut making, lock, oom_score), &container.dir, child)?;
+        if prepared.is_direct() {
+            // While init is at work, so that it need not wait for this later.
+            stage(container, child.as_ref())?;
+        }
         match converse(prepared, &end, child, &container.state)? {
             Heard::Ready { console, lent } => break (end, console, lent),
             Heard::KilledAtBirth => container.dir.remove_start_socket()?,
         }
     };
     let Some(child) = child else { return Err(Error::Invalid("no init was made".into())) };
-    let state = &mut container.state;
-    let place = Place::of(CloneFlags::from_bits_retain(state.namespaces));
-    limit(child.pid, &prepared.plan.process, place)?;
-    state.pid = child.pid.as_raw();
-    state.start_time = process::stat(child.pid).map_or(0, |stat| stat.start_time);
-    container.dir.write_state(state)?;
+    limit(child.pid, &prepared.plan.process, Place::of_process_in(&container.state))?;
+    if !prepared.is_direct() {
+        stage(container, Some(child))?;
+    }
+    container.dir.commit_state()?;
     if let Some(path) = &prepared.streams.pidfd_socket {
         send_pidfd(path, child)?;
     }
@@ -160,6 +164,14 @@ fn assemble(
         lent.keep();
     }
     Ok((end, console))
+}
+
+/// Notes who init is, for the state that will be in force when it is ready.
+fn stage(container: &mut Container, init: Option<&Child>) -> Result<()> {
+    let Some(init) = init else { return Ok(()) };
+    container.state.pid = init.pid.as_raw();
+    container.state.start_time = process::stat(init.pid).map_or(0, |stat| stat.start_time);
+    container.dir.stage_state(&container.state)
 }
 
 /// Clones the process that becomes init, or the stage that clones it.
@@ -212,7 +224,7 @@ fn clone_init(
         Cloned::Child => {
             drop(ours);
             // Else it would outlive a creator that is killed, and keep `delete` waiting.
-            lock.forget_in_child(dir);
+            lock.forget_in_child();
             init::run(Init {
                 plan,
                 task: Task::new(&plan.process, prepared.seccomp.as_ref(), theirs, gate)
@@ -226,6 +238,7 @@ fn clone_init(
                 bind_sources,
                 given_root: making.rootfs.take(),
                 rootfs: None,
+                spent: Spent::default(),
             })
         }
     }
@@ -353,8 +366,8 @@ pub(super) enum Place {
 }
 
 impl Place {
-    pub(super) fn of(namespaces: CloneFlags) -> Self {
-        let user = namespaces.contains(CloneFlags::CLONE_NEWUSER);
+    pub(super) fn of_process_in(state: &State) -> Self {
+        let user = state.namespaces & libc::CLONE_NEWUSER != 0;
         if user { Self::UserNamespace } else { Self::Host }
     }
 }

@@ -74,9 +74,11 @@ impl Entry<'_> {
         // One that does not wait says nothing more: it may as well have been killed before it
         // could execute, which its exit will tell.
         let is_ready = Cell::new(matches!(self.gate, Gate::Open));
+        let waits = self.gate.waits();
         let (child, end) = self.clone_process()?;
         let (is_silent, gave_up_cloning) = (Cell::new(true), Cell::new(false));
-        Ok((child, Talk { end, is_ready, is_silent, gave_up_cloning, console: RefCell::new(None) }))
+        let console = RefCell::new(None);
+        Ok((child, Talk { end, waits, is_ready, is_silent, gave_up_cloning, console }))
     }
 
     fn clone_process(&mut self) -> Result<(Child, End)> {
@@ -248,6 +250,8 @@ pub(super) struct Facts<'a> {
 #[derive(Debug)]
 pub(super) struct Talk {
     end: End,
+    /// It does not go on before it is told to.
+    waits: bool,
     is_ready: Cell<bool>,
     is_silent: Cell<bool>,
     /// It was killed at birth, and there is another way to clone it.
@@ -283,9 +287,10 @@ impl Talk {
             FromChild::Ready => {
                 self.is_ready.set(true);
                 Join::prove_cloning();
-                let place = Place::of(CloneFlags::from_bits_retain(state.namespaces));
-                limit(child.pid, plan, place)?;
-                self.end.tell_child(&ToChild::Start(Vec::new()))?;
+                if self.waits {
+                    limit(child.pid, plan, Place::of_process_in(state))?;
+                    self.end.tell_child(&ToChild::Start(Vec::new()))?;
+                }
             }
             FromChild::Listener(number) => {
                 let listener = seccomp.and_then(|filter| filter.listener.as_ref());

@@ -4,13 +4,13 @@ use std::os::fd::OwnedFd;
 
 use oci_spec::runtime::{Process, Spec};
 
-use super::create::{connect_console, send_pidfd};
+use super::create::{Place, connect_console, send_pidfd};
 use super::enter::{Entry, end_process};
 use super::foreground::Foreground;
 use super::oom_score::OomScore;
 use super::prepare::{Streams, activation_fds, leave_out_ungrantable};
 use super::run::check_console;
-use super::state::{Container, Status};
+use super::state::{Container, State};
 use super::{Attach, ExecArgs, ExecOptions, ExecProcess, Runtime, pid_file};
 use crate::error::{Error, OsContext, Result};
 use crate::init::{Gate, StandardStreams};
@@ -59,7 +59,7 @@ impl Runtime {
         let Some(init) = container.init()? else {
             return refuse("cannot exec in a stopped container");
         };
-        if !options.ignore_paused && container.status()? == Status::Paused {
+        if !options.ignore_paused && container.state.is_paused() {
             return refuse("cannot exec in a paused container (use --ignore-paused to override)");
         }
         // The copy in the state directory: the bundle may be gone.
@@ -104,7 +104,7 @@ fn start(prepared: &Prepared) -> Result<(Child, Option<OwnedFd>)> {
         seccomp: prepared.seccomp.as_ref(),
         cgroup: &state.cgroup.sub(&prepared.options.sub_cgroups)?,
         group: None,
-        gate: Gate::Parent,
+        gate: gate(state),
         console,
         streams: StandardStreams::Callers,
         kept_fds: prepared.streams.kept_fds,
@@ -115,6 +115,14 @@ fn start(prepared: &Prepared) -> Result<(Child, Option<OwnedFd>)> {
         end_process(&child);
     })?;
     Ok((child, console))
+}
+
+/// A process in a user namespace may not set its limits itself.
+fn gate(state: &State) -> Gate {
+    match Place::of_process_in(state) {
+        Place::Host => Gate::Told,
+        Place::UserNamespace => Gate::Parent,
+    }
 }
 
 /// Only now: a client takes a pid file as the sign that the program runs.

@@ -4,8 +4,6 @@
 use std::ffi::CString;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use nix::sched::CloneFlags;
-
 use super::Runtime;
 use super::create::Place;
 use super::enter::{Entry, Facts, Talk};
@@ -142,8 +140,7 @@ impl ExecTemplate {
         let _dumpable = Dumpable::suspend()?;
         // In a user namespace it may not set its limits itself; and one that says nothing cannot be
         // told from one that was killed at birth.
-        let namespaces = CloneFlags::from_bits_retain(self.state.namespaces);
-        let gate = match Place::of(namespaces) {
+        let gate = match Place::of_process_in(&self.state) {
             Place::Host if Join::is_proven() => Gate::Open,
             Place::Host | Place::UserNamespace => Gate::Parent,
         };

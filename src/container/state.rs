@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
-use super::store::{ContainerDir, Lock};
+use super::store::{self, ContainerDir, Lock};
 use super::{ContainerId, Keyring, Runtime};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, OsContext, Result};
@@ -113,23 +113,12 @@ impl Container {
             other => other.os("pidfd_open", || pid)?,
         };
         // The pidfd first: what the pid means from now on is fixed.
-        let lives = process::stat(pid)
-            .is_some_and(|stat| stat.is_alive() && stat.start_time == self.state.start_time);
-        Ok(lives.then_some(pidfd))
+        Ok(self.state.init_lives().then_some(pidfd))
     }
 
     /// What the container is doing now.
-    pub(super) fn status(&self) -> Result<Status> {
-        if self.state.pid == 0 {
-            return Ok(Status::Creating);
-        }
-        if self.init()?.is_none() {
-            return Ok(Status::Stopped);
-        }
-        if self.state.cgroup.is_frozen().unwrap_or(false) {
-            return Ok(Status::Paused);
-        }
-        Ok(if self.dir.is_waiting() { Status::Created } else { Status::Running })
+    pub(super) fn status(&self) -> Status {
+        self.state.status(&self.dir.path)
     }
 
     /// The state as the specification words it, for hooks and the seccomp agent.
@@ -139,6 +128,31 @@ impl Container {
 }
 
 impl State {
+    /// What the container is doing now, if `dir` is its directory.
+    fn status(&self, dir: &Path) -> Status {
+        if self.pid == 0 {
+            Status::Creating
+        } else if !self.init_lives() {
+            Status::Stopped
+        } else if self.is_paused() {
+            Status::Paused
+        } else if store::is_waiting(dir) {
+            Status::Created
+        } else {
+            Status::Running
+        }
+    }
+
+    fn init_lives(&self) -> bool {
+        let stat = process::stat(Pid::from_raw(self.pid));
+        stat.is_some_and(|stat| stat.is_alive() && stat.start_time == self.start_time)
+    }
+
+    /// Whether its processes, if it has any, are frozen.
+    pub(super) fn is_paused(&self) -> bool {
+        self.cgroup.is_frozen().unwrap_or(false)
+    }
+
     /// See [`Container::oci_state`].
     pub(super) fn oci_state(&self, status: Status) -> Vec<u8> {
         let pid = if status == Status::Stopped { 0 } else { self.pid };
@@ -188,7 +202,7 @@ impl Runtime {
     /// [`Error::NotFound`].
     pub fn state(&self, id: &str) -> Result<StateReport> {
         // The shape of runc has no owner here.
-        Ok(StateReport { owner: String::new(), ..self.report(id)? })
+        self.report(id, |_uid| String::new())
     }
 
     /// Reports all containers, sorted by id. One that cannot be read is an error in its place.
@@ -197,15 +211,19 @@ impl Runtime {
     /// [`Error::Os`] if the state root cannot be read.
     pub fn list(&self) -> Result<Vec<Result<StateReport>>> {
         let ids = self.ids()?;
-        let reports = ids.into_iter().map(|id| self.report(&id));
+        let users = Users::read();
+        let owner = |uid: u32| users.name(uid).unwrap_or_else(|| uid.to_string());
+        let reports = ids.into_iter().map(|id| self.report(&id, owner));
         // Deleted between the listing and the look: not an error.
         Ok(reports.filter(|report| !matches!(report, Err(Error::NotFound { .. }))).collect())
     }
 
-    fn report(&self, id: &str) -> Result<StateReport> {
-        let container = self.container(id)?;
-        let status = container.status()?;
-        let state = container.state;
+    /// Opens no more than it reads: there may be thousands.
+    fn report(&self, id: &str, name: impl FnOnce(u32) -> String) -> Result<StateReport> {
+        let dir = self.path_of(&ContainerId::new(id)?);
+        let missing = || Error::NotFound { id: id.to_owned() };
+        let state = store::read_state(&dir)?.ok_or_else(missing)?;
+        let status = state.status(&dir);
         Ok(StateReport {
             oci_version: state.oci_version,
             id: state.id.to_string(),
@@ -215,7 +233,7 @@ impl Runtime {
             rootfs: state.rootfs,
             created: state.created,
             annotations: state.annotations,
-            owner: user_name(state.owner_uid).unwrap_or_else(|| state.owner_uid.to_string()),
+            owner: name(state.owner_uid),
         })
     }
 
@@ -228,13 +246,25 @@ impl Runtime {
     }
 }
 
-/// The name of a user, by the host's passwd file: a static program has no name service.
+/// The host's passwd file: a static program has no name service.
+struct Users(String);
+
+impl Users {
+    fn read() -> Self {
+        Self(std::fs::read_to_string("/etc/passwd").unwrap_or_default())
+    }
+
+    fn name(&self, uid: u32) -> Option<String> {
+        let uid = uid.to_string();
+        self.0.lines().find_map(|line| {
+            let mut fields = line.split(':');
+            let name = fields.next()?;
+            (fields.nth(1)? == uid).then(|| name.to_owned())
+        })
+    }
+}
+
+/// The name of a user, by the host's passwd file.
 pub(super) fn user_name(uid: u32) -> Option<String> {
-    let uid = uid.to_string();
-    let table = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    table.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        let name = fields.next()?;
-        (fields.nth(1)? == uid).then(|| name.to_owned())
-    })
+    Users::read().name(uid)
 }

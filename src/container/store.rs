@@ -8,15 +8,15 @@
 //!     notify/             mounted into the container, only if somebody waits for readiness
 //! ```
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::Write;
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
 
 use super::state::State;
 use super::{ContainerId, Runtime};
@@ -26,34 +26,40 @@ use crate::sys::fd;
 /// The socket on which a created init waits.
 pub(super) const START_SOCKET: &str = "start.sock";
 const STATE_FILE: &str = "state.json";
+const STAGED_FILE: &str = ".state.json";
 const CONFIG_FILE: &str = "config.json";
-/// Longest state that is read back, bytes; annotations make most of it.
-const STATE_BYTES: u64 = 16 << 20;
 
 /// A container's directory, open.
 #[derive(Debug)]
 pub(super) struct ContainerDir {
     pub(super) path: PathBuf,
-    handle: File,
+    handle: Rc<File>,
 }
 
 /// The exclusive right to change a container; released when dropped.
 #[derive(Debug)]
 pub(super) struct Lock {
-    held: Flock<File>,
+    /// That of the directory: its last descriptor, wherever it is, holds the lock.
+    held: Rc<File>,
 }
 
 impl Lock {
     /// For a cloned child, which has the lock too: lets go of it, while the parent keeps it.
-    pub(super) fn forget_in_child(&self, dir: &ContainerDir) {
+    pub(super) fn forget_in_child(&self) {
         fd::close_in_child(self.held.as_fd());
-        fd::close_in_child(dir.fd());
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Cannot fail: it is held.
+        let _released = self.held.unlock();
     }
 }
 
 impl Runtime {
     /// Where a container's directory is.
-    fn path_of(&self, id: &ContainerId) -> PathBuf {
+    pub(super) fn path_of(&self, id: &ContainerId) -> PathBuf {
         self.root.join(id.as_str())
     }
 
@@ -126,7 +132,7 @@ impl ContainerDir {
             .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC)
             .open(&path)
             .os("open", || path.display())?;
-        Ok(Self { path, handle })
+        Ok(Self { path, handle: Rc::new(handle) })
     }
 
     /// The directory itself.
@@ -137,14 +143,14 @@ impl ContainerDir {
     /// Waits for whoever changes the container at the moment; it may be gone then, and another
     /// one of its name be there.
     pub(super) fn lock(&self) -> Result<Lock> {
-        self.flock(FlockArg::LockExclusive)
+        self.flock(File::lock)
     }
 
     /// As [`ContainerDir::lock`]; gives up when `limit` has passed.
     pub(super) fn lock_within(&self, limit: Duration) -> Result<Lock> {
         let end = Instant::now() + limit;
         loop {
-            match self.flock(FlockArg::LockExclusiveNonblock) {
+            match self.flock(try_lock) {
                 Err(error) if error.errno() == Some(Errno::EWOULDBLOCK) && Instant::now() < end => {
                     std::thread::sleep(Duration::from_millis(10));
                 }
@@ -153,13 +159,9 @@ impl ContainerDir {
         }
     }
 
-    fn flock(&self, how: FlockArg) -> Result<Lock> {
-        // A descriptor of its own, which releases the lock when it is closed.
-        let file = self.handle.try_clone().os("duplicate", || self.path.display())?;
-        let held = Flock::lock(file, how)
-            .map_err(|(_file, errno)| errno)
-            .os("lock", || self.path.display())?;
-        let lock = Lock { held };
+    fn flock(&self, how: fn(&File) -> io::Result<()>) -> Result<Lock> {
+        how(&self.handle).os("lock", || self.path.display())?;
+        let lock = Lock { held: Rc::clone(&self.handle) };
         if self.is_removed()? {
             let id = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             return Err(Error::NotFound { id });
@@ -169,7 +171,7 @@ impl ContainerDir {
 
     /// Whether the directory is no longer in the state root.
     fn is_removed(&self) -> Result<bool> {
-        let stat = nix::sys::stat::fstat(&self.handle).os("fstat", || self.path.display())?;
+        let stat = nix::sys::stat::fstat(&*self.handle).os("fstat", || self.path.display())?;
         Ok(stat.st_nlink == 0)
     }
 
@@ -187,9 +189,15 @@ impl ContainerDir {
 
     /// Replaces the state; a reader sees the old one or the new one.
     pub(super) fn write_state(&self, state: &State) -> Result<()> {
+        self.stage_state(state)?;
+        self.commit_state()
+    }
+
+    /// Writes the state beside the one in force, for [`ContainerDir::commit_state`].
+    pub(super) fn stage_state(&self, state: &State) -> Result<()> {
         let text = serde_json::to_vec(state)
             .map_err(|e| Error::Invalid(format!("state of {}: {e}", state.id)))?;
-        let (new, path) = (self.path.join(".state.json"), self.path.join(STATE_FILE));
+        let new = self.path.join(STAGED_FILE);
         let mut file = match new_file(&new) {
             // Of somebody who was killed in the middle of this.
             Err(error) if error.errno() == Some(Errno::EEXIST) => {
@@ -198,31 +206,24 @@ impl ContainerDir {
             }
             other => other?,
         };
-        file.write_all(&text).os("write", || new.display())?;
-        fs::rename(&new, &path).os("rename", || path.display())
+        file.write_all(&text).os("write", || new.display())
     }
 
-    /// Reads the state; `None` if the creator died before it wrote any.
-    pub(super) fn read_state(&self) -> Result<Option<State>> {
+    /// Puts the staged state in force.
+    pub(super) fn commit_state(&self) -> Result<()> {
         let path = self.path.join(STATE_FILE);
-        let text = match fd::read_file(&path, STATE_BYTES) {
-            Err(error) if error.errno() == Some(Errno::ENOENT) => return Ok(None),
-            other => other?,
-        };
-        serde_json::from_slice(&text)
-            .map(Some)
-            .map_err(|e| Error::Invalid(format!("{}: {e}", path.display())))
+        fs::rename(self.path.join(STAGED_FILE), &path).os("rename", || path.display())
+    }
+
+    /// As [`read_state`].
+    pub(super) fn read_state(&self) -> Result<Option<State>> {
+        read_state(&self.path)
     }
 
     /// Makes the directory that is mounted into the container for its readiness.
     pub(super) fn make_notify_directory(&self) -> Result<()> {
         let path = self.path.join(super::notify::DIRECTORY);
         DirBuilder::new().mode(0o755).create(&path).os("mkdir", || path.display())
-    }
-
-    /// Whether init waits to be started.
-    pub(super) fn is_waiting(&self) -> bool {
-        self.path.join(START_SOCKET).exists()
     }
 
     /// From here on the container counts as started.
@@ -249,6 +250,30 @@ fn way_out(path: &Path) -> String {
         false => " (set XDG_RUNTIME_DIR or --root to a place of yours)",
     };
     format!("{}{advice}", path.display())
+}
+
+/// Reads the state in a container's directory; `None` if its creator died before it wrote any.
+pub(super) fn read_state(dir: &Path) -> Result<Option<State>> {
+    let path = dir.join(STATE_FILE);
+    let text = match fd::read_record(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other.os("read", || path.display())?,
+    };
+    serde_json::from_str(&text)
+        .map(Some)
+        .map_err(|e| Error::Invalid(format!("{}: {e}", path.display())))
+}
+
+/// Whether the init of the container of this directory waits to be started.
+pub(super) fn is_waiting(dir: &Path) -> bool {
+    dir.join(START_SOCKET).exists()
+}
+
+fn try_lock(file: &File) -> io::Result<()> {
+    file.try_lock().map_err(|refused| match refused {
+        TryLockError::WouldBlock => Errno::EWOULDBLOCK.into(),
+        TryLockError::Error(error) => error,
+    })
 }
 
 fn new_file(path: &Path) -> Result<File> {

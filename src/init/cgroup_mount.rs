@@ -25,7 +25,8 @@ pub(super) fn mount(init: &Init, plan: &MountPlan) -> Result<()> {
             let destination = open_destination(init.rootfs()?, plan, Missing::Directory)?;
             mount::attach(&holder, &destination).os("attach", || plan.destination.display())?;
             for hierarchy in &hierarchies {
-                one_hierarchy(&holder, plan, hierarchy, namespace)?;
+                let tree = one_hierarchy(&holder, plan, hierarchy, namespace)?;
+                init.spent.put(tree);
             }
             for (name, target) in &links {
                 nix::unistd::symlinkat(target.as_str(), &holder, name.as_str())
@@ -35,7 +36,9 @@ pub(super) fn mount(init: &Init, plan: &MountPlan) -> Result<()> {
             let set = plan.options.attributes();
             let attributes = Attributes { set, ..Attributes::default() };
             mount::set_attributes(holder.as_fd(), attributes, Subtree::Recursive)
-                .os("set attributes of", || plan.destination.display())
+                .os("set attributes of", || plan.destination.display())?;
+            [holder, destination].into_iter().for_each(|fd| init.spent.put(fd));
+            Ok(())
         }
     }
 }
@@ -46,7 +49,7 @@ fn one_hierarchy(
     plan: &MountPlan,
     hierarchy: &V1Mount,
     namespace: bool,
-) -> Result<()> {
+) -> Result<OwnedFd> {
     let name = hierarchy.name.as_str();
     mkdirat(holder, name, Mode::from_bits_truncate(0o755)).os("mkdir", || name)?;
     let tree = if namespace {
@@ -55,7 +58,8 @@ fn one_hierarchy(
         mount::clone_tree(&hierarchy.path, Subtree::Alone)
             .os("clone the mount of", || hierarchy.path.display())?
     };
-    mount::attach_at(&tree, holder, name).os("attach", || name)
+    mount::attach_at(&tree, holder, name).os("attach", || name)?;
+    Ok(tree)
 }
 
 fn unified(init: &Init, plan: &MountPlan, path: &Path, namespace: bool) -> Result<()> {

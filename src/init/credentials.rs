@@ -74,12 +74,18 @@ pub(super) fn apply(task: &mut Task) -> Result<()> {
     write_labels(task)?;
     if let Some(caps) = process.capabilities {
         drop_bounding(caps.bounding)?;
-        process::prctl(Prctl::KeepCaps(true)).os("prctl", || "PR_SET_KEEPCAPS")?;
+        // Whoever becomes root keeps them without.
+        if process.uid != 0 {
+            process::prctl(Prctl::KeepCaps(true)).os("prctl", || "PR_SET_KEEPCAPS")?;
+        }
     }
     let early = enter_cwd(task);
     set_user(task)?;
     if let Some(caps) = process.capabilities {
         set_capabilities(caps)?;
+        if process.uid != 0 {
+            process::prctl(Prctl::KeepCaps(false)).os("prctl", || "PR_SET_KEEPCAPS")?;
+        }
     }
     // A directory that root may not enter (NFS) the user may, and the other way round.
     early.or_else(|_| enter_cwd(task))?;
@@ -145,8 +151,10 @@ fn set_capabilities(caps: Capabilities) -> Result<()> {
             list(caps.effective)
         )
     })?;
-    process::prctl(Prctl::KeepCaps(false)).os("prctl", || "PR_SET_KEEPCAPS")?;
-    process::prctl(Prctl::ClearAmbient).os("prctl", || "PR_CAP_AMBIENT_CLEAR_ALL")?;
+    // What is not both permitted and inheritable has just left the ambient set by itself.
+    if caps.permitted & caps.inheritable != 0 {
+        process::prctl(Prctl::ClearAmbient).os("prctl", || "PR_CAP_AMBIENT_CLEAR_ALL")?;
+    }
     // One that is not permitted and inheritable cannot be raised; runc's own example has such.
     let possible = caps.ambient & caps.permitted & caps.inheritable;
     for cap in (0..64).filter(|cap| possible & (1 << cap) != 0) {

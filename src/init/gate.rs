@@ -15,16 +15,24 @@ pub enum Gate {
     Socket(Option<OwnedFd>),
     /// `run` and `exec`: the parent is still there and says it.
     Parent,
+    /// Nothing: it says that it is ready, which tells its end from a failure, and goes on.
+    Told,
     /// Nothing: it goes on at once, and the parent only hears how that went.
     Open,
 }
 
 impl Gate {
+    /// Whether the parent has a say before the program runs.
+    #[must_use]
+    pub fn waits(&self) -> bool {
+        matches!(self, Self::Socket(_) | Self::Parent)
+    }
+
     /// What the start comes through, if it is a socket of the gate's own.
     pub(super) fn listener(&self) -> Option<BorrowedFd<'_>> {
         match self {
             Self::Socket(listener) => listener.as_ref().map(AsFd::as_fd),
-            Self::Parent | Self::Open => None,
+            Self::Parent | Self::Told | Self::Open => None,
         }
     }
 }
@@ -34,7 +42,7 @@ impl Gate {
 pub(super) fn wait(task: &mut Task) -> Result<Vec<u8>> {
     match &mut task.gate {
         Gate::Parent => {}
-        Gate::Open => return Ok(Vec::new()),
+        Gate::Told | Gate::Open => return Ok(Vec::new()),
         Gate::Socket(listener) => {
             let Some(listener) = listener.take() else { return Ok(Vec::new()) };
             // The kernel spares a namespace's first process all signals that it has no handler

@@ -29,6 +29,7 @@ use crate::cgroup::{Join, Unified};
 use crate::error::{Error, Result};
 use crate::oci::plan::{Plan, ProcessPlan};
 use crate::seccomp::Filter;
+use crate::sys::fd::Spent;
 use crate::sys::path::Rootfs;
 use crate::sys::process;
 use sync::{End, FromChild};
@@ -61,6 +62,8 @@ pub struct Init<'a> {
     pub given_root: Option<OwnedFd>,
     /// The new root, once it is mounted.
     pub rootfs: Option<Rootfs>,
+    /// What was needed to mount things.
+    pub spent: Spent,
 }
 
 /// What every process that enters a container needs, the first one or a later one.
@@ -273,7 +276,7 @@ fn finish(
 ) -> ! {
     let opened = done.and_then(|()| match task.gate {
         Gate::Open => Ok(Vec::new()),
-        Gate::Socket(_) | Gate::Parent => task
+        Gate::Socket(_) | Gate::Parent | Gate::Told => task
             .parent
             .tell_parent(&FromChild::Ready)
             .and_then(|()| gate::wait(task).map_err(|e| named("start", &e))),

@@ -4,6 +4,7 @@
 //! attached to the open destination. Whatever a hostile rootfs does to names in the meantime, the
 //! mount lands where it was checked.
 
+use std::borrow::Cow;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -73,11 +74,22 @@ pub(super) fn open_destination(
     plan: &MountPlan,
     missing: Missing,
 ) -> Result<OwnedFd> {
-    let destination = rootfs.ensure(&plan.destination, missing)?;
-    let inside = rootfs.path_inside(&destination)?;
-    let is_proc_itself = inside == Path::new("/proc");
+    let plain = match missing {
+        Missing::Directory => rootfs.ensure_plain(&plan.destination),
+        Missing::File => None,
+    };
+    let (destination, inside) = match plain {
+        Some(plain) => (plain, Cow::from(&plan.destination)),
+        None => {
+            refuse_symlink(rootfs, plan)?;
+            let destination = rootfs.ensure(&plan.destination, missing)?;
+            let inside = rootfs.path_inside(&destination)?;
+            (destination, Cow::from(inside))
+        }
+    };
+    let is_proc_itself = *inside == *Path::new("/proc");
     let on_procfs = fstatfs(&destination).is_ok_and(|s| s.filesystem_type() == PROC_SUPER_MAGIC);
-    let allowed = PROC_ALLOWED.iter().any(|allowed| inside == Path::new(allowed));
+    let allowed = PROC_ALLOWED.iter().any(|allowed| *inside == *Path::new(allowed));
     if is_proc_itself && !mounts_procfs(&plan.source) {
         // What is written through /proc later, labels and the like, would go to the fake.
         return Err(Error::Invalid("only procfs can be mounted on /proc".into()));
@@ -153,19 +165,22 @@ fn bind(
     (source, from): (&Path, &BindSource),
     index: usize,
 ) -> Result<()> {
-    let rootfs = init.rootfs()?;
     let tree = tree_of(plan, source, from).map_err(|error| {
         Error::config(format!("mounts[{index}].source"), format!("{source:?}: {error}"))
     })?;
     let kind = nix::sys::stat::fstat(&tree).os("fstat", || source.display())?.st_mode;
     let is_directory = kind & libc::S_IFMT == libc::S_IFDIR;
     let missing = if is_directory { Missing::Directory } else { Missing::File };
-    let destination = open_destination(rootfs, plan, missing)?;
+    let destination = open_destination(init.rootfs()?, plan, missing)?;
     mount::attach(&tree, &destination)
         .os("attach", || format!("{} to {}", source.display(), plan.destination.display()))?;
     replace_flags(tree.as_fd(), plan)?;
     change_tree(tree.as_fd(), plan)?;
-    if init.is_confined { confined::protect_sysfs(plan, &tree) } else { Ok(()) }
+    if init.is_confined {
+        confined::protect_sysfs(plan, &tree)?;
+    }
+    [tree, destination].into_iter().for_each(|fd| init.spent.put(fd));
+    Ok(())
 }
 
 fn replace_flags(tree: BorrowedFd, plan: &MountPlan) -> Result<()> {
@@ -225,9 +240,6 @@ fn propagate(tree: BorrowedFd, plan: &MountPlan) -> Result<()> {
 
 fn file_system(init: &Init, plan: &MountPlan, kind: &str, source: &str) -> Result<()> {
     let rootfs = init.rootfs()?;
-    if matches!(kind, "proc" | "sysfs") {
-        refuse_symlink(rootfs, &plan.destination, kind)?;
-    }
     let options = &plan.options;
     let needs_mode = kind == "tmpfs" && !options.data.iter().any(|word| word.starts_with("mode="));
     let was_there = needs_mode && rootfs.find(&plan.destination).is_ok();
@@ -278,7 +290,9 @@ fn file_system(init: &Init, plan: &MountPlan, kind: &str, source: &str) -> Resul
             .os("make read-only", || plan.destination.display())?;
     }
     mount::attach(&tree, &destination).os("attach", || plan.destination.display())?;
-    propagate(tree.as_fd(), plan)
+    propagate(tree.as_fd(), plan)?;
+    [tree, destination].into_iter().for_each(|fd| init.spent.put(fd));
+    Ok(())
 }
 
 fn unmade(refused: &Refused, kind: &str, words: &[String]) -> Error {
@@ -316,7 +330,12 @@ pub(super) fn make_dev_read_only(init: &Init) -> Result<()> {
 
 /// A rootfs whose `/proc` or `/sys` is a symlink wants the real one to be mounted elsewhere
 /// (CVE-2023-27561).
-fn refuse_symlink(rootfs: &Rootfs, path: &Path, kind: &str) -> Result<()> {
+fn refuse_symlink(rootfs: &Rootfs, plan: &MountPlan) -> Result<()> {
+    let path = &plan.destination;
+    let kind = match &plan.source {
+        MountSource::FileSystem { kind, .. } if matches!(&**kind, "proc" | "sysfs") => kind,
+        _ => return Ok(()),
+    };
     match rootfs.open(path, OFlag::O_PATH | OFlag::O_NOFOLLOW) {
         Ok(found) => {
             let mode = nix::sys::stat::fstat(&found).os("fstat", || path.display())?.st_mode;

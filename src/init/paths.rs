@@ -8,6 +8,7 @@ use nix::sys::stat::fstat;
 
 use super::Init;
 use crate::error::{Error, OsContext, Result};
+use crate::sys::fd::Spent;
 use crate::sys::mount::{self, Attributes, NewFileSystem, Subtree};
 use crate::sys::path::is_null_device;
 
@@ -22,6 +23,7 @@ pub(super) fn make_read_only(init: &mut Init) -> Result<()> {
         mount::attach(&tree, &found).os("mount", here)?;
         mount::set_attributes(tree.as_fd(), Attributes::read_only(), Subtree::Alone)
             .os("make read-only", here)?;
+        [tree, found].into_iter().for_each(|fd| init.spent.put(fd));
     }
     Ok(())
 }
@@ -29,13 +31,14 @@ pub(super) fn make_read_only(init: &mut Init) -> Result<()> {
 /// Hides each path: a directory behind an empty one, anything else behind the null device.
 pub(super) fn mask(init: &mut Init) -> Result<()> {
     let rootfs = init.rootfs()?;
-    let mut masks = Masks::default();
+    let (mut directory, mut file) = (Mask::new(empty_directory), Mask::new(null_device));
     for path in &init.plan.masked_paths {
         let here = || path.display();
         let Some(found) = present(rootfs.find(path)).os("open", here)? else { continue };
         let kind = fstat(&found).os("fstat", here)?.st_mode & libc::S_IFMT;
-        let mask = if kind == libc::S_IFDIR { masks.directory()? } else { masks.file()? };
-        mount::attach(&mask, &found).os("mask", here)?;
+        let mask = if kind == libc::S_IFDIR { &mut directory } else { &mut file };
+        mask.put_on(&found, &init.spent)?.os("mask", here)?;
+        init.spent.put(found);
     }
     Ok(())
 }
@@ -48,46 +51,48 @@ fn present(found: nix::Result<OwnedFd>) -> nix::Result<Option<OwnedFd>> {
     }
 }
 
-/// Sources of the masks: one empty read-only tmpfs and one null device for all of them.
-#[derive(Default)]
-struct Masks {
-    empty: Option<OwnedFd>,
-    null: Option<OwnedFd>,
+/// What lies over masked paths: one mount, and copies of it.
+struct Mask {
+    make: fn() -> Result<OwnedFd>,
+    first: Option<OwnedFd>,
 }
 
-impl Masks {
-    fn directory(&mut self) -> Result<OwnedFd> {
-        let here = || "the empty directory for masked paths";
-        let Some(empty) = &self.empty else {
-            let tree = mount::create(&NewFileSystem {
-                kind: "tmpfs",
-                source: Some("tmpfs"),
-                options: &["nr_blocks=1".into(), "nr_inodes=1".into()],
-                attributes: libc::MOUNT_ATTR_RDONLY,
-            })
-            .map_err(|refused| refused.errno)
-            .os("make", here)?;
-            let copy = tree.try_clone().os("duplicate", here)?;
-            self.empty = Some(tree);
-            return Ok(copy);
-        };
-        mount::clone_tree_at(empty.as_fd(), Subtree::Alone).os("clone", here)
+impl Mask {
+    fn new(make: fn() -> Result<OwnedFd>) -> Self {
+        Self { make, first: None }
     }
 
-    /// The host's null device, still visible and checked: the container's own may be anything.
-    fn file(&mut self) -> Result<OwnedFd> {
-        let here = || "/dev/null";
-        let source = match &self.null {
-            Some(null) => mount::clone_tree_at(null.as_fd(), Subtree::Alone),
-            None => mount::clone_tree(Path::new("/dev/null"), Subtree::Alone),
+    fn put_on(&mut self, path: &OwnedFd, spent: &Spent) -> Result<nix::Result<()>> {
+        let Some(first) = &self.first else {
+            let first = (self.make)()?;
+            return Ok(mount::attach(self.first.insert(first), path));
         };
-        let tree = source.os("clone the mount of", here)?;
-        if self.null.is_none() {
-            if !is_null_device(&tree).os("fstat", here)? {
-                return Err(Error::Invalid("the host's /dev/null is not the null device".into()));
-            }
-            self.null = Some(tree.try_clone().os("duplicate", here)?);
-        }
+        let copy = mount::clone_tree_at(first.as_fd(), Subtree::Alone).os("clone", || "a mask")?;
+        let done = mount::attach(&copy, path);
+        spent.put(copy);
+        Ok(done)
+    }
+}
+
+fn empty_directory() -> Result<OwnedFd> {
+    mount::create(&NewFileSystem {
+        kind: "tmpfs",
+        source: Some("tmpfs"),
+        options: &["nr_blocks=1".into(), "nr_inodes=1".into()],
+        attributes: libc::MOUNT_ATTR_RDONLY,
+    })
+    .map_err(|refused| refused.errno)
+    .os("make", || "the empty directory for masked paths")
+}
+
+/// The host's null device, still visible and checked: the container's own may be anything.
+fn null_device() -> Result<OwnedFd> {
+    let here = || "/dev/null";
+    let tree =
+        mount::clone_tree(Path::new("/dev/null"), Subtree::Alone).os("clone the mount of", here)?;
+    if is_null_device(&tree).os("fstat", here)? {
         Ok(tree)
+    } else {
+        Err(Error::Invalid("the host's /dev/null is not the null device".into()))
     }
 }

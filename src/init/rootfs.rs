@@ -28,9 +28,7 @@ pub(super) fn mount(init: &mut Init) -> Result<()> {
     if init.plan.namespaces.is_new(nix::sched::CloneFlags::CLONE_NEWNS) {
         classic_mount(NONE, "/", NONE, propagation, NONE).os("set propagation of", || "/")?;
     }
-    let is_cut_off = propagation.contains(MsFlags::MS_REC)
-        && propagation.intersects(MsFlags::MS_SLAVE | MsFlags::MS_PRIVATE);
-    if !is_cut_off {
+    if !is_cut_off(plan.propagation) {
         // What the rootfs is mounted in may still be shared: it would appear on the host, too.
         let parent = match init.given_root {
             Some(_) => PathBuf::from("/"),
@@ -53,6 +51,14 @@ pub(super) fn mount(init: &mut Init) -> Result<()> {
     mount::attach(&tree, &destination).os("mount", || plan.path.display())?;
     init.rootfs = Some(Rootfs::new(tree));
     Ok(())
+}
+
+/// Whether nothing that is mounted or unmounted here appears on the host, wherever it is.
+fn is_cut_off(propagation: Option<MsFlags>) -> bool {
+    propagation.is_none_or(|flags| {
+        let one_way = MsFlags::MS_SLAVE | MsFlags::MS_PRIVATE | MsFlags::MS_UNBINDABLE;
+        flags.contains(MsFlags::MS_REC) && flags.intersects(one_way)
+    })
 }
 
 fn open_directory(path: &Path) -> Result<OwnedFd> {
@@ -92,9 +98,9 @@ pub(super) fn make_read_only(init: &mut Init) -> Result<()> {
 
 /// Makes the rootfs `/` and lets go of the host's.
 pub(super) fn switch(init: &mut Init) -> Result<()> {
-    let rootfs = init.rootfs()?;
-    if init.plan.namespaces.is_new(nix::sched::CloneFlags::CLONE_NEWNS) {
-        if init.move_root { move_root(rootfs)? } else { pivot(rootfs)? }
+    let (rootfs, plan) = (init.rootfs()?, init.plan);
+    if plan.namespaces.is_new(nix::sched::CloneFlags::CLONE_NEWNS) {
+        if init.move_root { move_root(rootfs)? } else { pivot(rootfs, plan.root.propagation)? }
     } else {
         // A mount namespace that is shared has a root that is not ours to replace.
         fchdir(rootfs.fd()).os("fchdir", || "the rootfs")?;
@@ -109,7 +115,13 @@ pub(super) fn switch(init: &mut Init) -> Result<()> {
 }
 
 /// The old root ends up below the new one and is taken away there; no directory is needed for it.
-fn pivot(rootfs: &Rootfs) -> Result<()> {
+fn pivot(rootfs: &Rootfs, propagation: Option<MsFlags>) -> Result<()> {
+    if is_cut_off(propagation) {
+        fchdir(rootfs.fd()).os("fchdir", || "the rootfs")?;
+        pivot_root(".", ".").os("pivot_root", || "the rootfs")?;
+        // It is what lies on top at this place: pivot_root(2), NOTES.
+        return umount2(".", MntFlags::MNT_DETACH).os("umount", || "the old root");
+    }
     let old = open_directory(Path::new("/"))?;
     fchdir(rootfs.fd()).os("fchdir", || "the rootfs")?;
     pivot_root(".", ".").os("pivot_root", || "the rootfs")?;

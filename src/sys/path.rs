@@ -94,6 +94,36 @@ impl Rootfs {
         }
     }
 
+    /// As [`Rootfs::open`], of a path on which there is no link at all: what is opened is what
+    /// the path says, letter by letter.
+    ///
+    /// # Errors
+    /// `ELOOP` for a link; `EINVAL` for a path that is not absolute or has `.` or `..`; `ENOSYS`
+    /// before Linux 5.6.
+    fn open_plain(&self, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
+        let is_plain = |part| matches!(part, Component::RootDir | Component::Normal(_));
+        if !path.is_absolute() || !path.components().all(is_plain) {
+            return Err(Errno::EINVAL);
+        }
+        let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_SYMLINKS;
+        openat2(&self.fd, path, OpenHow::new().flags(flags | OFlag::O_CLOEXEC).resolve(resolve))
+    }
+
+    /// As [`Rootfs::ensure`] for a directory, where the path is plain and its parent is there:
+    /// the usual case, in which the path itself says where the directory lies. Anything else is
+    /// nothing, and nothing was made.
+    pub fn ensure_plain(&self, path: &Path) -> Option<OwnedFd> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY;
+        match self.open_plain(path, flags) {
+            Ok(found) => return Some(found),
+            Err(Errno::ENOENT) => {}
+            Err(_) => return None,
+        }
+        let (parent, name) = (path.parent()?, path.file_name()?);
+        let parent = self.open_plain(parent, flags).ok()?;
+        make_directory(&parent, Path::new(name)).ok()
+    }
+
     /// Opens a path without any right but to name it (O_PATH).
     ///
     /// # Errors
