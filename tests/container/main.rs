@@ -16,6 +16,7 @@ mod bad_input;
 mod cgroup_v2;
 mod clients;
 mod contract;
+mod cost;
 mod crash;
 mod doctor;
 mod exec;

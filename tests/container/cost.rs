@@ -1,0 +1,48 @@
+//! What `run` and `exec` may cost, in system calls: their number is the same on a busy machine.
+//!
+//! A guard against creeping growth. What fails here needs a reason, and then a new bound and a line
+//! in docs/performance.md.
+
+use crate::support::call::Call;
+use crate::support::{Host, cgroup};
+use std::fs;
+
+/// On a hybrid host each hierarchy is looked for, made, opened, entered, mounted and removed.
+const RUN_PER_HIERARCHY: usize = 8;
+const EXEC_PER_HIERARCHY: usize = 2;
+
+fn system_calls(host: &Host, call: Call) -> usize {
+    let trace = host.dir().join("trace");
+    // Not fcntl: a debug build asks whether a descriptor is open before it closes it.
+    let options = "-f -qq -e trace=!fcntl -e signal=none";
+    call.after(&format!("set -- strace {options} -o '{}' \"$@\"", trace.display())).output().ok();
+    let trace = fs::read_to_string(trace).unwrap();
+    // A call that another process has interrupted takes two lines.
+    trace.lines().filter(|line| !line.contains(" resumed>")).count()
+}
+
+/// As `carob spec` writes it, with a program that does next to nothing.
+fn host() -> Option<Host> {
+    Host::only_carob("the bounds are carob's")
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn a_run_makes_few_system_calls() {
+    let Some(host) = host() else { return };
+    let c = host.container(|s| s["process"]["args"] = serde_json::json!(["/bin/true"]));
+    let calls = system_calls(&host, c.bundle_verb("run", &[]));
+    let most = 400 + RUN_PER_HIERARCHY * cgroup::hierarchies().len();
+    assert!(calls <= most, "{calls} system calls, at most {most}");
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn an_exec_makes_few_system_calls() {
+    let Some(host) = host() else { return };
+    let c = host.sleeper();
+    c.run_detached();
+    let calls = system_calls(&host, c.exec_call(&[], &["/bin/true"]));
+    let most = 195 + EXEC_PER_HIERARCHY * cgroup::hierarchies().len();
+    assert!(calls <= most, "{calls} system calls, at most {most}");
+}
