@@ -23,6 +23,7 @@ mod update;
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::mem::ManuallyDrop;
 
 use clap::error::ErrorKind;
 use clap::{ArgMatches, Command, FromArgMatches};
@@ -142,7 +143,9 @@ pub fn main(args: Vec<OsString>) -> u8 {
         return 1;
     }
     let args = argv::from_go_style(args);
-    let status = match tree().try_get_matches_from(&args) {
+    // Not dropped, it goes with the process: taking it to pieces is work for nothing.
+    let mut tree = ManuallyDrop::new(tree());
+    let status = match tree.try_get_matches_from_mut(&args).map(ManuallyDrop::new) {
         Ok(matches) => dispatch(&matches),
         Err(answer) => {
             global::open_log_leniently(&args);

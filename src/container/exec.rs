@@ -1,5 +1,6 @@
 //! `exec`: one more process in a running container.
 
+use std::mem::ManuallyDrop;
 use std::os::fd::OwnedFd;
 
 use oci_spec::runtime::{Process, Spec};
@@ -40,7 +41,9 @@ impl Runtime {
     /// process; [`Error::Init`] with the step that failed.
     pub fn exec(&self, options: &ExecOptions) -> Result<i32> {
         let protected = self_exe::protect(3 + activation_fds() + options.preserve_fds)?;
-        let prepared = self.prepare_exec(options)?;
+        // Not dropped: this process is about to end, and to free what it shares with its child copies
+        // a page for each piece.
+        let prepared = ManuallyDrop::new(self.prepare_exec(options)?);
         let foreground = match options.attach {
             Attach::Detach => None,
             Attach::Foreground => Some(Foreground::new(!options.no_subreaper)?),

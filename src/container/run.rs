@@ -1,5 +1,7 @@
 //! `run`: create and start in one process; in the foreground also wait and delete.
 
+use std::mem::ManuallyDrop;
+
 use super::create::{Created, Making, Starter};
 use super::foreground::Foreground;
 use super::notify::Notify;
@@ -18,14 +20,17 @@ impl Runtime {
     /// As `create` and `start`.
     pub fn run(&self, options: &RunOptions) -> Result<i32> {
         let protected = self_exe::protect(3 + activation_fds() + options.create.preserve_fds)?;
-        let prepared = Prepared::new(self, &options.create, Caller::Verb)?;
+        // Not dropped, nor is what is built of it: this process is about to end, and to free what it
+        // shares with init copies a page for each piece.
+        let prepared = ManuallyDrop::new(Prepared::new(self, &options.create, Caller::Verb)?);
         let terminal = prepared.plan.process.terminal.is_some();
         check_console(options.attach, terminal, options.create.console_socket.is_some())?;
         let foreground = match options.attach {
             Attach::Detach => None,
             Attach::Foreground => Some(Foreground::new(!options.no_subreaper)?),
         };
-        let mut created = self.build(&prepared, Making::by_verb(Starter::Now))?;
+        let created = self.build(&prepared, Making::by_verb(Starter::Now))?;
+        let mut created = ManuallyDrop::new(created);
         let outcome = start_and_wait(&mut created, foreground.as_ref(), protected);
         let keep = options.keep && outcome.is_ok();
         if (foreground.is_some() || outcome.is_err()) && !keep {
