@@ -1,12 +1,14 @@
 //! The `carob` program.
-#![no_main]
+#![cfg_attr(not(test), no_main)]
 #![allow(unsafe_code, reason = "the C library calls `main` by its name")]
 
-use std::ffi::{c_char, c_int};
-
 /// Called by the C library: Rust's own start in between would cost more than many a verb.
+#[cfg(not(test))]
 #[unsafe(no_mangle)]
-extern "C" fn main(_count: c_int, _arguments: *const *const c_char) -> c_int {
+extern "C" fn main(
+    _count: std::ffi::c_int,
+    _arguments: *const *const std::ffi::c_char,
+) -> std::ffi::c_int {
     // Rust's library has its own way to the arguments.
     carob::cli::main(std::env::args_os().collect()).into()
 }

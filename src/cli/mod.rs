@@ -22,7 +22,6 @@ mod spec;
 mod update;
 
 use std::ffi::OsString;
-use std::io::Write;
 use std::mem::ManuallyDrop;
 
 use clap::error::ErrorKind;
@@ -115,8 +114,16 @@ fn run<V: Verb>(matches: &ArgMatches, context: &Context) -> Result<i32> {
 
 /// The whole tree of commands; the arguments of the verbs come when clap needs them.
 fn tree() -> Command {
-    let verbs =
-        VERBS.iter().map(|row| Command::new(row.name).about(row.about).defer(row.arguments));
+    with_verbs(VERBS.iter())
+}
+
+/// As much of the tree as the arguments can mean. To build all verbs costs more than to run some.
+fn tree_for(args: &[OsString]) -> Command {
+    with_verbs(VERBS.iter().filter(|row| args.iter().any(|arg| arg == row.name)))
+}
+
+fn with_verbs(rows: impl Iterator<Item = &'static Row>) -> Command {
+    let verbs = rows.map(|row| Command::new(row.name).about(row.about).defer(row.arguments));
     <Global as clap::Args>::augment_args(Command::new("carob"))
         .about("Run containers from OCI bundles")
         .version(env!("CARGO_PKG_VERSION"))
@@ -128,6 +135,14 @@ fn tree() -> Command {
         .subcommand_value_name("VERB")
         .subcommand_help_heading("Verbs")
         .subcommands(verbs)
+}
+
+/// What a command line without a mistake says, it says to a part of the tree, too. Mistakes and
+/// requests for help are answered by the whole.
+fn parse(args: &[OsString]) -> clap::error::Result<ArgMatches> {
+    // Not dropped, it goes with the process: taking it to pieces is work for nothing.
+    let mut part = ManuallyDrop::new(tree_for(args));
+    part.try_get_matches_from_mut(args).or_else(|_| tree().try_get_matches_from(args))
 }
 
 const EXAMPLES: &str = "\
@@ -143,18 +158,13 @@ pub fn main(args: Vec<OsString>) -> u8 {
         return 1;
     }
     let args = argv::from_go_style(args);
-    // Not dropped, it goes with the process: taking it to pieces is work for nothing.
-    let mut tree = ManuallyDrop::new(tree());
-    let status = match tree.try_get_matches_from_mut(&args).map(ManuallyDrop::new) {
+    match parse(&args).map(ManuallyDrop::new) {
         Ok(matches) => dispatch(&matches),
         Err(answer) => {
             global::open_log_leniently(&args);
             usage(&answer)
         }
-    };
-    // What has no end of line yet; who prints and wants to know how it went has flushed himself.
-    let _unread = std::io::stdout().flush();
-    status
+    }
 }
 
 fn dispatch(matches: &ArgMatches) -> u8 {

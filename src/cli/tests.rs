@@ -16,7 +16,7 @@ use crate::{
 /// A blank separates arguments.
 fn parse(line: &str) -> std::result::Result<ArgMatches, clap::Error> {
     let args = line.split(' ').map(OsString::from).collect();
-    tree().try_get_matches_from(argv::from_go_style(args))
+    parse(&argv::from_go_style(args))
 }
 
 /// The arguments of the verb in `line`, which must be `name`.
@@ -463,4 +463,38 @@ fn every_verb_has_help_with_an_example() {
         assert!(text.contains(&format!("\n  carob {}", row.name)), "{text}");
         assert!(text.contains("Examples:\n"), "{text}");
     }
+}
+
+#[test]
+fn a_part_of_the_tree_means_what_the_whole_means() {
+    let lines: &[&[&str]] = &[
+        &["carob"],
+        &["carob", "--version"],
+        &["carob", "run", "c"],
+        &["carob", "--root", "list", "state", "run"],
+        &["carob", "exec", "run", "delete", "--force"],
+        &["carob", "--root"],
+        &["carob", "rnu", "run"],
+        &["carob", "run", "--help"],
+        &["carob", "help"],
+        &["carob", "help", "run"],
+        &["carob", "pod"],
+        &["carob", "pod", "ps"],
+    ];
+    for line in lines {
+        let args: Vec<OsString> = line.iter().map(OsString::from).collect();
+        let shown = |matches: clap::error::Result<ArgMatches>| match matches {
+            Ok(matches) => without_lists_of_verbs(&format!("{matches:?}")),
+            Err(error) => error.render().to_string(),
+        };
+        let whole = shown(tree().try_get_matches_from(&args));
+        assert_eq!(shown(parse(&args)), whole, "{line:?}");
+    }
+}
+
+/// Matches remember what else there would have been.
+fn without_lists_of_verbs(matches: &str) -> String {
+    let mut parts = matches.split("valid_subcommands: [");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| text + part.split_once(']').map_or("", |(_, rest)| rest))
 }
