@@ -16,7 +16,7 @@ use crate::{
 /// A blank separates arguments.
 fn parse(line: &str) -> std::result::Result<ArgMatches, clap::Error> {
     let args = line.split(' ').map(OsString::from).collect();
-    parse(&argv::from_go_style(args))
+    super::parse(&argv::from_go_style(args))
 }
 
 /// The arguments of the verb in `line`, which must be `name`.
@@ -488,7 +488,7 @@ fn a_part_of_the_tree_means_what_the_whole_means() {
             Err(error) => error.render().to_string(),
         };
         let whole = shown(tree().try_get_matches_from(&args));
-        assert_eq!(shown(parse(&args)), whole, "{line:?}");
+        assert_eq!(shown(super::parse(&args)), whole, "{line:?}");
     }
 }
 
