@@ -11,6 +11,7 @@ use oci_spec::runtime::LinuxNamespaceType as Kind;
 use super::net_devices::Lent;
 use super::oom_score::OomScore;
 use super::pid_namespace::PidNamespace;
+use super::place::{Place, limit};
 use super::prepare::{Caller, Prepared, activation_fds, keyring_name};
 use super::state::{Container, State, Status};
 use super::store::{ContainerDir, Lock, START_SOCKET};
@@ -19,7 +20,6 @@ use crate::cgroup::{Join, Unified};
 use crate::error::{Error, OsContext, Result};
 use crate::init::sync::{self, End, FromChild, ToChild};
 use crate::init::{self, Gate, Hook, Init, StandardStreams, Task, stage1_flags};
-use crate::oci::plan::ProcessPlan;
 use crate::sys::fd::Spent;
 use crate::sys::process::{self, Child, CloneTarget, Cloned, Exit, Prctl};
 use crate::sys::{self_exe, socket};
@@ -354,30 +354,6 @@ fn hand_listener_on(prepared: &Prepared, state: &State, child: &Child, number: i
     };
     let state = State { pid: child.pid.as_raw(), ..state.clone() };
     super::seccomp_agent::hand_over(listener, &state, Status::Creating, &child.pidfd, number)
-}
-
-/// Where a process gets its resource limits from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Place {
-    /// It sets its own, while it has all rights.
-    Host,
-    /// It never has the right: carob, which owns the user namespace, sets them from outside.
-    UserNamespace,
-}
-
-impl Place {
-    pub(super) fn of_process_in(state: &State) -> Self {
-        let user = state.namespaces & libc::CLONE_NEWUSER != 0;
-        if user { Self::UserNamespace } else { Self::Host }
-    }
-}
-
-/// What carob sets for a process that is ready.
-pub(super) fn limit(pid: Pid, process: &ProcessPlan, place: Place) -> Result<()> {
-    if place == Place::UserNamespace {
-        init::set_rlimits(pid, process)?;
-    }
-    Ok(())
 }
 
 pub(super) fn send_pidfd(path: &Path, child: &Child) -> Result<()> {

@@ -11,9 +11,9 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::stat::Mode;
 use nix::unistd::Pid;
 
-use super::create::{Place, limit};
 use super::oom_score::OomScore;
 use super::pid_namespace::PidNamespace;
+use super::place::{Place, limit};
 use super::prepare::keyring_name;
 use super::seccomp_agent;
 use super::state::{State, Status};

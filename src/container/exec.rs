@@ -5,10 +5,11 @@ use std::os::fd::OwnedFd;
 
 use oci_spec::runtime::{Process, Spec};
 
-use super::create::{Place, connect_console, send_pidfd};
+use super::create::{connect_console, send_pidfd};
 use super::enter::{Entry, end_process};
 use super::foreground::Foreground;
 use super::oom_score::OomScore;
+use super::place::Place;
 use super::prepare::{Streams, activation_fds, leave_out_ungrantable};
 use super::run::check_console;
 use super::state::{Container, State};

@@ -5,11 +5,11 @@ use std::ffi::CString;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use super::Runtime;
-use super::create::Place;
 use super::enter::{Entry, Facts, Talk};
 use super::exec::filter_of;
 use super::launch::Dumpable;
 use super::oom_score::OomScore;
+use super::place::Place;
 use super::prepare::leave_out_ungrantable;
 use super::state::State;
 use crate::cgroup::{Group, Join};

@@ -22,6 +22,7 @@ mod notify;
 mod oom_score;
 mod pid_file;
 mod pid_namespace;
+mod place;
 mod prepare;
 mod rights;
 mod run;
