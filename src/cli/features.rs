@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::{Context, Verb, output};
 use crate::error::Result;
 use crate::init::Hook;
-use crate::oci::plan::{MEMORY_FLAGS, MEMORY_MODES};
+use crate::oci::plan::{KEEP_GROUPS, MEMORY_FLAGS, MEMORY_MODES};
 use crate::oci::{capabilities, mount_opts, namespaces};
 use crate::seccomp;
 
@@ -122,7 +122,7 @@ fn document() -> Document {
             net_devices: Enabled { enabled: true },
         },
         annotations: annotations(),
-        potentially_unsafe_config_annotations: &["bundle", "org.systemd.property."],
+        potentially_unsafe_config_annotations: &["bundle", KEEP_GROUPS, "org.systemd.property."],
     }
 }
 

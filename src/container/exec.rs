@@ -77,7 +77,7 @@ impl Runtime {
             ExecProcess::Args(args) => with_overrides(args, &spec)?,
         };
         validate::validate_process(&process)?.into_iter().for_each(log::warn);
-        let mut plan = ProcessPlan::new(&process, spec.linux().as_ref())?;
+        let mut plan = ProcessPlan::new(&process, &spec)?;
         if container.state.namespaces & libc::CLONE_NEWUSER == 0 {
             leave_out_ungrantable(&mut plan)?;
         }

@@ -73,7 +73,7 @@ impl Runtime {
         };
         let spec = load::load_spec(&container.dir.config())?.spec;
         let process = spec.process().as_ref().ok_or_else(|| Error::config("process", "missing"))?;
-        let mut plan = ProcessPlan::new(process, spec.linux().as_ref())?;
+        let mut plan = ProcessPlan::new(process, &spec)?;
         plan.terminal = None;
         if container.state.namespaces & libc::CLONE_NEWUSER == 0 {
             leave_out_ungrantable(&mut plan)?;

@@ -71,10 +71,9 @@ impl Rights {
     }
 
     fn check_groups(self, plan: &Plan) -> Result<()> {
-        let groups = &plan.process.groups;
-        if groups.is_empty() {
+        let Some(groups) = plan.process.groups.as_ref().filter(|groups| !groups.is_empty()) else {
             return Ok(());
-        }
+        };
         let denied = match &plan.id_maps {
             maps if plan.namespaces.is_new(nix::sched::CloneFlags::CLONE_NEWUSER) => {
                 MapWriter::choose(self, maps)?.denies_groups()

@@ -128,11 +128,13 @@ fn drop_bounding(keep: u64) -> Result<()> {
 
 fn set_user(task: &Task) -> Result<()> {
     let process = task.process;
-    match credentials::set_groups(&process.groups) {
-        Ok(()) => {}
-        // In a user namespace whose setgroups is denied, none can be set and none is there.
-        Err(Errno::EPERM) if process.groups.is_empty() => {}
-        Err(errno) => return Err(errno).os("setgroups", || format!("{:?}", process.groups)),
+    if let Some(groups) = &process.groups {
+        match credentials::set_groups(groups) {
+            Ok(()) => {}
+            // In a user namespace whose setgroups is denied, none can be set and none is there.
+            Err(Errno::EPERM) if groups.is_empty() => {}
+            Err(errno) => return Err(errno).os("setgroups", || format!("{groups:?}")),
+        }
     }
     credentials::set_ids(process.uid, process.gid)
         .os("setresuid", || format!("uid {}, gid {}", process.uid, process.gid))

@@ -270,6 +270,18 @@ fn user_namespaces_map_ids() {
 
 #[test]
 #[ignore = "needs root: run scripts/test"]
+fn groups_of_the_caller_are_kept_on_request() {
+    if peer() == Peer::Runc {
+        return skip("runc does not know Podman's annotation for it");
+    }
+    let on = Podman::new();
+    let run = ["podman", "run", "--rm", "--network", "none", "--group-add", "keep-groups", BUSYBOX];
+    let call = [&["setpriv", "--groups", "4711"], &run[..], &["id", "-G"]].concat();
+    assert_eq!(on.yard.run(&call).ok().text(), "0 4711");
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
 fn volumes_secrets_and_devices_are_there() {
     let on = Podman::new();
     once(&on, &["--volume", "kept:/data"], "echo kept > /data/file").ok();

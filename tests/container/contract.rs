@@ -258,6 +258,25 @@ fn exec_of_a_command_line_works_without_the_bundle() {
 
 #[test]
 #[ignore = "needs root: run scripts/test"]
+fn an_annotation_keeps_the_groups_of_the_caller() {
+    let Some(host) = Host::only_carob("runc does not know it") else {
+        return;
+    };
+    let caller = "set -- setpriv --groups 4711,4712 \"$@\"";
+    let c = host.container(|s| {
+        s["process"]["args"] = json!(["id", "-G"]);
+        s["annotations"]["run.oci.keep_original_groups"] = json!("1");
+    });
+    let out = c.bundle_verb("run", &[]).after(caller).output().ok();
+    assert_eq!(out.text(), "0 4711 4712");
+    let c = host.sleeper_with(|s| s["annotations"]["run.oci.keep_original_groups"] = json!("1"));
+    c.run_detached();
+    let out = c.exec_call(&[], &["id", "-G"]).after(caller).output().ok();
+    assert_eq!(out.text(), "0 4711 4712");
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
 fn verbs_that_podman_calls_need_no_environment() {
     let host = Host::new();
     let c = host.sleeper();

@@ -16,7 +16,7 @@ use crate::oci::{namespaces as oci_namespaces, sysctl as oci_sysctl};
 pub use memory::{FLAGS as MEMORY_FLAGS, MODES as MEMORY_MODES};
 pub use mounts::{DevicePlan, MountPlan, MountSource};
 pub use platform::Platform;
-pub use process::{Capabilities, ProcessPlan, RlimitPlan, TerminalPlan};
+pub use process::{Capabilities, KEEP_GROUPS, ProcessPlan, RlimitPlan, TerminalPlan};
 
 /// Everything about a container that its init acts on.
 #[derive(Debug)]
@@ -186,7 +186,7 @@ impl Plan {
             hostname: spec.hostname().clone().filter(|name| !name.is_empty()),
             domainname: spec.domainname().clone().filter(|name| !name.is_empty()),
             sysctls: linux.sysctl().iter().flatten().map(sysctl).collect(),
-            process: ProcessPlan::new(process, spec.linux().as_ref())?,
+            process: ProcessPlan::new(process, spec)?,
             hooks: spec.hooks().clone().unwrap_or_default(),
             mount_label: linux.mount_label().clone().filter(|label| !label.is_empty()),
             net_devices: net_devices(&linux),

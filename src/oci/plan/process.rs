@@ -5,8 +5,8 @@ use std::ffi::CString;
 use std::path::PathBuf;
 
 use oci_spec::runtime::{
-    IOPriorityClass, Linux, LinuxCapabilities, LinuxSchedulerFlag, LinuxSchedulerPolicy,
-    PosixRlimitType, Process, Scheduler,
+    IOPriorityClass, LinuxCapabilities, LinuxSchedulerFlag, LinuxSchedulerPolicy, PosixRlimitType,
+    Process, Scheduler, Spec,
 };
 
 use super::platform::Platform;
@@ -14,6 +14,15 @@ use crate::error::{Error, Result};
 use crate::oci::{capabilities, rlimits};
 use crate::sys::sched::SchedAttr;
 use crate::sys::tty::WindowSize;
+
+/// The annotation by which engines ask that the caller's supplementary groups stay: those of a user
+/// that no id map of theirs can name. Podman: `--group-add keep-groups`.
+pub const KEEP_GROUPS: &str = "run.oci.keep_original_groups";
+
+fn keeps_groups(spec: &Spec) -> bool {
+    let annotations = spec.annotations().as_ref();
+    annotations.and_then(|all| all.get(KEEP_GROUPS)).is_some_and(|value| value == "1")
+}
 
 /// What the process is, in the kernel's terms.
 #[derive(Debug)]
@@ -30,8 +39,8 @@ pub struct ProcessPlan {
     pub uid: u32,
     /// Primary group id.
     pub gid: u32,
-    /// Supplementary groups.
-    pub groups: Vec<u32>,
+    /// Supplementary groups; `None` leaves the caller's.
+    pub groups: Option<Vec<u32>>,
     /// File mode creation mask, if it is to be changed.
     pub umask: Option<u32>,
     /// The five sets; `None` leaves what the kernel gives.
@@ -105,7 +114,7 @@ impl ProcessPlan {
     ///
     /// # Errors
     /// [`Error::Config`] for a string with a NUL byte or without arguments.
-    pub fn new(process: &Process, linux: Option<&Linux>) -> Result<Self> {
+    pub fn new(process: &Process, spec: &Spec) -> Result<Self> {
         let strings = |field: &str, list: Option<&[String]>| -> Result<Vec<CString>> {
             let list = list.unwrap_or_default().iter().enumerate();
             list.map(|(i, text)| {
@@ -125,10 +134,11 @@ impl ProcessPlan {
             args,
             env: last_of_each(strings("env", process.env().as_deref())?),
             cwd: process.cwd().clone(),
-            platform: Platform::new(linux),
+            platform: Platform::new(spec.linux().as_ref()),
             uid: user.uid(),
             gid: user.gid(),
-            groups: user.additional_gids().clone().unwrap_or_default(),
+            groups: (!keeps_groups(spec))
+                .then(|| user.additional_gids().clone().unwrap_or_default()),
             umask: user.umask(),
             // Without any it has none: all of root's would be a surprise.
             capabilities: Some(
