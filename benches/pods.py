@@ -66,7 +66,8 @@ class Pods:
     def run_argv(self, manifest: Path) -> list[str]:
         return self.carob.argv(
             "pod", "run", "--detach", "--data-root", str(self.dir / "data"),
-            "--log-root", str(self.dir / "logs"), "--cgroup-parent", f"/{PARENT}", str(manifest),
+            "--log-root", str(self.dir / "logs"), "--cgroup-parent", f"/{PARENT}", "--network", "none",
+            str(manifest),
         )
 
     def must_run(self, name: str) -> None:

@@ -9,6 +9,7 @@ use std::io::{ErrorKind, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
+use super::network::Store;
 use super::store::{self, PodDirs, PodFile, StoredPod};
 use super::volume;
 use crate::container::Runtime;
@@ -70,15 +71,20 @@ fn write_owner(data: &Path, dirs: &PodDirs) -> Result<()> {
 
 /// Removes data and logs of pods of a state root that are no more; what cannot be removed is a
 /// warning, and tried again the next time. The caller keeps pods from being made meanwhile.
-pub(super) fn collect(root: &Path, all: &Path) {
-    let entries = std::fs::read_dir(all).into_iter().flatten().flatten();
+/// Returns the uids of those that are gone now.
+pub(super) fn collect(root: &Path, data_root: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(data_root.join("pods")).into_iter().flatten().flatten();
+    let mut gone = Vec::new();
     for path in entries.map(|entry| entry.path()) {
-        if let Some(dirs) = lost(root, &path)
-            && let Err(error) = remove(&dirs)
-        {
-            crate::log::warn(error);
+        let Some(dirs) = lost(root, &path) else { continue };
+        // Its addresses, after a reboot; the namespace they were in went with it.
+        let released = Store::of(&dirs).release(&dirs.state, "");
+        match released.and_then(|()| remove(&dirs)) {
+            Ok(()) => gone.push(file_name(&path).into_owned()),
+            Err(error) => crate::log::warn(error),
         }
     }
+    gone
 }
 
 /// The directories of the pod whose data these are, if it was one of this state root's.

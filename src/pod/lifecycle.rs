@@ -11,6 +11,7 @@ use nix::fcntl::Flock;
 use super::clock::Stamp;
 use super::control::{Connection, Request};
 use super::manifest::{self, Manifest};
+use super::network::{self, Plan, Store};
 use super::record::PodRecord;
 use super::store::{self, PodDirs, PodFile, StoredPod};
 use super::watch::Watch;
@@ -27,6 +28,8 @@ pub struct Places {
     pub logs: PathBuf,
     /// `--cgroup-parent`.
     pub cgroup_parent: PathBuf,
+    /// `--cni-conf-dir` and `--cni-bin-dir`.
+    pub network: network::Sources,
 }
 
 impl Default for Places {
@@ -35,6 +38,7 @@ impl Default for Places {
             data: store::DATA_ROOT.into(),
             logs: store::LOG_ROOT.into(),
             cgroup_parent: store::CGROUP_PARENT.into(),
+            network: network::Sources::default(),
         }
     }
 }
@@ -108,7 +112,10 @@ fn identity(manifest: &Manifest) -> (String, String) {
 }
 
 fn make(runtime: &Runtime, manifest: Manifest, places: &Places) -> Result<StoredPod> {
-    leftover::collect(&runtime.root, &places.data.join("pods"));
+    if let Plan::None(Some(why)) = network::plan(&manifest.pod, &places.network)? {
+        crate::log::warn(why);
+    }
+    leftover::collect(&runtime.root, &places.data);
     let (namespace, name) = identity(&manifest);
     let uid = manifest.pod.metadata.uid.clone().unwrap_or_default();
     let dirs = PodDirs {
@@ -118,7 +125,7 @@ fn make(runtime: &Runtime, manifest: Manifest, places: &Places) -> Result<Stored
         cgroup: places.cgroup_parent.join(format!("pod{uid}")),
     };
     leftover::refuse_taken_uid(&runtime.root, &dirs, &uid)?;
-    let file = PodFile { manifest, dirs };
+    let file = PodFile { manifest, dirs, network: places.network.clone() };
     let record = PodRecord::new(&file.rules()?, Stamp::now());
     StoredPod::create(&file, &record)?;
     if let Err(error) = leftover::claim(&file.dirs) {
@@ -333,6 +340,10 @@ pub fn remove(runtime: &Runtime, pod: &StoredPod, removal: Removal) -> Result<()
             result = other;
         }
     };
+    // Before the namespace goes; one that cannot be released keeps no pod from being removed.
+    if let Err(error) = Store::of(dirs).release(&dirs.state, "") {
+        crate::log::warn(error);
+    }
     also(sandbox::stop(runtime, &sandbox_id(pod), dirs));
     also(volume::teardown(dirs));
     also(remove_tree(&dirs.logs));

@@ -10,6 +10,7 @@
 //! sandbox/     the pause container that holds the shared namespaces; the pod's cgroup
 //! volume/      volumes and the files every pod gets (hosts, resolv.conf)
 //! logs/        CRI log lines: write, rotate, read
+//! network/     CNI: which network a pod gets, its plugins, who is on which
 //! probe/       probe workers (pure) and the four kinds of probes; HTTP hooks
 //! event.rs     what has happened to a pod: events.jsonl
 //! timeline/    events → what each container was doing when; view.rs: files → Pod with status
@@ -17,7 +18,7 @@
 //! forward.rs   local ports, passed on into the network of a pod
 //! store.rs     the directories of a pod
 //! rights.rs    who may make pods
-//! leftover.rs  data and logs of pods that no longer exist
+//! leftover.rs  data and logs of pods that no longer exist; prune.rs: all that they left
 //! supervisor/  one process per pod, one thread: waits, decides, acts, writes down
 //! control.rs   what the command line and the supervisor say to each other
 //! lifecycle.rs what a front end does with whole pods: make, start, stop, remove; outcome.rs: exit
@@ -35,9 +36,11 @@ pub mod lifecycle;
 pub mod logs;
 pub mod manifest;
 pub mod member;
+pub mod network;
 pub mod outcome;
 pub mod phase;
 pub mod probe;
+pub mod prune;
 pub mod record;
 pub mod restart;
 mod rights;

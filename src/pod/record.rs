@@ -4,12 +4,16 @@
 //! facts, no conclusions: phase, conditions and columns are computed from it (`phase.rs`), what to
 //! do next as well (`decide.rs`).
 
+mod network;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::clock::{Moment, Stamp};
 use super::rules::{ContainerRules, PodRules};
+
+pub use network::{NetworkRecord, NetworkStep};
 
 /// Version of the file; a supervisor refuses one it does not know.
 pub const FORMAT: u32 = 1;
@@ -33,6 +37,9 @@ pub struct PodRecord {
     /// The pod was refused before anything was started, or evicted: `status.reason` and
     /// `status.message`.
     pub refusal: Option<StartFailure>,
+    /// The pod's place on a network, from before the first plugin is asked until all have let go.
+    #[serde(default)]
+    pub network: Option<NetworkRecord>,
     /// Why no sandbox could be made, the last time it was tried.
     pub sandbox_error: Option<StartFailure>,
     /// When the next attempt at a sandbox is due.
@@ -68,8 +75,11 @@ pub struct SandboxRecord {
     /// Since when it runs.
     pub started: Stamp,
     /// Addresses of the pod, the first one is the default target of probes. `127.0.0.1` for a pod
-    /// that has only a loopback device.
+    /// that has only a loopback device; none while its network is being made.
     pub ips: Vec<String>,
+    /// Name of its network, if that is made by plugins.
+    #[serde(default)]
+    pub network: Option<String>,
     /// Host ids of a pod with its own user namespace: the first one; there are 65536.
     pub user_namespace_base: Option<u32>,
 }
@@ -271,6 +281,7 @@ impl PodRecord {
             sandbox: None,
             sandbox_attempt: 0,
             refusal: None,
+            network: None,
             sandbox_error: None,
             sandbox_retry: None,
             stop: None,
@@ -296,6 +307,13 @@ impl PodRecord {
             mine.restart_count = before.restart_count;
         }
         self
+    }
+
+    /// The sandbox, once containers can be started in it.
+    #[must_use]
+    pub fn usable_sandbox(&self) -> Option<&SandboxRecord> {
+        let attaching = |network: &NetworkRecord| network.step == NetworkStep::Attaching;
+        self.sandbox.as_ref().filter(|_| !self.network.as_ref().is_some_and(attaching))
     }
 
     /// All containers, init containers first.

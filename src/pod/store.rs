@@ -31,6 +31,7 @@ use serde::{Deserialize, Serialize};
 
 use super::event::{EVENTS_FILE, Event};
 use super::manifest::Manifest;
+use super::network::Sources;
 use super::record::PodRecord;
 use super::rules::PodRules;
 use crate::error::{Error, OsContext, Result};
@@ -142,6 +143,9 @@ pub struct PodFile {
     pub manifest: Manifest,
     /// Where it keeps what.
     pub dirs: PodDirs,
+    /// Where its network comes from.
+    #[serde(default)]
+    pub network: Sources,
 }
 
 impl PodFile {

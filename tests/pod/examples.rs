@@ -20,6 +20,7 @@ const ALL: &[&str] = &[
     "liveness-http",
     "process-namespace",
     "projected",
+    "published-port",
     "sidecar",
     "volume",
 ];
@@ -36,14 +37,21 @@ struct Example {
 
 impl Example {
     fn run(name: &'static str) -> Self {
-        let scene = Scene::new();
+        Self::run_in(Scene::new(), name, &["-d"])
+    }
+
+    fn run_in(scene: Scene, name: &'static str, flags: &[&str]) -> Self {
         let example = Self { scene, name };
-        example.apply(&directory().join(format!("{name}.yaml")), "created");
+        example.apply_with(flags, &directory().join(format!("{name}.yaml")), "created");
         example
     }
 
     fn apply(&self, file: &Path, done: &str) {
-        let args = self.scene.run_args("run", &["-d"], &[file]);
+        self.apply_with(&["-d"], file, done);
+    }
+
+    fn apply_with(&self, flags: &[&str], file: &Path, done: &str) {
+        let args = self.scene.run_args("run", flags, &[file]);
         let out = self.scene.carob(&args.iter().map(String::as_str).collect::<Vec<_>>()).ok();
         assert_eq!(out.stdout, format!("pod/{} {done}\n", self.name));
         assert_eq!(out.stderr, "", "an example has nothing that is ignored");
@@ -195,6 +203,18 @@ fn projected() {
     let changed = changed.replace("rootfs:../busybox/rootfs", &image);
     example.apply(&example.scene.manifest("changed.yaml", &changed), "configured");
     example.log("app", "projected runs in test");
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn published_port() {
+    let scene = Scene::with_own_network();
+    let example =
+        Example::run_in(scene, "published-port", &["-d", "--cni-conf-dir", "/etc/cni"]).ready();
+    let object = example.scene.inspect("published-port");
+    let said = format!("hello from {}\n", object["status"]["podIP"].as_str().unwrap());
+    let fetch = "busybox timeout 5 busybox wget -qO- http://localhost:8088/";
+    assert_eq!(example.scene.sh_on_machine(fetch).ok().stdout, said);
 }
 
 #[test]

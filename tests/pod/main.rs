@@ -30,6 +30,7 @@ mod init;
 mod logs;
 mod members;
 mod namespaces;
+mod network;
 mod port_forward;
 mod probes;
 mod repeat;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -22,6 +22,8 @@ static NUMBER: AtomicU32 = AtomicU32::new(0);
 pub struct Scene {
     dir: PathBuf,
     marker: String,
+    /// Holds the network that everything happens in, if it is not the machine's.
+    inside: Option<Child>,
 }
 
 /// How a verb has ended.
@@ -64,7 +66,52 @@ impl Scene {
         let marker = format!("carob-pod-{}-{number:03}", std::process::id());
         let dir = std::env::temp_dir().join(&marker);
         fs::create_dir(&dir).unwrap();
-        Self { dir, marker }
+        Self { dir, marker, inside: None }
+    }
+
+    /// In a network namespace with nothing but a loopback device: bridges, rules and addresses that
+    /// plugins make are there, and what they keep on disk is in a mount namespace beside it.
+    pub fn with_own_network() -> Self {
+        let mut scene = Self::new();
+        let script = "ip link set lo up; \
+            for dir in /var/lib/cni /etc/cni; do mkdir -p $dir; mount -t tmpfs cni $dir; done; \
+            touch /etc/cni/ready; exec sleep 1000000";
+        let mut holder = Command::new("unshare");
+        holder.args(["--net", "--mount", "sh", "-euc", script]).stdin(Stdio::null());
+        let holder = holder.spawn().unwrap();
+        let ready = format!("/proc/{}/root/etc/cni/ready", holder.id());
+        scene.inside = Some(holder);
+        let end = Instant::now() + LIMIT;
+        while !Path::new(&ready).exists() {
+            assert!(Instant::now() < end, "no network namespace");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        scene
+    }
+
+    /// A process of the machine that the pods of this test are on.
+    pub fn machine(&self) -> i32 {
+        let pid = self.inside.as_ref().map_or_else(std::process::id, Child::id);
+        i32::try_from(pid).unwrap()
+    }
+
+    /// A command on the machine that the pods of this test are on.
+    pub fn on_machine(&self, program: &str) -> Command {
+        let Some(holder) = &self.inside else { return Command::new(program) };
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &holder.id().to_string(), "--net", "--mount", program]);
+        command
+    }
+
+    /// Runs a script there.
+    #[track_caller]
+    pub fn sh_on_machine(&self, script: &str) -> Output {
+        let out = self.on_machine("sh").args(["-euc", script]).output().unwrap();
+        Output {
+            code: out.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&out.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&out.stderr).into_owned(),
+        }
     }
 
     /// A directory of the test's own.
@@ -106,7 +153,7 @@ impl Scene {
 
     /// A call of carob, not yet started.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_carob"));
+        let mut command = self.on_machine(env!("CARGO_BIN_EXE_carob"));
         command.arg("--root").arg(self.root()).args(args).stdin(Stdio::null());
         command
     }
@@ -142,6 +189,10 @@ impl Scene {
             ("--cgroup-parent", format!("/{}", self.marker)),
         ] {
             args.extend([flag.to_owned(), value]);
+        }
+        // The machine's network is nobody's business here; pods on networks are in network.rs.
+        if !flags.iter().any(|flag| flag.starts_with("--network") || flag.starts_with("--cni")) {
+            args.extend(["--network", "none"].map(str::to_owned));
         }
         args.extend(flags.iter().map(|&flag| flag.to_owned()));
         args.extend(manifests.iter().map(|path| path.display().to_string()));
@@ -295,7 +346,8 @@ impl Scene {
         for pid in processes(|line| line.contains(&dir)) {
             found.push(format!("process {pid}"));
         }
-        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let who = self.inside.as_ref().map_or("self".to_owned(), |holder| holder.id().to_string());
+        let mounts = fs::read_to_string(format!("/proc/{who}/mountinfo")).unwrap();
         found.extend(
             mounts.lines().filter(|line| line.contains(&dir)).map(|l| format!("mount {l}")),
         );
@@ -304,6 +356,11 @@ impl Scene {
             for group in cgroup::tree(&parent).iter().filter(|group| **group != parent) {
                 found.push(format!("cgroup {}", group.display()));
             }
+        }
+        let networks = fs::read_dir(self.dir.join("data/networks")).into_iter().flatten().flatten();
+        for network in networks {
+            let entries = fs::read_dir(network.path()).unwrap().flatten();
+            found.extend(entries.map(|entry| format!("attachment {}", entry.path().display())));
         }
         for place in ["run/@pods", "data/pods", "logs"] {
             let entries = fs::read_dir(self.dir.join(place)).into_iter().flatten().flatten();
@@ -332,6 +389,10 @@ impl Drop for Scene {
         while !leaks.is_empty() && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(20));
             leaks = self.leaks();
+        }
+        if let Some(holder) = &mut self.inside {
+            let _ended = holder.kill();
+            let _reaped = holder.wait();
         }
         for hierarchy in cgroup::hierarchies() {
             let _other_test = fs::remove_dir(hierarchy.join(&self.marker));

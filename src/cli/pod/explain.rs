@@ -157,6 +157,11 @@ shows a part of this on the terminal.
 | `carob/backoff-max` | duration | The longest delay; default 5m. |
 | `carob/backoff-reset` | duration | Who ran longer than this starts anew; default 10m. |
 | `carob/probe-periods` | `web/liveness=200ms web/readiness=100ms` | Periods of probes, also below a second. |
+| `carob/network` | `db`, `none` | The pod's network; see [networks](networks.md). |
+| `carob/ips` | `10.0.0.7/16,fd00::7/64` | Addresses that it is to have there. |
+| `carob/mac` | `02:00:00:00:00:07` | Its hardware address there. |
+| `carob/network-timeout` | duration | How long CNI plugins may take; default 60s. |
+| `kubernetes.io/ingress-bandwidth`, `…/egress-bandwidth` | `10M` | Bits per second into the pod, and out of it. |
 ";
 
 /// docs/pods.md.

@@ -272,7 +272,7 @@ mod tests {
         let nowhere = std::path::PathBuf::from("/nonexistent");
         let [state, data, logs, cgroup] = [(); 4].map(|()| nowhere.clone());
         let dirs = PodDirs { state, data, logs, cgroup };
-        StoredPod { file: PodFile { manifest, dirs }, record: None }
+        StoredPod { file: PodFile { manifest, dirs, network: Default::default() }, record: None }
     }
 
     #[test]

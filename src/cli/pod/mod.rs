@@ -9,6 +9,7 @@ mod lifecycle;
 mod live;
 mod logs;
 mod port_forward;
+mod prune;
 mod ps;
 mod run;
 mod sandbox;
@@ -32,6 +33,7 @@ const VERBS: &[Row] = &[
     row::<lifecycle::Start>("start", "Start a pod that was made or has ended"),
     row::<lifecycle::Stop>("stop", "End a pod with its grace"),
     row::<lifecycle::Remove>("rm", "Remove a pod that has ended"),
+    row::<prune::Prune>("prune", "Remove what belongs to no pod any more"),
     row::<lifecycle::Kill>("kill", "Send a signal to the containers of a pod"),
     row::<exec::Exec>("exec", "Run a command in a container of a pod"),
     row::<exec::Attach>("attach", "Join the standard streams of a container"),

@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
+use k8s_openapi::api::core::v1::Pod;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{SigSet, Signal};
@@ -15,7 +16,8 @@ use crate::cli::{Context, Verb};
 use crate::error::{OsContext, Result};
 use crate::pod::event::EventTail;
 use crate::pod::lifecycle::{self, Applied, Existing, Places, Removal};
-use crate::pod::manifest::{self, Manifest};
+use crate::pod::manifest;
+use crate::pod::network::{Sources, wish};
 use crate::pod::outcome;
 use crate::pod::record::StopCause;
 use crate::pod::store::{self, StoredPod};
@@ -83,14 +85,25 @@ struct Make {
     /// A container that ran longer is restarted without delay, 600s
     #[arg(long, value_name = "DURATION")]
     backoff_reset: Option<String>,
+    /// The pod's network: the name of a CNI configuration, none, or host
+    ///
+    /// Without it: what the annotation carob/network says, else the first configuration by the names
+    /// of the files, else carob's own: a bridge carob0, if there are plugins.
+    #[arg(long, value_name = "NAME|none|host")]
+    network: Option<String>,
+    /// Where CNI configurations are
+    #[arg(long, value_name = "DIR", default_value = "/etc/cni/net.d")]
+    cni_conf_dir: PathBuf,
+    /// Where CNI plugins are [default: the variable CNI_PATH, else /usr/lib/cni:/opt/cni/bin]
+    #[arg(long, value_name = "DIR[:DIR]", value_delimiter = ':')]
+    cni_bin_dir: Vec<PathBuf>,
     #[command(flatten)]
     manifests: ManifestChoice,
 }
 
 impl Make {
     fn apply(&self, context: &Context) -> Result<(Applied, StoredPod)> {
-        let mut manifest = manifest::load(&self.manifests.inputs())?;
-        self.annotate(&mut manifest);
+        let manifest = manifest::load_edited(&self.manifests.inputs(), &|pod| self.edit(pod))?;
         for field in manifest::ignored(&manifest.pod) {
             crate::log::warn(format_args!("{field} has no effect on one machine"));
         }
@@ -99,21 +112,41 @@ impl Make {
             data: absolute(&self.data_root),
             logs: absolute(&self.log_root),
             cgroup_parent: self.cgroup_parent.clone(),
+            network: Sources {
+                configs: absolute(&self.cni_conf_dir),
+                plugins: self.plugins().iter().map(absolute).collect(),
+            },
         };
         let existing = if self.replace { Existing::Replace } else { Existing::Keep };
         lifecycle::apply(&context.runtime, manifest, &places, existing)
     }
 
-    /// The flags are another way to write the annotations.
-    fn annotate(&self, manifest: &mut Manifest) {
+    fn plugins(&self) -> Vec<PathBuf> {
+        if !self.cni_bin_dir.is_empty() {
+            return self.cni_bin_dir.clone();
+        }
+        match std::env::var_os("CNI_PATH").filter(|path| !path.is_empty()) {
+            Some(path) => std::env::split_paths(&path).collect(),
+            None => Sources::default().plugins,
+        }
+    }
+
+    /// The flags are another way to write the manifest.
+    fn edit(&self, pod: &mut Pod) {
+        let is_host = self.network.as_deref() == Some("host");
+        if is_host {
+            pod.spec.get_or_insert_default().host_network = Some(true);
+        }
+        let network = self.network.clone().filter(|_| !is_host);
         let given = [
+            (wish::NETWORK, &network),
             ("carob/backoff-initial", &self.backoff_initial),
             ("carob/backoff-max", &self.backoff_max),
             ("carob/backoff-reset", &self.backoff_reset),
         ];
         for (key, value) in given {
             let Some(value) = value else { continue };
-            let annotations = manifest.pod.metadata.annotations.get_or_insert_default();
+            let annotations = pod.metadata.annotations.get_or_insert_default();
             annotations.insert(key.to_owned(), value.clone());
         }
     }

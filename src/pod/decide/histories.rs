@@ -19,6 +19,7 @@ enum Happening {
     Ready(usize, bool),
     PreStopDone(usize),
     SandboxDies,
+    Plugins(bool),
     Starts(Starts),
     SandboxFails(bool),
     Stop(Option<u32>),
@@ -26,7 +27,7 @@ enum Happening {
 
 fn happening() -> impl Strategy<Value = Happening> {
     use Happening::{
-        Exit, Pass, PostStart, PreStopDone, ProbeFails, Ready, SandboxDies, SandboxFails,
+        Exit, Pass, Plugins, PostStart, PreStopDone, ProbeFails, Ready, SandboxDies, SandboxFails,
         StartupDone, Stop,
     };
     let code = prop_oneof![Just(0), Just(1), Just(9), Just(137)];
@@ -43,6 +44,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         2 => (0..6_usize, any::<bool>()).prop_map(|(index, ready)| Ready(index, ready)),
         2 => (0..6_usize).prop_map(PreStopDone),
         1 => Just(SandboxDies),
+        4 => prop_oneof![3 => Just(true), 1 => Just(false)].prop_map(Plugins),
         2 => starts.prop_map(Happening::Starts),
         1 => any::<bool>().prop_map(SandboxFails),
         1 => proptest::option::of(0..40_u32).prop_map(Stop),
@@ -133,6 +135,9 @@ fn happens(world: &mut World, what: &Happening) {
         Happening::SandboxDies => {
             world.sandbox_dies();
         }
+        Happening::Plugins(works) => {
+            world.plugins(works);
+        }
         Happening::Starts(starts) => world.starts = starts,
         Happening::SandboxFails(fails) => world.sandbox_fails = fails,
         Happening::Stop(grace) => {
@@ -148,6 +153,10 @@ fn reap(world: &mut World) {
     for name in world.killed() {
         world.exit(&name, 137);
         world.settle();
+    }
+    // Nor do plugins keep a pod from its end.
+    if world.record.stop.is_some() {
+        world.plugins(true);
     }
 }
 
@@ -195,7 +204,10 @@ fn is_sound(world: &mut World, before: &mut Option<Phase>) {
         own.running().is_some_and(|running| running.stopping.is_none())
     };
     let deadline = world.rules.active_deadline.is_some();
-    if world.record.sandbox.is_some() && world.record.apps.iter().all(undisturbed) && !deadline {
+    if world.record.usable_sandbox().is_some()
+        && world.record.apps.iter().all(undisturbed)
+        && !deadline
+    {
         let sidecars = world.record.init.iter().zip(&world.rules.init);
         let mut sidecars = sidecars.filter(|(_, rules)| rules.kind == Kind::Sidecar);
         assert!(wake.is_none() || !sidecars.all(|(own, _)| undisturbed(own)), "an idle pod sleeps");
@@ -257,9 +269,10 @@ proptest! {
 
     #[test]
     fn whatever_happens_a_pod_keeps_its_promises(
-        spec in spec(), history in proptest::collection::vec(happening(), 0..120)
+        spec in spec(), has_network: bool, history in proptest::collection::vec(happening(), 0..120)
     ) {
         let mut world = world(&spec);
+        world.has_network = has_network;
         let mut phase = None;
         let mut probed = false;
         for what in &history {

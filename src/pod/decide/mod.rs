@@ -15,7 +15,9 @@ mod stop;
 pub mod transition;
 
 use super::clock::Moment;
-use super::record::{ContainerRecord, ContainerState, KillCause, PodRecord, StopCause};
+use super::record::{
+    ContainerRecord, ContainerState, KillCause, NetworkStep, PodRecord, StopCause,
+};
 use super::restart::{Verdict, should_restart};
 use super::rules::{ContainerRules, Kind, PodRules, RestartPolicy};
 
@@ -63,6 +65,9 @@ pub enum Action {
     },
     /// End the pause container: [`transition::on_sandbox_gone`]. Namespaces and mounts go with it.
     StopSandbox,
+    /// Take the pod off its network, or stop putting it there: [`transition::on_network_releasing`],
+    /// and [`transition::on_network_released`] when that is done.
+    ReleaseNetwork,
     /// All containers are to run as in a new pod: [`transition::on_forget`].
     ForgetForRestart,
     /// Nothing runs any more: volumes and cgroup go, then `PodRecord::ended` is set.
@@ -117,6 +122,8 @@ pub fn decide(rules: &PodRules, record: &PodRecord, now: Moment) -> Decision {
     stop::steps(rules, record, now, &mut decision);
     if record.sandbox.is_none() {
         without_sandbox(rules, record, now, &mut decision);
+    } else if record.usable_sandbox().is_none() {
+        // Its network is being made.
     } else if restarts_all(rules, record) {
         if !stop::all(record, KillCause::RestartAll, 0, &mut decision) {
             decision.act(Action::ForgetForRestart);
@@ -206,10 +213,25 @@ fn without_sandbox(rules: &PodRules, record: &PodRecord, now: Moment, decision: 
         decision.act(Action::ForgetForRestart);
         return;
     }
-    match record.sandbox_retry {
-        Some(retry) if retry > now => decision.wake_at(retry),
-        _ => decision.act(Action::StartSandbox),
+    match (&record.network, record.sandbox_retry) {
+        // That of the last sandbox: its addresses may be needed.
+        (Some(_), _) => {
+            release(record, decision);
+        }
+        (None, Some(retry)) if retry > now => decision.wake_at(retry),
+        (None, _) => decision.act(Action::StartSandbox),
     }
+}
+
+/// Takes the pod off its network if that is not being done; returns whether it is on one. What is
+/// attached for a sandbox that has died meanwhile comes to an end by itself.
+pub(super) fn release(record: &PodRecord, decision: &mut Decision) -> bool {
+    let Some(network) = &record.network else { return false };
+    let wanted = record.stop.is_some() || network.step == NetworkStep::Attached;
+    if wanted && network.step != NetworkStep::Releasing {
+        decision.act(Action::ReleaseNetwork);
+    }
+    true
 }
 
 /// Whether an app container has done its work so that a new sandbox is no reason to repeat it.

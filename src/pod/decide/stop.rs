@@ -10,7 +10,7 @@ use crate::pod::rules::{Kind, PodRules};
 /// However short the grace: what a process has between the stop signal and SIGKILL.
 const FLOOR: Duration = Duration::from_secs(2);
 
-/// The pod ends: all containers at once, then the sandbox.
+/// The pod ends: all containers at once, then the network, then the sandbox.
 pub(super) fn pod(
     rules: &PodRules,
     record: &PodRecord,
@@ -18,6 +18,10 @@ pub(super) fn pod(
     decision: &mut Decision,
 ) {
     if all(record, KillCause::Pod, pod_grace_seconds(rules, pod_stop), decision) {
+        return;
+    }
+    // Its plugins may want to look into the pod's namespace.
+    if super::release(record, decision) {
         return;
     }
     decision.act(match record.sandbox {

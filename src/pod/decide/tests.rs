@@ -662,3 +662,62 @@ fn a_record_that_is_written_down_in_the_middle_goes_on_from_there() {
     assert_eq!(world.wake(), Some(10 * SECOND));
     assert_eq!(world.pass(10 * SECOND), ["start a_2"]);
 }
+
+// The network
+
+#[test]
+fn nothing_starts_before_the_network_is_there_and_it_goes_before_the_sandbox() {
+    let mut world = one("");
+    world.has_network = true;
+    assert_eq!(world.act(), ["sandbox"]);
+    assert_eq!(world.pass(60 * SECOND), Vec::<String>::new());
+    assert!(world.record.usable_sandbox().is_none());
+    assert_eq!(world.plugins(true), ["start a_0"]);
+    assert_eq!(world.stop(None), ["end a 30", "TERM a"]);
+    assert_eq!(world.exits("a", 143), ["release"]);
+    assert_eq!(world.pass(60 * SECOND), Vec::<String>::new());
+    assert_eq!(world.plugins(true), ["end sandbox", "finish"]);
+}
+
+#[test]
+fn a_network_that_cannot_be_made_is_tried_again_with_a_new_sandbox() {
+    let mut world = one("");
+    world.has_network = true;
+    assert_eq!(world.act(), ["sandbox"]);
+    assert_eq!(world.plugins(false), Vec::<String>::new());
+    assert!(world.record.sandbox.is_none() && world.record.network.is_none());
+    assert_eq!(world.wake(), Some(10 * SECOND));
+    assert_eq!(world.pass(10 * SECOND), ["sandbox"]);
+    assert_eq!(world.record.sandbox_attempt, 1);
+    assert_eq!(world.plugins(true), ["start a_0"]);
+}
+
+#[test]
+fn a_new_sandbox_waits_until_the_network_of_the_old_one_is_released() {
+    let mut world = one("");
+    world.has_network = true;
+    world.act();
+    world.plugins(true);
+    world.pass(2 * SECOND);
+    assert_eq!(world.sandbox_dies(), ["end a 30", "TERM a"]);
+    assert_eq!(world.exits("a", 143), ["forget", "release"]);
+    assert_eq!(world.plugins(true), ["sandbox"]);
+    assert_eq!(world.plugins(true), ["start a_1"]);
+}
+
+#[test]
+fn the_end_of_a_pod_and_the_death_of_its_sandbox_do_not_wait_for_plugins_that_attach() {
+    let mut world = one("");
+    world.has_network = true;
+    world.act();
+    assert_eq!(world.stop(None), ["release"]);
+    assert_eq!(world.plugins(true), ["end sandbox", "finish"]);
+
+    let mut world = one("");
+    world.has_network = true;
+    world.act();
+    assert_eq!(world.sandbox_dies(), Vec::<String>::new());
+    assert_eq!(world.plugins(true), ["release"], "nobody has the addresses");
+    assert_eq!(world.plugins(true), Vec::<String>::new(), "it died at once: later");
+    assert_eq!(world.pass(10 * SECOND), ["sandbox"]);
+}

@@ -9,8 +9,8 @@ use std::time::Duration;
 use super::{BeginStop, stop};
 use crate::pod::clock::{Moment, Stamp};
 use crate::pod::record::{
-    ContainerState, Ended, HookState, PodRecord, PodStop, Running, SandboxRecord, StartFailure,
-    StopCause, StopStep, Stopping,
+    ContainerState, Ended, HookState, NetworkRecord, NetworkStep, PodRecord, PodStop, Running,
+    SandboxRecord, StartFailure, StopCause, StopStep, Stopping,
 };
 use crate::pod::restart::{self, Verdict};
 use crate::pod::rules::PodRules;
@@ -48,6 +48,62 @@ pub fn on_sandbox_started(record: &mut PodRecord, sandbox: SandboxRecord) {
     record.sandbox = Some(sandbox);
     record.sandbox_error = None;
     record.sandbox_retry = None;
+}
+
+/// The sandbox runs, and is being put on a network: its addresses are not known.
+pub fn on_network_begun(record: &mut PodRecord, sandbox: SandboxRecord, network: NetworkRecord) {
+    record.sandbox = Some(sandbox);
+    record.network = Some(network);
+}
+
+/// The pod with this id is on its network; returns whether that is of use to anybody. Where the
+/// sandbox has died meanwhile it is not, and the network is to be released.
+pub fn on_network_attached(record: &mut PodRecord, id: &str, ips: Vec<String>) -> bool {
+    let Some(network) = network_mut(record, id, NetworkStep::Attaching) else { return false };
+    network.step = NetworkStep::Attached;
+    let Some(sandbox) = &mut record.sandbox else { return false };
+    sandbox.ips = ips;
+    record.sandbox_error = None;
+    record.sandbox_retry = None;
+    true
+}
+
+/// The pod with this id could not be put on its network, and nothing is left of the attempt; returns
+/// whether that is news. The caller takes the sandbox away.
+pub fn on_network_failed(
+    record: &mut PodRecord,
+    id: &str,
+    failure: StartFailure,
+    now: Moment,
+) -> bool {
+    if network_mut(record, id, NetworkStep::Attaching).is_none() {
+        return false;
+    }
+    record.network = None;
+    on_sandbox_failed(record, failure, now);
+    true
+}
+
+/// The supervisor that was putting the pod on its network is gone: what it has got to is not known,
+/// and all of it is to be taken away.
+pub fn on_network_lost(record: &mut PodRecord) {
+    if let Some(network) = &mut record.network {
+        network.step = NetworkStep::Attached;
+    }
+}
+
+/// Plugins are asked to let go of the pod.
+pub fn on_network_releasing(record: &mut PodRecord) {
+    if let Some(network) = &mut record.network {
+        network.step = NetworkStep::Releasing;
+    }
+}
+
+/// They have, or could not, and will not be asked again.
+pub fn on_network_released(record: &mut PodRecord, id: &str) {
+    if network_mut(record, id, NetworkStep::Releasing).is_some() {
+        record.network = None;
+    }
 }
 
 /// No sandbox could be made; nothing is left of the attempt.
@@ -286,6 +342,14 @@ fn running_mut<'a>(record: &'a mut PodRecord, name: &str, id: &str) -> Option<&'
 
 fn stopping_mut<'a>(record: &'a mut PodRecord, name: &str, id: &str) -> Option<&'a mut Stopping> {
     running_mut(record, name, id)?.stopping.as_mut()
+}
+
+fn network_mut<'a>(
+    record: &'a mut PodRecord,
+    id: &str,
+    step: NetworkStep,
+) -> Option<&'a mut NetworkRecord> {
+    record.network.as_mut().filter(|network| network.id == id && network.step == step)
 }
 
 fn set_step(record: &mut PodRecord, name: &str, step: StopStep) {

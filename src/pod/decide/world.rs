@@ -9,7 +9,8 @@ use super::transition::{self, FailedStart, Instance};
 use super::{Action, decide, kill_for_post_start, kill_for_probe};
 use crate::pod::clock::{Moment, Stamp};
 use crate::pod::record::{
-    ContainerState, Ended, KillCause, PodRecord, SandboxRecord, StartFailure, StopCause, StopStep,
+    ContainerState, Ended, KillCause, NetworkRecord, NetworkStep, PodRecord, SandboxRecord,
+    StartFailure, StopCause, StopStep,
 };
 use crate::pod::rules::PodRules;
 
@@ -30,6 +31,8 @@ pub(crate) struct World {
     pub(crate) done: Vec<String>,
     pub(crate) starts: Starts,
     pub(crate) sandbox_fails: bool,
+    /// Whether its network is made of plugins, which take their time.
+    pub(crate) has_network: bool,
     /// When instances began and ended, in milliseconds after boot.
     pub(crate) journal: Vec<(u64, Entry)>,
 }
@@ -73,6 +76,7 @@ pub(crate) fn world(spec: &str) -> World {
         done: Vec::new(),
         starts: Starts::Well,
         sandbox_fails: false,
+        has_network: false,
         journal: Vec::new(),
     }
 }
@@ -138,8 +142,21 @@ impl World {
                 let ips = vec!["127.0.0.1".to_owned()];
                 let id = format!("POD_{}", record.sandbox_attempt);
                 let user_namespace_base = None;
-                let sandbox = SandboxRecord { id, pid: 1, started: now, ips, user_namespace_base };
-                transition::on_sandbox_started(record, sandbox);
+                let network = self.has_network.then(|| "net".to_owned());
+                let sandbox =
+                    SandboxRecord { id, pid: 1, started: now, ips, user_namespace_base, network };
+                if !self.has_network {
+                    return transition::on_sandbox_started(record, sandbox);
+                }
+                assert_eq!(record.network, None, "two networks");
+                let id = format!("n_{}", record.sandbox_attempt);
+                let step = NetworkStep::Attaching;
+                let network = NetworkRecord { id, name: "net".to_owned(), step };
+                transition::on_network_begun(record, sandbox, network);
+            }
+            Action::ReleaseNetwork => {
+                self.done.push("release".to_owned());
+                transition::on_network_releasing(record);
             }
             Action::Start { container } => self.start(&container, now),
             Action::BeginStop(begin) => {
@@ -175,9 +192,28 @@ impl World {
         }
     }
 
+    /// The plugins have done what they were asked, or not.
+    pub(crate) fn plugins(&mut self, works: bool) -> Vec<String> {
+        let now = self.now;
+        let Some(network) = self.record.network.clone() else { return Vec::new() };
+        let record = &mut self.record;
+        match network.step {
+            NetworkStep::Attaching if works => {
+                transition::on_network_attached(record, &network.id, vec!["10.0.0.2".to_owned()]);
+            }
+            NetworkStep::Attaching => {
+                let failure = failure("CreatePodSandboxError");
+                transition::on_network_failed(record, &network.id, failure, now);
+            }
+            NetworkStep::Releasing => transition::on_network_released(record, &network.id),
+            NetworkStep::Attached => {}
+        }
+        self.act()
+    }
+
     fn start(&mut self, name: &str, now: Stamp) {
         assert!(!self.is_running(name), "{name} is to run twice");
-        assert!(self.record.sandbox.is_some() && self.record.stop.is_none());
+        assert!(self.record.usable_sandbox().is_some() && self.record.stop.is_none());
         let restart_count = self.record.container(name).unwrap().next_restart_count();
         if self.starts != Starts::NoContainer {
             let began = Entry::Began { name: name.to_owned(), restart_count };

@@ -238,6 +238,7 @@ mod tests {
             started: None,
             sandbox: None,
             sandbox_attempt: 0,
+            network: None,
             refusal: None,
             sandbox_error: None,
             sandbox_retry: None,

@@ -4,28 +4,45 @@ use k8s_openapi::api::core::v1::Pod;
 
 use super::problem::Problems;
 use crate::error::Error;
+use crate::pod::network::wish;
 use crate::pod::rules::PodRules;
 
 const PREFIX: &str = "carob/";
-const KNOWN: [&str; 4] =
+const OF_RULES: [&str; 4] =
     ["carob/backoff-initial", "carob/backoff-max", "carob/backoff-reset", "carob/probe-periods"];
+const OF_NETWORK: [&str; 6] =
+    [wish::NETWORK, wish::IPS, wish::MAC, wish::TIMEOUT, wish::INGRESS, wish::EGRESS];
 
 /// Checks those of a pod, each alone, so that every wrong one is found.
 pub(super) fn check(pod: &Pod, problems: &mut Problems) {
     for (key, value) in pod.metadata.annotations.iter().flatten() {
         let path = format!("metadata.annotations[{key}]");
-        if KNOWN.contains(&key.as_str()) {
+        let alone = || {
             let mut alone = pod.clone();
             alone.metadata.annotations = Some([(key.clone(), value.clone())].into());
-            match PodRules::from_pod(&alone) {
-                Err(Error::Config { field, reason }) if field == path => {
-                    problems.invalid(&path, value, reason);
-                }
-                // Other fields have their own checks.
-                Ok(_) | Err(_) => {}
-            }
+            alone
+        };
+        let checked = if OF_RULES.contains(&key.as_str()) {
+            PodRules::from_pod(&alone()).map(drop)
+        } else if OF_NETWORK.contains(&key.as_str()) {
+            wish::Wish::of(&alone()).map(drop)
         } else if key.starts_with(PREFIX) {
-            problems.unsupported(&path, key, &KNOWN);
+            let network = OF_NETWORK.into_iter().filter(|known| known.starts_with(PREFIX));
+            problems.unsupported(
+                &path,
+                key,
+                &OF_RULES.into_iter().chain(network).collect::<Vec<_>>(),
+            );
+            continue;
+        } else {
+            continue;
+        };
+        match checked {
+            Err(Error::Config { field, reason }) if field == path => {
+                problems.invalid(&path, value, reason);
+            }
+            // Other fields have their own checks.
+            Ok(()) | Err(_) => {}
         }
     }
 }
@@ -55,6 +72,10 @@ mod tests {
             ("carob/backoff-initial", "1s"),
             ("carob/backoff-max", "500ms"),
             ("carob/probe-periods", "web/liveness=200ms"),
+            ("carob/network", "none"),
+            ("carob/network", "db"),
+            ("carob/ips", "10.0.0.7/16,fd00::7"),
+            ("kubernetes.io/egress-bandwidth", "10M"),
             ("other/x", "y"),
         ] {
             let problems = problems(key, value);
@@ -68,6 +89,12 @@ mod tests {
             ("carob/probe-periods", "web/readiness=1s"),
             ("carob/probe-periods", "db/liveness=1s"),
             ("carob/backof", "1s"),
+            ("carob/network", "host"),
+            ("carob/network", "a/b"),
+            ("carob/ips", "10.0.0"),
+            ("carob/mac", "2"),
+            ("carob/network-timeout", "0"),
+            ("kubernetes.io/ingress-bandwidth", "1"),
         ] {
             assert!(!problems(key, value).is_empty(), "{key}: {value}");
         }

@@ -24,7 +24,7 @@ const LETTERS: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 const MAX_GENERATED: usize = 58;
 
 /// Makes a manifest of texts.
-pub(super) fn texts(texts: &[Text]) -> Result<Manifest> {
+pub(super) fn texts(texts: &[Text], edit: &dyn Fn(&mut Pod)) -> Result<Manifest> {
     let mut lines = Vec::new();
     let all: Vec<Document> = texts.iter().flat_map(|text| documents(text, &mut lines)).collect();
     let pods: Vec<&Document> = all.iter().filter(|document| document.kind == "Pod").collect();
@@ -41,7 +41,8 @@ pub(super) fn texts(texts: &[Text]) -> Result<Manifest> {
         }
     }
     let namespace = pods.first().and_then(|pod| pod.namespace()).unwrap_or(DEFAULT_NAMESPACE);
-    let mut loader = Loader { namespace, lines, objects: Objects::default(), pod: None };
+    let objects = Objects::default();
+    let mut loader = Loader { namespace, lines, objects, pod: None, edit };
     let given = loader.given(&all);
     for document in &all {
         loader.document(document, &given);
@@ -60,6 +61,7 @@ struct Loader<'a> {
     lines: Vec<String>,
     objects: Objects,
     pod: Option<Pod>,
+    edit: &'a dyn Fn(&mut Pod),
 }
 
 impl Loader<'_> {
@@ -128,6 +130,7 @@ impl Loader<'_> {
     fn read_pod(&self, document: &Document, given: &Given, problems: &mut Problems) -> Option<Pod> {
         let mut pod: Pod = decoded(document, problems)?;
         identify(&mut pod.metadata, self.namespace);
+        (self.edit)(&mut pod);
         defaults::pod(&mut pod);
         rules::pod(&pod, problems);
         if let Some(spec) = &mut pod.spec {

@@ -9,7 +9,7 @@ fn load(all: &[(&str, &str)]) -> Result<Manifest> {
             text: (*text).into(),
         })
         .collect();
-    texts(&all)
+    texts(&all, &|_| {})
 }
 
 fn failure(all: &[(&str, &str)]) -> String {
@@ -304,6 +304,6 @@ fn images_near_the_manifest_have_absolute_paths_in_it() {
     let spec = load(&[("pod.yaml", &near)]).unwrap().pod.spec.unwrap();
     assert_eq!(spec.containers[0].image.as_deref(), Some("bundle:/home/x"));
     let stdin = Text { file: "stdin".into(), dir: None, text: near };
-    let refused = texts(&[stdin]).unwrap_err().to_string();
+    let refused = texts(&[stdin], &|_| {}).unwrap_err().to_string();
     assert!(refused.contains("stdin:8: ") && refused.contains("standard input"), "{refused}");
 }

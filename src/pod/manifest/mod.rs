@@ -44,7 +44,15 @@ pub use support::ignored;
 /// [`crate::error::Error::Invalid`] with everything that is wrong, each with file and line;
 /// [`crate::error::Error::Os`] if an input cannot be read.
 pub fn load(inputs: &[Input]) -> Result<Manifest> {
-    load::texts(&input::read(inputs)?)
+    load_edited(inputs, &|_| {})
+}
+
+/// As [`load`]; the pod is edited as if the manifest said so, before it is checked.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_edited(inputs: &[Input], edit: &dyn Fn(&mut Pod)) -> Result<Manifest> {
+    load::texts(&input::read(inputs)?, edit)
 }
 
 /// A pod and all that it refers to: strictly decoded, valid, with the API's defaults filled in,

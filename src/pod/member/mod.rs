@@ -134,6 +134,7 @@ pub(crate) mod tests {
                     cgroup: "/carob/podu1".into(),
                 },
                 sandbox: SandboxRecord {
+                    network: None,
                     id: "ns_p_POD_0".into(),
                     pid: 4242,
                     started,

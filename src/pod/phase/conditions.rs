@@ -78,7 +78,7 @@ fn computed(pod: &Pod, rules: &PodRules, record: &PodRecord) -> Vec<Condition> {
     let phase = phase(rules, record);
     let containers_ready = containers_ready(rules, record, phase);
     let mut all = vec![
-        Condition::new("PodReadyToStartContainers", record.sandbox.is_some()),
+        Condition::new("PodReadyToStartContainers", record.usable_sandbox().is_some()),
         initialized(rules, record, phase),
         ready(pod, &containers_ready),
         containers_ready,

@@ -58,8 +58,10 @@ pub struct Start<'a> {
     pub shm: Shm,
     /// The first host id, for a pod with its own user namespace.
     pub user_namespace_base: Option<u32>,
-    /// Addresses of the pod.
+    /// Addresses of the pod, if they are known.
     pub ips: Vec<String>,
+    /// The network that it is to be put on by plugins.
+    pub network: Option<String>,
     /// What pause holds as its standard output and error without touching it.
     pub held: Option<[OwnedFd; 2]>,
 }
@@ -90,6 +92,7 @@ pub fn start(runtime: &Runtime, mut start: Start) -> Result<(SandboxRecord, Chil
                 pid: child.pid.as_raw(),
                 started: Stamp::now(),
                 ips: start.ips,
+                network: start.network,
                 user_namespace_base: start.user_namespace_base,
             },
             child,

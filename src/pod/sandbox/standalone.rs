@@ -309,6 +309,7 @@ fn up(runtime: &Runtime, stored: &mut Stored) -> Result<()> {
             shm: if options.host_ipc { Shm::Host } else { Shm::Own },
             user_namespace_base: stored.user_namespace_base,
             ips: Vec::new(),
+            network: None,
             held: None,
         },
     )?;

@@ -13,16 +13,25 @@ use crate::error::{Error, OsContext, Result};
 use crate::pod::clock::{Moment, Stamp};
 use crate::pod::decide::{Action, BeginStop, transition};
 use crate::pod::event::EventKind;
+use crate::pod::network::Plan;
 use crate::pod::phase::Phase;
-use crate::pod::record::{KillCause, SandboxRecord, StartFailure, StopCause};
+use crate::pod::record::{
+    KillCause, NetworkRecord, NetworkStep, SandboxRecord, StartFailure, StopCause,
+};
 use crate::pod::rules::{Kind, RestartPolicy};
 use crate::pod::sandbox::{self, Shm};
 use crate::pod::{member, volume};
 use crate::sys::process;
 use crate::sys::signal::Signal as Number;
 
-/// A sandbox that runs, and the lock on host ids if it has taken some.
-type StartedSandbox = (SandboxRecord, Sandbox, Option<Flock<File>>);
+/// A sandbox that runs.
+struct StartedSandbox {
+    record: SandboxRecord,
+    sandbox: Sandbox,
+    plan: Plan,
+    /// On host ids, if it has taken some.
+    _lock: Option<Flock<File>>,
+}
 
 impl Supervisor {
     /// Carries out one action and writes down what has come of it.
@@ -43,6 +52,7 @@ impl Supervisor {
             Action::Kill { container } => self.kill(&container),
             Action::StopPod { cause } => self.stop_pod(cause, None),
             Action::StopSandbox => self.stop_sandbox(),
+            Action::ReleaseNetwork => self.release_network(),
             Action::ForgetForRestart => transition::on_forget(&self.rules, &mut self.record),
             Action::Finish => self.finish(),
         }
@@ -74,13 +84,22 @@ impl Supervisor {
         self.bury_sandbox();
         match self.try_start_sandbox() {
             // The lock is held until the record says which host ids are taken.
-            Ok((record, sandbox, _lock)) => {
-                transition::on_sandbox_started(&mut self.record, record.clone());
+            Ok(StartedSandbox { record, sandbox, plan, _lock }) => {
                 self.hold_sandbox(&record, sandbox);
-                self.read_limits();
-                self.transition("SandboxStarted", None, "");
-                self.warn_of_dns(&record);
-                self.publish();
+                match plan {
+                    Plan::Host | Plan::None(_) => {
+                        transition::on_sandbox_started(&mut self.record, record);
+                        self.sandbox_is_ready();
+                    }
+                    Plan::List(list, wish) => {
+                        let (id, name) = (self.network_id(), list.name.clone());
+                        let network = NetworkRecord { id, name, step: NetworkStep::Attaching };
+                        transition::on_network_begun(&mut self.record, record, network);
+                        // Before the first plugin is called.
+                        self.publish();
+                        self.attach_network(list, &wish);
+                    }
+                }
             }
             Err(failure) => {
                 let event = if failure.reason == "FailedMount" {
@@ -95,13 +114,23 @@ impl Supervisor {
         }
     }
 
+    /// Containers can be started in it.
+    pub(super) fn sandbox_is_ready(&mut self) {
+        self.read_limits();
+        self.transition("SandboxStarted", None, "");
+        self.warn_of_dns();
+        self.publish();
+    }
+
     /// What of the DNS configuration is over its limits and was left out.
-    fn warn_of_dns(&mut self, sandbox: &SandboxRecord) {
+    fn warn_of_dns(&mut self) {
+        let Some(sandbox) = &self.record.sandbox else { return };
         let warnings = volume::dns_warnings(&volume::Place {
             manifest: &self.file.manifest,
             dirs: &self.file.dirs,
             node: &self.node,
             ips: &sandbox.ips,
+            network: None,
             user_namespace_base: sandbox.user_namespace_base,
         });
         for warning in warnings {
@@ -126,12 +155,14 @@ impl Supervisor {
         let lock = self.has_user_namespace().then(|| sandbox::lock_bases(&self.runtime.root));
         let lock = lock.transpose().map_err(could_not)?;
         let base = self.user_namespace_base().map_err(could_not)?;
-        let ips = self.ips();
+        let plan = self.plan_network().map_err(could_not)?;
+        let ips = self.ips(&plan);
         let place = volume::Place {
             manifest: &self.file.manifest,
             dirs: &self.file.dirs,
             node: &self.node,
             ips: &ips,
+            network: None,
             user_namespace_base: base,
         };
         volume::prepare(&place)?;
@@ -153,13 +184,18 @@ impl Supervisor {
             shm: if host_ipc { Shm::Host } else { Shm::Own },
             user_namespace_base: base,
             ips,
+            network: match &plan {
+                Plan::List(list, _) => Some(list.name.clone()),
+                Plan::Host | Plan::None(_) => None,
+            },
             held: Some(parking.for_pause().map_err(could_not)?),
         };
         let (record, child) = sandbox::start(&self.runtime, start).map_err(could_not)?;
         let pause = child.pidfd;
         let network = network_of(&self.file.manifest.pod, &record).map_err(could_not)?;
         let id = record.id.clone();
-        Ok((record, Sandbox { id, pause: Rc::new(pause), network, parking }, lock))
+        let sandbox = Sandbox { id, pause: Rc::new(pause), network, parking };
+        Ok(StartedSandbox { record, sandbox, plan, _lock: lock })
     }
 
     /// The id of the sandbox that is or would be there.
@@ -193,13 +229,13 @@ impl Supervisor {
         sandbox::lowest_free_base(in_use).map(Some)
     }
 
-    /// Addresses of the pod: the host's, or those of a lone loopback device.
-    fn ips(&self) -> Vec<String> {
-        let spec = self.file.manifest.pod.spec.as_ref();
-        if spec.and_then(|spec| spec.host_network) == Some(true) {
-            return self.node.ips.clone();
+    /// Addresses of the pod: the host's, or those of a lone loopback device, or not known yet.
+    fn ips(&self, plan: &Plan) -> Vec<String> {
+        match plan {
+            Plan::Host => self.node.ips.clone(),
+            Plan::None(_) => vec!["127.0.0.1".to_owned()],
+            Plan::List(..) => Vec::new(),
         }
-        vec!["127.0.0.1".to_owned()]
     }
 
     pub(super) fn begin_stop(&mut self, begin: &BeginStop) {

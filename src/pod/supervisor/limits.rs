@@ -35,6 +35,7 @@ impl Supervisor {
             dirs: &self.file.dirs,
             node: &self.node,
             ips: &sandbox.ips,
+            network: sandbox.network.as_deref(),
             user_namespace_base: sandbox.user_namespace_base,
         };
         let all = volume::size_limits(&place);

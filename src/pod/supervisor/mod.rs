@@ -26,6 +26,7 @@ mod hooks;
 mod journal;
 mod limits;
 mod member;
+mod network;
 mod parking;
 mod probes;
 mod recover;
@@ -48,6 +49,7 @@ use tokio::task::LocalSet;
 use self::hooks::HookKind;
 use self::limits::Limits;
 use self::member::Member;
+use self::network::Work;
 use self::parking::Parking;
 use self::service::Service;
 pub use self::spawn::{VERB, spawn};
@@ -87,6 +89,8 @@ enum Signal {
     HookDone { container: String, id: String, hook: HookKind, outcome: Result<(), String> },
     /// A verb asks for something.
     Asked { request: Request, connection: Rc<OwnedFd> },
+    /// Plugins have made the pod's network, or taken it away, or not.
+    Networked { id: String, work: Work, outcome: Result<Vec<String>, String> },
     /// Who was attached to the standard input of a container that takes one has left.
     InputEnded { container: String },
     /// SIGTERM or SIGINT.
@@ -116,6 +120,8 @@ struct Supervisor {
     /// Running instances, by the name of the container.
     members: BTreeMap<String, Member>,
     events: EventLog,
+    /// The child that calls plugins.
+    worker: Option<(Work, Rc<OwnedFd>)>,
     compress: Rc<Compress>,
     inbox: UnboundedSender<Signal>,
     /// What `status.json` holds.
@@ -197,6 +203,7 @@ fn take_over(runtime: &Runtime, state_dir: &Path, by: StartedBy) -> Result<Optio
         record,
         sandbox: None,
         members: BTreeMap::new(),
+        worker: None,
         compress: Rc::default(),
         inbox: sender,
         saved: None,
@@ -280,6 +287,7 @@ impl Supervisor {
             Signal::HookDone { container, id, hook, outcome } => {
                 self.hook_done(&container, &id, hook, outcome);
             }
+            Signal::Networked { id, work, outcome } => self.networked(&id, work, outcome),
             Signal::Asked { request, connection } => self.asked(request, connection),
             Signal::InputEnded { container } => self.close_input(&container),
             Signal::Terminate => self.ask_to_stop(None),

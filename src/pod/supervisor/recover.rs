@@ -31,6 +31,7 @@ impl Supervisor {
             self.first_sync();
             return;
         }
+        self.recover_network();
         let parked = self.take_back_sandbox();
         let mut parked: BTreeMap<String, Parked> =
             parked.into_iter().map(|parked| (parked.id.clone(), parked)).collect();
@@ -56,6 +57,9 @@ impl Supervisor {
             self.warn("FailedMount", None, why);
         }
         self.transition("Recovered", None, "the supervisor was started again");
+        if self.record.usable_sandbox().is_some() {
+            self.check_network();
+        }
     }
 
     fn first_sync(&mut self) {

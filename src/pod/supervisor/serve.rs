@@ -137,6 +137,7 @@ impl Supervisor {
             dirs: &file.dirs,
             node: &self.node,
             ips: &sandbox.ips,
+            network: sandbox.network.as_deref(),
             user_namespace_base: sandbox.user_namespace_base,
         };
         volume::prepare(&place).map_err(|failure| failure.message)

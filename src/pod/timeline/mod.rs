@@ -320,7 +320,10 @@ pub(crate) mod tests {
             logs: "/l".into(),
             cgroup: "/c".into(),
         };
-        StoredPod { file: PodFile { manifest, dirs }, record: Some(record) }
+        StoredPod {
+            file: PodFile { manifest, dirs, network: Default::default() },
+            record: Some(record),
+        }
     }
 
     /// A life with everything in it; 40 s long.

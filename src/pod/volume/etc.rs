@@ -21,6 +21,7 @@ use super::resolv::Resolv;
 use super::{Place, StartFailure, empty_dir, hosts};
 use crate::error::{OsContext, Result};
 use crate::pod::member;
+use crate::pod::network::{Store, names};
 use crate::pod::store::PodDirs;
 use crate::sys::{dir, fd};
 
@@ -49,6 +50,12 @@ pub fn write_etc(place: &Place<'_>) -> std::result::Result<(), StartFailure> {
         } else {
             hosts::of_pod(place.ips, &name.host, &name.domain, aliases)
         };
+        // Who comes to the network from now on is written into the file that there is then.
+        let network = place.network.map(|network| Store::of(place.dirs).network(network));
+        let _lock = network.as_deref().map(names::lock).transpose()?;
+        let namespace = place.manifest.pod.metadata.namespace.as_deref().unwrap_or_default();
+        let others = network.map(|dir| names::part(&dir, &place.dirs.state, namespace));
+        let hosts = hosts + &others.transpose()?.unwrap_or_default();
         let host = if is_host_network { &place.node.name } else { &name.host };
         // The kernel's name wins where it is a longer one.
         let host = name.kernel.as_ref().unwrap_or(host);

@@ -64,6 +64,8 @@ pub struct Place<'a> {
     pub node: &'a Node,
     /// Addresses of the pod; none before it has a sandbox, which `prepare` does not need.
     pub ips: &'a [String],
+    /// Name of its network, if that is made by plugins.
+    pub network: Option<&'a str>,
     /// Host ids of a pod with its own user namespace: the first of 65536.
     pub user_namespace_base: Option<u32>,
 }
@@ -75,6 +77,7 @@ impl<'a> From<&member::Place<'a>> for Place<'a> {
             dirs: place.dirs,
             node: place.node,
             ips: &place.sandbox.ips,
+            network: place.sandbox.network.as_deref(),
             user_namespace_base: place.sandbox.user_namespace_base,
         }
     }

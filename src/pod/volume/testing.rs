@@ -58,6 +58,7 @@ impl Host {
             dirs: &self.dirs,
             node: &self.node,
             ips: &self.ips,
+            network: None,
             user_namespace_base: None,
         }
     }

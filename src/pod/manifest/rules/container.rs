@@ -69,19 +69,16 @@ fn ports(path: &str, item: &Container, spec: &PodSpec, problems: &mut Problems) 
 fn host_port(path: &str, port: &ContainerPort, spec: &PodSpec, problems: &mut Problems) {
     let number = port.host_port.unwrap_or(0);
     let at = format!("{path}.hostPort");
-    if spec.host_network == Some(true) {
-        if number != port.container_port {
-            let detail = "must match `containerPort` when `hostNetwork` is true";
-            problems.invalid(&at, number, detail);
-        }
-    } else if number != 0 {
-        problems.forbidden(&at, "no port is forwarded to a pod yet; use hostNetwork");
+    if spec.host_network == Some(true) && number != port.container_port {
+        let detail = "must match `containerPort` when `hostNetwork` is true";
+        problems.invalid(&at, number, detail);
+    }
+    // 0 is none.
+    if !(0..=65_535).contains(&number) {
+        problems.invalid(&at, number, "must be between 1 and 65535, inclusive");
     }
     if let Some(address) = &port.host_ip {
         pod::ip(problems, &format!("{path}.hostIP"), address);
-        if spec.host_network != Some(true) && !address.is_empty() {
-            problems.forbidden(&format!("{path}.hostIP"), "no port is forwarded to a pod yet");
-        }
     }
 }
 

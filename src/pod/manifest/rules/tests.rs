@@ -115,8 +115,13 @@ const INVALID: &[(&str, &str, &str)] = &[
     ),
     (
         "",
-        "ports: [{containerPort: 1, hostPort: 2}]",
-        "ports[0].hostPort: Forbidden: no port is forwarded",
+        "ports: [{containerPort: 1, hostPort: 65536}]",
+        "ports[0].hostPort: Invalid value: 65536: must be between 1 and 65535, inclusive",
+    ),
+    (
+        "",
+        "ports: [{containerPort: 1, hostPort: 2, hostIP: here}]",
+        "ports[0].hostIP: Invalid value: \"here\"",
     ),
     // Probes and hooks.
     (

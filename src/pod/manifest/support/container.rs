@@ -150,9 +150,9 @@ PROBE "Probe" {
 
 PORT "ContainerPort" {
     required "containerPort" Int32(Limit::Port), "Number of the port.";
-    honoured "hostIP" Text, "Only with hostPort.";
+    honoured "hostIP" Text, "With hostPort: only at this address of the machine.";
     honoured "hostPort" Int32(Limit::Any),
-        "Only with hostNetwork, where it is containerPort; else refused: no port is forwarded yet.";
+        "Port of the machine; by a plugin with the capability portMappings, else refused.";
     honoured "name" Text, "What probes and hooks can call it.";
     honoured "protocol" Words(&["SCTP", "TCP", "UDP"]), "Default TCP.";
 }
