@@ -88,15 +88,17 @@ impl User {
     /// Gives the user a cgroup, and one below it for its calls.
     fn delegate(&self, controller: &str, marker: &str) -> PathBuf {
         let root = cgroup::hierarchy(controller);
+        let mut given = root.join(marker);
         if cgroup::is_v2() {
-            fs::write(root.join("cgroup.subtree_control"), "+pids +memory +cpu").unwrap();
+            // Others may be in use on the host, and are not for the user.
+            fs::create_dir(&given).unwrap();
+            for dir in [&root, &given] {
+                fs::write(dir.join("cgroup.subtree_control"), "+pids +memory").unwrap();
+            }
+            given.push("user");
         }
-        let given = root.join(marker);
         let place = given.join(format!("calls-{}", leaks::unique()));
         fs::create_dir_all(&place).unwrap();
-        if cgroup::is_v2() {
-            fs::write(given.join("cgroup.subtree_control"), "+pids +memory").unwrap();
-        }
         for dir in [&given, &place] {
             self.own(dir);
             for file in ["cgroup.procs", "tasks", "cgroup.threads", "cgroup.subtree_control"] {
@@ -108,9 +110,14 @@ impl User {
         place
     }
 
-    /// Removes the cgroups in which the calls were.
+    /// Removes the cgroups in which the calls were, and on v2 the one that was given.
     pub fn move_out(&self) {
-        self.places.iter().for_each(|place| drop(fs::remove_dir(place)));
+        for place in &self.places {
+            fs::remove_dir(place).ok();
+            if let Some(given) = place.parent().filter(|_| cgroup::is_v2()) {
+                fs::remove_dir(given).ok();
+            }
+        }
     }
 
     /// Gives a file to the user.
