@@ -404,7 +404,9 @@ run() {
 "#;
     let inside = format!("unshare --user --map-root-user sh -c '{run}{script}'");
     let inside = inside.replace("'\"running\"'", "running");
-    host.bare_call(&["-"]).env("SCRIPT_OF_USER", inside).env("R", host.state_root()).output()
+    let call = host.bare_call(&["-"]).env("SCRIPT_OF_USER", inside).env("R", host.state_root());
+    // Several calls of the runtime, which an emulated machine takes its time for.
+    call.within(std::time::Duration::from_secs(240)).output()
 }
 
 #[test]
