@@ -143,8 +143,9 @@ fn a_cgroup_with_processes_passes_nothing_down_and_only_limits_need_it() {
 #[ignore = "needs root: run scripts/test"]
 fn a_cgroup_that_passes_controllers_down_takes_no_container() {
     let Some(host) = v2_host() else { return };
-    let leaf = parent(&host).join("c0");
-    write(&leaf.with_file_name("cgroup.subtree_control"), "+memory");
+    // The first brings the controllers to the cgroup above.
+    host.sh("true").run().ok();
+    let leaf = host.cgroup("memory", "c1");
     fs::create_dir_all(leaf.join("below")).unwrap();
     write(&leaf.join("cgroup.subtree_control"), "+memory");
     let out = host.sleeper().create_call(&[]).output();
