@@ -150,8 +150,6 @@ fn a_cgroup_that_passes_controllers_down_takes_no_container() {
     write(&leaf.join("cgroup.subtree_control"), "+memory");
     let out = host.sleeper().create_call(&[]).output();
     out.fails(1, &["cgroup.subtree_control", "linux.cgroupsPath"]);
-    fs::remove_dir(leaf.join("below")).unwrap();
-    fs::remove_dir(leaf).unwrap();
 }
 
 #[test]
