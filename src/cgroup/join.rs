@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
@@ -22,6 +23,23 @@ pub enum Unified {
     Cloned,
     /// It enters with the rest: kernels before 5.7, or where clone3 refused.
     Enter,
+}
+
+/// How a new process gets into its cgroups.
+#[derive(Debug)]
+pub enum Entrance {
+    /// By itself.
+    Own(Rc<Join>, Unified),
+    /// It asks its parent to have it put there, and waits: a unit of systemd is made around it.
+    Asked,
+}
+
+impl Entrance {
+    /// Through these cgroups; without any, by asking.
+    #[must_use]
+    pub fn new(cgroups: Option<Rc<Join>>, unified: Unified) -> Self {
+        cgroups.map_or(Self::Asked, |join| Self::Own(join, unified))
+    }
 }
 
 /// Whether clone3 into a cgroup has been seen to kill.

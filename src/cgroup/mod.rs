@@ -21,6 +21,7 @@
 //! access.rs    what a caller without all rights may make
 //! stats.rs     the shape of `events --stats`; readings.rs: where the numbers come from
 //! freezer.rs   kill.rs   oom.rs   mounts.rs   delegate.rs   what their names say
+//! sub.rs       exec --cgroup                    systemd/  --systemd-cgroup: units
 //! ```
 
 mod access;
@@ -44,7 +45,9 @@ mod plan;
 mod readings;
 mod settings;
 mod stats;
+mod sub;
 mod survey;
+mod systemd;
 mod v1;
 mod v2;
 mod walk;
@@ -62,7 +65,7 @@ use self::dir::Dir;
 pub use self::driver::CgroupDriver;
 use self::freezer::Freezer;
 pub use self::group::Group;
-pub use self::join::{Join, Unified};
+pub use self::join::{Entrance, Join, Unified};
 pub use self::layout::is_host_pure_v2;
 use self::layout::{Hierarchy, Tree};
 use self::make::{Enable, Leaf, Made};
@@ -71,6 +74,7 @@ pub use self::oom::{OomEvent, OomWatch};
 use self::plan::{Plan, Scope};
 pub use self::stats::*;
 pub use self::survey::{Survey, survey};
+use self::systemd::Unit;
 use crate::error::{Error, Result};
 
 /// How long a dying process may keep a cgroup busy before its removal is given up.
@@ -86,6 +90,9 @@ pub struct Cgroup {
     /// What the maker lacks; `None` for one with all rights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     limited: Option<Limited>,
+    /// The unit whose cgroup it is: systemd makes it, and is told of changes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    unit: Option<Unit>,
 }
 
 impl Cgroup {
@@ -93,26 +100,36 @@ impl Cgroup {
     ///
     /// `cgroups_path` is `linux.cgroupsPath`. An absolute one counts from the root of each
     /// hierarchy, a relative one (or `id`, where there is none) from carob's own cgroup, on a pure
-    /// v2 host from the parent of that. `..` cannot leave the place it counts from.
+    /// v2 host from the parent of that. `..` cannot leave the place it counts from. For the systemd
+    /// driver it is `slice:prefix:name`.
     ///
     /// # Errors
-    /// [`Error::Config`] if the path names no cgroup below its start, [`Error::Unsupported`] for
-    /// the systemd driver and on a host without cgroups.
+    /// [`Error::Config`] if the path names no cgroup below its start, [`Error::Unsupported`] on a
+    /// host without cgroups, and for the systemd driver on one without systemd.
     pub fn resolve(cgroups_path: Option<&Path>, id: &str, driver: CgroupDriver) -> Result<Self> {
         match driver {
-            CgroupDriver::Cgroupfs => {}
-            CgroupDriver::Systemd => return Err(no_systemd()),
+            CgroupDriver::Cgroupfs => {
+                let hierarchies = layout::hierarchies(cgroups_path, id)?;
+                Ok(Self { hierarchies, limited: None, unit: None })
+            }
+            CgroupDriver::Systemd => {
+                let (unit, path) = Unit::resolve(cgroups_path, id)?;
+                let hierarchies = layout::hierarchies(Some(&path), id)?;
+                Ok(Self { hierarchies, limited: None, unit: Some(unit) }.within_delegation())
+            }
         }
-        Ok(Self { hierarchies: layout::hierarchies(cgroups_path, id)?, limited: None })
     }
 
     /// Refuses, before anything is made, what cannot be applied here.
     ///
     /// # Errors
     /// [`Error::Config`] with the JSON path: a value out of range, or a limit whose controller is
-    /// not mounted or not enabled on this host.
-    pub fn check(&self, resources: &LinuxResources) -> Result<()> {
-        Plan::new(self, Some(resources), Scope::Create).map(drop)
+    /// not mounted or not enabled on this host; for the systemd driver also the annotations.
+    pub fn check(&self, resources: Option<&LinuxResources>) -> Result<()> {
+        if self.unit.is_none() && resources.is_none() {
+            return Ok(());
+        }
+        self.check_unit(&Plan::new(self, resources, Scope::Create)?)
     }
 
     /// Makes the directories, joins those that exist, and writes limits and device rules.
@@ -125,27 +142,38 @@ impl Cgroup {
     /// [`Error::Os`] naming file, value and JSON path where the kernel refuses.
     pub fn create(&self, resources: Option<&LinuxResources>) -> Result<()> {
         let plan = Plan::new(self, resources, Scope::Create)?;
+        let mut made = Made::default();
+        let result = self.fill(&plan, &mut made, |hierarchy| self.refuse_in_use(hierarchy));
+        if result.is_err() {
+            made.undo();
+        }
+        result
+    }
+
+    /// Makes the directories that are missing and writes what is planned. `joined` has its say on
+    /// those that were there.
+    fn fill(
+        &self,
+        plan: &Plan,
+        made: &mut Made,
+        joined: impl Fn(&Hierarchy) -> Result<()>,
+    ) -> Result<()> {
         let pure_v2 = plan::is_pure_v2(&self.hierarchies);
         let enable = if pure_v2 { Enable::All } else { Enable::Needed };
-        let mut made = Made::default();
-        let result = self.hierarchies.iter().enumerate().try_for_each(|(index, hierarchy)| {
+        self.hierarchies.iter().enumerate().try_for_each(|(index, hierarchy)| {
             let dir = hierarchy.dir();
             let leaf = made.make(&dir)?;
             if leaf == Leaf::Joined {
-                self.refuse_in_use(hierarchy)?;
+                joined(hierarchy)?;
             }
             make::prepare((hierarchy, leaf), plan.settings_of(index), enable)?;
-            if index_is_idle(&plan, index) {
+            if index_is_idle(plan, index) {
                 return Ok(());
             }
             let dir = Dir::open(dir)?;
             apply::settings(&dir, plan.settings_of(index))?;
             plan.devices_of(index).map_or(Ok(()), |form| apply::devices(&dir, form))
-        });
-        if result.is_err() {
-            made.undo();
-        }
-        result
+        })
     }
 
     /// A cgroup that was there before must be nobody's: signals, the freezer and `delete` reach
@@ -231,15 +259,17 @@ impl Cgroup {
     /// is in use than the new limit.
     pub fn update(&self, resources: &LinuxResources) -> Result<()> {
         let plan = Plan::new(self, Some(resources), Scope::Update)?;
+        let mut concerned = Vec::new();
         for (index, hierarchy) in self.hierarchies.iter().enumerate() {
-            if index_is_idle(&plan, index) {
-                continue;
+            if !index_is_idle(&plan, index) {
+                let dir = Dir::open(hierarchy.dir())?;
+                check_usage(&dir, resources)?;
+                concerned.push((index, dir));
             }
-            let dir = Dir::open(hierarchy.dir())?;
-            check_usage(&dir, resources)?;
-            apply::settings(&dir, plan.settings_of(index))?;
         }
-        Ok(())
+        self.update_unit(&plan)?;
+        let mut concerned = concerned.iter();
+        concerned.try_for_each(|(index, dir)| apply::settings(dir, plan.settings_of(*index)))
     }
 
     /// What the cgroup has used so far, in the shape of `events --stats`.
@@ -280,6 +310,7 @@ impl Cgroup {
     /// # Errors
     /// `EBUSY`, with the processes that are still inside, after 10 s of trying.
     pub fn delete(&self) -> Result<()> {
+        self.stop_unit();
         let mut result = Ok(());
         // One for all: who keeps the first hierarchy busy keeps the others busy too.
         let deadline = Instant::now() + REMOVE_LIMIT;
@@ -290,52 +321,6 @@ impl Cgroup {
             }
         }
         result
-    }
-
-    /// A cgroup below the container's, for `exec --cgroup [controller,…:]path`.
-    ///
-    /// Each element moves the named v1 hierarchies, or all of them. Hierarchies not named stay
-    /// at the container's own cgroup.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] for a path that leaves the container's cgroup, does not exist, or names
-    /// a controller that this host does not have.
-    pub fn sub(&self, sub_cgroups: &[String]) -> Result<Self> {
-        let mut below = self.clone();
-        for argument in sub_cgroups {
-            below.descend(self, argument)?;
-        }
-        Ok(below)
-    }
-
-    fn descend(&mut self, container: &Self, argument: &str) -> Result<()> {
-        let bad = |why: &str| Error::Invalid(format!("--cgroup {argument:?}: {why}"));
-        let (names, path) = match argument.split_once(':') {
-            Some((names, path)) => (Some(names), path),
-            None => (None, argument),
-        };
-        if Path::new(path).components().any(|part| part == std::path::Component::ParentDir) {
-            return Err(bad("bad sub cgroup path, .. would leave the container's cgroup"));
-        }
-        let path = layout::clean(Path::new(path));
-        let chosen = |hierarchy: &Hierarchy, name: &str| match &hierarchy.tree {
-            Tree::V1(list) => list.split(',').any(|one| one == name),
-            Tree::Unified => false,
-        };
-        for name in names.iter().flat_map(|names| names.split(',')) {
-            if !container.hierarchies.iter().any(|hierarchy| chosen(hierarchy, name)) {
-                return Err(bad(&format!("no v1 hierarchy has the controller {name:?}")));
-            }
-        }
-        for (mine, own) in self.hierarchies.iter_mut().zip(&container.hierarchies) {
-            if names.is_none_or(|names| names.split(',').any(|name| chosen(own, name))) {
-                mine.path = own.path.join(&path);
-                if !mine.dir().is_dir() {
-                    return Err(bad(&format!("{} does not exist", mine.dir().display())));
-                }
-            }
-        }
-        Ok(())
     }
 
     /// Paths of the cgroup, by the names `/proc/self/cgroup` uses (empty for the unified tree).
@@ -382,14 +367,6 @@ fn check_usage(dir: &Dir, resources: &LinuxResources) -> Result<()> {
         )),
         _ => Ok(()),
     }
-}
-
-fn no_systemd() -> Error {
-    Error::Unsupported(if Path::new("/run/systemd/system").is_dir() {
-        "the systemd cgroup driver is not supported yet; run without --systemd-cgroup".to_owned()
-    } else {
-        "systemd not running on this host, cannot use systemd cgroups manager".to_owned()
-    })
 }
 
 #[cfg(test)]

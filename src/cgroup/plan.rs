@@ -86,6 +86,16 @@ impl Plan {
         self.settings.iter().filter(move |(at, _)| *at == index).map(|(_, setting)| setting)
     }
 
+    /// All of them, wherever they go.
+    pub(super) fn settings(&self) -> impl Iterator<Item = &Setting> + Clone {
+        self.settings.iter().map(|(_, setting)| setting)
+    }
+
+    /// The device rules, wherever they go.
+    pub(super) fn devices(&self) -> Option<&DeviceForm> {
+        self.devices.as_ref().map(|(_, form)| form)
+    }
+
     pub(super) fn devices_of(&self, index: usize) -> Option<&DeviceForm> {
         self.devices.as_ref().filter(|(at, _)| *at == index).map(|(_, form)| form)
     }
@@ -212,7 +222,11 @@ mod tests {
         };
         let hierarchies: Vec<_> = trees.iter().map(tree).map(hierarchy).collect();
         let resources = serde_json::from_str(json).unwrap();
-        Plan::new(&Cgroup { hierarchies, limited: None }, Some(&resources), Scope::Create)
+        Plan::new(
+            &Cgroup { hierarchies, limited: None, unit: None },
+            Some(&resources),
+            Scope::Create,
+        )
     }
 
     #[test]

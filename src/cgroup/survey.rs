@@ -29,7 +29,8 @@ pub struct Survey {
 /// # Errors
 /// [`crate::error::Error::Unsupported`] where none is mounted.
 pub fn survey() -> Result<Survey> {
-    let all = Cgroup { hierarchies: layout::hierarchies(None, "container")?, limited: None };
+    let hierarchies = layout::hierarchies(None, "container")?;
+    let all = Cgroup { hierarchies, limited: None, unit: None };
     let has_v1 = all.hierarchies.iter().any(|hierarchy| hierarchy.tree != Tree::Unified);
     let has_v2 = all.hierarchies.iter().any(|hierarchy| hierarchy.tree == Tree::Unified);
     let layout = match (has_v1, has_v2) {

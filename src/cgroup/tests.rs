@@ -30,7 +30,7 @@ impl Fixture {
     fn create(json: &str) -> Self {
         let fixture = Self::resolve();
         let resources: LinuxResources = serde_json::from_str(json).unwrap();
-        fixture.cgroup.check(&resources).unwrap();
+        fixture.cgroup.check(Some(&resources)).unwrap();
         fixture.cgroup.create(Some(&resources)).unwrap();
         fixture
     }

@@ -104,7 +104,7 @@ fn document() -> Document {
         linux: Linux {
             namespaces: namespaces::words().collect(),
             capabilities: capabilities::names().collect(),
-            cgroup: Cgroup { v1: true, v2: true, systemd: false, systemd_user: false, rdma: true },
+            cgroup: Cgroup { v1: true, v2: true, systemd: true, systemd_user: true, rdma: true },
             seccomp: Seccomp {
                 enabled: true,
                 actions: seccomp::actions(),

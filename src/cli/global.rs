@@ -30,7 +30,7 @@ pub(super) struct Global {
     /// Also log what is being done
     #[arg(long)]
     debug: bool,
-    /// Make cgroups through systemd (not supported yet)
+    /// Make cgroups through systemd; linux.cgroupsPath is slice:prefix:name
     #[arg(long)]
     systemd_cgroup: bool,
     /// Go on without the cgroups that the caller may not make; auto: unless the caller is root

@@ -2,12 +2,12 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::rc::Rc;
 
 use nix::sched::CloneFlags;
 use nix::unistd::Pid;
 use oci_spec::runtime::LinuxNamespaceType as Kind;
 
+use super::enter::clone_into;
 use super::net_devices::Lent;
 use super::oom_score::OomScore;
 use super::pid_namespace::PidNamespace;
@@ -16,12 +16,12 @@ use super::prepare::{Caller, Prepared, activation_fds, keyring_name};
 use super::state::{Container, State, Status};
 use super::store::{ContainerDir, Lock, START_SOCKET};
 use super::{CreateOptions, Runtime, hooks, mount_source, pid_file};
-use crate::cgroup::{Join, Unified};
+use crate::cgroup::{Entrance, Join};
 use crate::error::{Error, OsContext, Result};
 use crate::init::sync::{self, End, FromChild, ToChild};
 use crate::init::{self, Gate, Hook, Init, StandardStreams, Task, stage1_flags};
 use crate::sys::fd::Spent;
-use crate::sys::process::{self, Child, CloneTarget, Cloned, Exit, Prctl};
+use crate::sys::process::{self, Child, Cloned, Exit, Prctl};
 use crate::sys::{self_exe, socket};
 
 /// Who will start init.
@@ -120,7 +120,8 @@ impl Runtime {
     }
 }
 
-/// Says on disk what there will be, then makes the cgroup; one that fails takes itself back.
+/// Says on disk what there will be, then makes the cgroup; one that fails takes itself back. One
+/// that is made around init has to wait for that.
 fn occupy(prepared: &Prepared, container: &Container) -> Result<()> {
     container.dir.write_state(&container.state)?;
     container.dir.write_config(&prepared.raw)?;
@@ -191,7 +192,7 @@ fn clone_init(
     };
     let console = prepared.streams.console_socket.as_deref().map(connect_console).transpose()?;
     let bind_sources = mount_source::open(plan)?;
-    let cgroups = Rc::new(prepared.cgroup.join()?);
+    let cgroups = prepared.entrance()?;
     let (ours, theirs) = sync::pair()?;
     let flags =
         if prepared.is_direct() { stage1_flags(&plan.namespaces) } else { CloneFlags::empty() };
@@ -202,17 +203,8 @@ fn clone_init(
         Some(_) | None => PidNamespace::stay(),
     };
     let oom_score = oom_score.hold()?;
-    let target = CloneTarget { sibling: false, cgroup: cgroups.unified() };
-    let (cloned, unified) = match process::clone3(flags, &target) {
-        Ok(cloned) if target.cgroup.is_some() => (cloned, Unified::Cloned),
-        Ok(cloned) => (cloned, Unified::Enter),
-        // A cgroup that takes no process this way, or a kernel before 5.7.
-        Err(_) if target.cgroup.is_some() => {
-            let cloned = process::clone3(flags, &CloneTarget::default());
-            (cloned.os("clone3", || format!("init with {flags:?}"))?, Unified::Enter)
-        }
-        Err(errno) => return Err(errno).os("clone3", || format!("init with {flags:?}")),
-    };
+    let (cloned, unified) =
+        clone_into(cgroups.as_deref(), flags, || format!("init with {flags:?}"))?;
     match cloned {
         Cloned::Parent(made) => {
             *child = Some(made);
@@ -228,7 +220,7 @@ fn clone_init(
             init::run(Init {
                 plan,
                 task: Task::new(&plan.process, prepared.seccomp.as_ref(), theirs, gate)
-                    .with_cgroups(cgroups, unified)
+                    .with_cgroups(Entrance::new(cgroups, unified))
                     .with_keyring(keyring_name(&prepared.id, prepared.keyring))
                     .with_console(console, making.streams)
                     .with_kept_fds(prepared.streams.kept_fds),
@@ -291,17 +283,17 @@ fn converse(
                 }
                 end.tell_child(&ToChild::IdMapped)?;
             }
+            FromChild::Place => {
+                let pid = child.as_ref().map_or(0, |child| child.pid.as_raw());
+                prepared.place(pid)?;
+                end.tell_child(&ToChild::Placed)?;
+            }
             FromChild::RunHooks => {
                 let init = child.as_ref().map_or(Pid::from_raw(0), |child| child.pid);
                 if !prepared.plan.net_devices.is_empty() {
                     lent = Some(Lent::to(init, &prepared.plan.net_devices)?);
                 }
-                let state =
-                    State { pid: init.as_raw(), ..state.clone() }.oci_state(Status::Creating);
-                for kind in [Hook::Prestart, Hook::CreateRuntime] {
-                    hooks::run_all(kind, &prepared.plan.hooks, &state, &prepared.bundle)?;
-                }
-                end.tell_child(&ToChild::HooksDone(state))?;
+                end.tell_child(&ToChild::HooksDone(run_hooks(prepared, state, init)?))?;
             }
             FromChild::Console(master) => console = Some(master),
             FromChild::Ready => {
@@ -326,6 +318,15 @@ fn converse(
             }
         }
     }
+}
+
+/// Runs the hooks that come before the root is switched; returns the state that they were told.
+fn run_hooks(prepared: &Prepared, state: &State, init: Pid) -> Result<Vec<u8>> {
+    let state = State { pid: init.as_raw(), ..state.clone() }.oci_state(Status::Creating);
+    for kind in [Hook::Prestart, Hook::CreateRuntime] {
+        hooks::run_all(kind, &prepared.plan.hooks, &state, &prepared.bundle)?;
+    }
+    Ok(state)
 }
 
 /// Init has gone without a word: say how.
@@ -370,9 +371,12 @@ fn abandon(prepared: &Prepared, container: &Container, child: Option<Child>) {
         let _gone = process::pidfd_send_signal(&child.pidfd, libc::SIGKILL);
         let _reaped = process::wait(&child.pidfd);
     }
-    let _killed = container.state.signal_all(libc::SIGKILL);
-    if let Err(error) = container.state.cgroup.delete() {
-        crate::log::warn(error);
+    // Else it may be somebody's.
+    if prepared.has_cgroup.get() {
+        let _killed = container.state.signal_all(libc::SIGKILL);
+        if let Err(error) = container.state.cgroup.delete() {
+            crate::log::warn(error);
+        }
     }
     if pid != 0 {
         let state = container.oci_state(Status::Stopped);

@@ -17,7 +17,7 @@ use super::place::{Place, limit};
 use super::prepare::keyring_name;
 use super::seccomp_agent;
 use super::state::{State, Status};
-use crate::cgroup::{Cgroup, Group, Join, Unified};
+use crate::cgroup::{Cgroup, Entrance, Group, Join, Unified};
 use crate::error::{Error, OsContext, Result};
 use crate::init::sync::{self, End, FromChild, ToChild};
 use crate::init::{Exec, ExistingNamespaces, Gate, StandardStreams, Task};
@@ -98,17 +98,10 @@ impl Entry<'_> {
             })?
         };
         let oom_score = self.oom_score.hold()?;
-        let target = CloneTarget { sibling: false, cgroup: cgroups.unified() };
-        let none = CloneFlags::empty();
-        let (cloned, unified) = match process::clone3(none, &target) {
-            Ok(cloned) if target.cgroup.is_some() => (cloned, Unified::Cloned),
-            Ok(cloned) => (cloned, Unified::Enter),
-            Err(_) if target.cgroup.is_some() => {
-                let cloned = process::clone3(none, &CloneTarget::default());
-                (cloned.os("clone3", || "the process")?, Unified::Enter)
-            }
-            Err(errno) => return Err(errno).os("clone3", || "the process"),
-        };
+        let what = || "the process".to_owned();
+        let (cloned, unified) = clone_into(Some(&cgroups), CloneFlags::empty(), what)?;
+        let is_whole = self.group.is_none() && *self.cgroup == self.state.cgroup;
+        let by_asking = is_whole && self.cgroup.admits_by_asking(unified);
         match cloned {
             Cloned::Parent(child) => {
                 drop((theirs, oom_score));
@@ -126,7 +119,7 @@ impl Entry<'_> {
                     namespaces,
                     task: Task::new(self.plan, self.seccomp, theirs, gate)
                         .with_args(self.args)
-                        .with_cgroups(cgroups, unified)
+                        .with_cgroups(Entrance::new((!by_asking).then_some(cgroups), unified))
                         .with_keyring(keyring_name(&self.state.id, self.state.keyring))
                         .with_console(self.console.take(), self.streams)
                         .with_kept_fds(self.kept_fds),
@@ -159,6 +152,25 @@ fn sibling_of(stage: &Child, end: &End) -> Result<Child> {
             end_process(&child);
             Err(error)
         }
+    }
+}
+
+/// Clones this process, into the cgroup of the unified tree where that works; says whether it did.
+pub(super) fn clone_into(
+    cgroups: Option<&Join>,
+    flags: CloneFlags,
+    what: impl Fn() -> String,
+) -> Result<(Cloned, Unified)> {
+    let target = CloneTarget { sibling: false, cgroup: cgroups.and_then(Join::unified) };
+    match process::clone3(flags, &target) {
+        Ok(cloned) if target.cgroup.is_some() => Ok((cloned, Unified::Cloned)),
+        Ok(cloned) => Ok((cloned, Unified::Enter)),
+        // A cgroup that takes no process this way, or a kernel before 5.7.
+        Err(_) if target.cgroup.is_some() => {
+            let cloned = process::clone3(flags, &CloneTarget::default()).os("clone3", what)?;
+            Ok((cloned, Unified::Enter))
+        }
+        Err(errno) => Err(errno).os("clone3", what),
     }
 }
 
@@ -283,6 +295,10 @@ impl Talk {
             self.is_silent.set(false);
         }
         match message {
+            FromChild::Place => {
+                state.cgroup.attach(child.pid.as_raw())?;
+                self.end.tell_child(&ToChild::Placed)?;
+            }
             FromChild::Console(master) => drop(self.console.replace(Some(master))),
             FromChild::Ready => {
                 self.is_ready.set(true);

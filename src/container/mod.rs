@@ -4,6 +4,7 @@
 //! only turns its arguments into these calls. Nothing here prints.
 
 mod api;
+mod cgroup;
 mod create;
 mod delete;
 mod enter;

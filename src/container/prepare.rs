@@ -1,13 +1,12 @@
 //! What is read, checked and compiled before anything is made.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::mount::MsFlags;
 use nix::sched::CloneFlags;
 use nix::sys::stat::stat;
-use nix::unistd::Uid;
 use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Spec};
 
 use super::id_map::MapWriter;
@@ -17,7 +16,7 @@ use super::{ContainerId, CreateOptions, Keyring, RootSwitch, Rootless, Runtime, 
 use crate::cgroup::{Cgroup, CgroupDriver, Chosen};
 use crate::error::{Error, OsContext, Result};
 use crate::init::Hook;
-use crate::oci::plan::{MountPlan, MountSource, Plan, ProcessPlan};
+use crate::oci::plan::{MountPlan, Plan, ProcessPlan};
 use crate::oci::{capabilities, load, namespaces, sysctl, validate};
 use crate::seccomp::{self, Filter};
 use crate::sys::{credentials, fd};
@@ -48,6 +47,8 @@ pub(super) struct Prepared {
     pub(super) plan: Plan,
     pub(super) seccomp: Option<Filter>,
     pub(super) cgroup: Cgroup,
+    /// Whether that is made, and what is in it the container's.
+    pub(super) has_cgroup: Cell<bool>,
     /// For a new user namespace.
     pub(super) map_writer: Option<MapWriter>,
     /// Whether init will be, or is, in a user namespace other than the machine's.
@@ -100,10 +101,9 @@ impl Prepared {
         }
         let linux = spec.linux().as_ref();
         let cgroups_path = linux.and_then(|linux| linux.cgroups_path().as_deref());
-        let cgroup = find_cgroup(runtime, cgroups_path, id.as_str(), limited)?;
-        if let Some(resources) = linux.and_then(|linux| linux.resources().as_ref()) {
-            cgroup.check(resources)?;
-        }
+        let cgroup = find_cgroup(runtime, cgroups_path, id.as_str(), limited)?
+            .with_annotations(spec.annotations().iter().flatten());
+        cgroup.check(linux.and_then(|linux| linux.resources().as_ref()))?;
         let seccomp = linux
             .and_then(|linux| linux.seccomp().as_ref())
             .map(|profile| seccomp::compile(profile, seccomp::cache_dir().as_deref()))
@@ -117,6 +117,7 @@ impl Prepared {
             raw: loaded.raw,
             seccomp,
             cgroup,
+            has_cgroup: Cell::new(false),
             is_confined: plan.namespaces.has(LinuxNamespaceType::User)
                 || limited.is_some() && credentials::in_user_namespace(),
             map_writer,
@@ -133,41 +134,6 @@ impl Prepared {
     /// `linux.resources`.
     pub(super) fn resources(&self) -> Option<&LinuxResources> {
         self.spec.linux().as_ref()?.resources().as_ref()
-    }
-
-    /// Makes the container's cgroup, with its limits and its owner; one that fails takes itself back.
-    pub(super) fn make_cgroup(&self) -> Result<()> {
-        self.cgroup.create(self.resources())?;
-        let given = self.cgroup_owner().map_or(Ok(()), |owner| self.cgroup.give_to(owner));
-        if given.is_err() {
-            let _as_good_as_possible = self.cgroup.delete();
-        }
-        given
-    }
-
-    /// Whom the container's cgroup is to belong to: the user that its process is on the host, if
-    /// it sees nothing but its own part of the tree and is asked to write there.
-    fn cgroup_owner(&self) -> Option<Uid> {
-        let is_writable = |mount: &MountPlan| {
-            matches!(mount.source, MountSource::Cgroup)
-                && !mount.options.flags.contains(MsFlags::MS_RDONLY)
-        };
-        let namespaces = &self.plan.namespaces;
-        if !namespaces.is_new(CloneFlags::CLONE_NEWCGROUP)
-            || !self.plan.mounts.iter().any(is_writable)
-        {
-            return None;
-        }
-        let uid = self.plan.process.uid;
-        let on_host = match namespaces.has(LinuxNamespaceType::User) {
-            true => self.plan.id_maps.uids.iter().find_map(|line| {
-                let offset = uid.checked_sub(line.container_id())?;
-                (offset < line.size()).then_some(line.host_id().checked_add(offset)?)
-            })?,
-            false => uid,
-        };
-        let owner = Uid::from_raw(on_host);
-        (owner != nix::unistd::geteuid()).then_some(owner)
     }
 
     /// The state of the container before there is a process.

@@ -23,9 +23,8 @@ mod terminal;
 
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
-use std::rc::Rc;
 
-use crate::cgroup::{Join, Unified};
+use crate::cgroup::Entrance;
 use crate::error::{Error, Result};
 use crate::oci::plan::{Plan, ProcessPlan};
 use crate::seccomp::Filter;
@@ -75,8 +74,8 @@ pub struct Task<'a> {
     pub args: &'a [CString],
     /// The compiled filter.
     pub seccomp: Option<&'a Filter>,
-    /// Cgroups to enter, and whether the clone is in the unified tree already.
-    pub cgroups: Option<(Rc<Join>, Unified)>,
+    /// How it gets into its cgroups.
+    pub cgroups: Option<Entrance>,
     /// To the parent.
     pub parent: End,
     /// What holds the process back until it is to start.
@@ -126,10 +125,10 @@ impl<'a> Task<'a> {
         }
     }
 
-    /// The cgroups to enter, and whether the clone is in the unified tree already.
+    /// How it gets into its cgroups.
     #[must_use]
-    pub fn with_cgroups(self, cgroups: Rc<Join>, unified: Unified) -> Self {
-        Self { cgroups: Some((cgroups, unified)), ..self }
+    pub fn with_cgroups(self, entrance: Entrance) -> Self {
+        Self { cgroups: Some(entrance), ..self }
     }
 
     /// The session keyring to join.

@@ -7,8 +7,9 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use nix::sched::{CloneFlags, setns, unshare};
 use oci_spec::runtime::LinuxNamespaceType as Kind;
 
-use super::sync::ToChild;
+use super::sync::{FromChild, ToChild};
 use super::{Init, Task};
+use crate::cgroup::Entrance;
 use crate::error::{Error, OsContext, Result};
 use crate::oci::plan::{JoinPlan, clone_flag};
 use crate::oci::sysctl;
@@ -85,14 +86,24 @@ pub(super) fn join_cgroups(init: &mut Init) -> Result<()> {
 pub(super) fn join_cgroups_of(task: &mut Task) -> Result<()> {
     // Not dropped: execve closes them all at once.
     match &task.cgroups {
-        Some((cgroups, unified)) => cgroups.enter(*unified),
+        Some(Entrance::Own(cgroups, unified)) => cgroups.enter(*unified),
+        Some(Entrance::Asked) => {
+            task.parent.tell_parent(&FromChild::Place)?;
+            match task.parent.hear_parent()? {
+                ToChild::Placed => Ok(()),
+                other => Err(unexpected(&other)),
+            }
+        }
         None => Ok(()),
     }
 }
 
 /// Enters the memory cgroup, as late as the rights for it last.
 pub(super) fn join_memory_cgroup(task: &mut Task) -> Result<()> {
-    task.cgroups.as_ref().map_or(Ok(()), |(cgroups, _)| cgroups.enter_memory())
+    match &task.cgroups {
+        Some(Entrance::Own(cgroups, _)) => cgroups.enter_memory(),
+        Some(Entrance::Asked) | None => Ok(()),
+    }
 }
 
 /// A new time namespace: its clocks can be set only before anybody is inside.

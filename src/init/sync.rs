@@ -6,6 +6,9 @@
 //!   | <------ Sibling(pidfd) ------------ |   only from stage 1: init is another process
 //!   |  writes uid_map, gid_map            |   not for exec
 //!   | ------- IdMapped -----------------> |   after Sibling, or with a new user namespace
+//!   | <------ Place --------------------- |   only where systemd makes the cgroup
+//!   |  makes a unit around it, or adds it |
+//!   | ------- Placed -------------------> |
 //!   | <------ RunHooks ------------------ |   mounts are there, root not yet switched
 //!   |  prestart, createRuntime            |
 //!   | ------- HooksDone(state) ---------> |   init runs createContainer
@@ -40,6 +43,8 @@ const MESSAGE_BYTES: usize = 4096;
 pub enum FromChild {
     /// The real init, cloned by stage 1.
     Sibling(OwnedFd),
+    /// Wait for `Placed` while the parent has it put into its cgroup.
+    Place,
     /// Wait for `HooksDone` while the parent runs hooks.
     RunHooks,
     /// The master of the terminal.
@@ -64,6 +69,8 @@ pub enum FromChild {
 pub enum ToChild {
     /// The maps of the user namespace are written, and the parent knows who init is.
     IdMapped,
+    /// It is in its cgroup.
+    Placed,
     /// The parent's hooks have run; with the container's state for init's own.
     HooksDone(Vec<u8>),
     /// Go; with the container's state for hooks that run inside.
@@ -113,6 +120,7 @@ impl End {
     pub fn tell_parent(&self, message: &FromChild) -> Result<()> {
         let (tag, text, fd) = match message {
             FromChild::Sibling(fd) => (b'S', String::new(), Some(fd)),
+            FromChild::Place => (b'P', String::new(), None),
             FromChild::RunHooks => (b'H', String::new(), None),
             FromChild::Console(fd) => (b'C', String::new(), Some(fd)),
             FromChild::Ready => (b'R', String::new(), None),
@@ -134,6 +142,7 @@ impl End {
     pub fn tell_child(&self, message: &ToChild) -> Result<()> {
         match message {
             ToChild::IdMapped => self.send(b'i', &[], None),
+            ToChild::Placed => self.send(b'p', &[], None),
             ToChild::HooksDone(state) => self.send(b'h', state, None),
             ToChild::Start(state) => self.send(b's', state, None),
             ToChild::ListenerTaken => self.send(b'l', &[], None),
@@ -158,6 +167,7 @@ impl End {
         match (tag, fd) {
             (b'S', Some(fd)) => Ok(FromChild::Sibling(fd)),
             (b'C', Some(fd)) => Ok(FromChild::Console(fd)),
+            (b'P', None) => Ok(FromChild::Place),
             (b'H', None) => Ok(FromChild::RunHooks),
             (b'R', None) => Ok(FromChild::Ready),
             (b'L', None) if text.parse::<i32>().is_ok() => {
@@ -191,6 +201,7 @@ impl End {
         let length = socket::read(&self.0, buffer).os("receive", || "from carob")?;
         match buffer[..length].split_first() {
             Some((b'i', [])) => Ok(ToChild::IdMapped),
+            Some((b'p', [])) => Ok(ToChild::Placed),
             Some((b'h', state)) => Ok(ToChild::HooksDone(state.to_vec())),
             Some((b's', state)) => Ok(ToChild::Start(state.to_vec())),
             Some((b'l', [])) => Ok(ToChild::ListenerTaken),

@@ -16,7 +16,7 @@ use super::record::PodRecord;
 use super::store::{self, PodDirs, PodFile, StoredPod};
 use super::watch::Watch;
 use super::{leftover, rights, sandbox, supervisor, volume};
-use crate::container::{Force, Runtime};
+use crate::container::{CgroupDriver, Force, Runtime};
 use crate::error::{Error, OsContext, Result};
 
 /// Where new pods keep their data, logs and cgroups.
@@ -122,7 +122,7 @@ fn make(runtime: &Runtime, manifest: Manifest, places: &Places) -> Result<Stored
         state: PodDirs::all(&runtime.root).join(format!("{namespace}_{name}")),
         data: places.data.join("pods").join(&uid),
         logs: places.logs.join(format!("{namespace}_{name}_{uid}")),
-        cgroup: places.cgroup_parent.join(format!("pod{uid}")),
+        cgroup: CgroupDriver::parent_below(&places.cgroup_parent, &format!("pod{uid}")),
     };
     leftover::refuse_taken_uid(&runtime.root, &dirs, &uid)?;
     let file = PodFile { manifest, dirs, network: places.network.clone() };

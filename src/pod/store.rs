@@ -34,6 +34,7 @@ use super::manifest::Manifest;
 use super::network::Sources;
 use super::record::PodRecord;
 use super::rules::PodRules;
+use crate::container::{CgroupDriver, Runtime};
 use crate::error::{Error, OsContext, Result};
 use crate::sys::fd;
 
@@ -41,8 +42,10 @@ use crate::sys::fd;
 pub const DATA_ROOT: &str = "/var/lib/carob";
 /// Default of `--log-root`; the kubelet's.
 pub const LOG_ROOT: &str = "/var/log/pods";
-/// Default of `--cgroup-parent`.
+/// Default of `--cgroup-parent`, without systemd.
 pub const CGROUP_PARENT: &str = "/carob";
+/// The same where systemd makes cgroups.
+pub const SLICE: &str = "carob.slice";
 
 /// Where a pod keeps what; chosen when it is made, the same for its whole life.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,11 +56,23 @@ pub struct PodDirs {
     pub data: PathBuf,
     /// `<logs>/<namespace>_<name>_<uid>`.
     pub logs: PathBuf,
-    /// `<cgroup parent>/pod<uid>`, absolute within each hierarchy.
+    /// `<cgroup parent>/pod<uid>`, absolute within each hierarchy, or the name of a slice.
     pub cgroup: PathBuf,
 }
 
 impl PodDirs {
+    /// `linux.cgroupsPath` of a container of the pod.
+    #[must_use]
+    pub fn container_cgroup(&self, name: &str) -> PathBuf {
+        CgroupDriver::container_below(&self.cgroup, name)
+    }
+
+    /// With the driver that the pod was made for, whoever calls now.
+    #[must_use]
+    pub fn runtime(&self, runtime: &Runtime) -> Runtime {
+        Runtime { cgroup_driver: CgroupDriver::of_parent(&self.cgroup), ..runtime.clone() }
+    }
+
     /// Where the volume of a plugin lies: `kubernetes.io~empty-dir` and so on.
     #[must_use]
     pub fn volume(&self, plugin: &str, name: &str) -> PathBuf {

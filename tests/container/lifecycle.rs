@@ -142,7 +142,8 @@ fn ids_outside_the_character_set_are_refused() {
 #[test]
 #[ignore = "needs root: run scripts/test"]
 fn ids_may_have_the_characters_of_names_with_dots() {
-    let host = Host::new();
+    // A plus sign cannot be in the name of a unit.
+    let Some(host) = Host::only_cgroupfs() else { return };
     let c = host.container_named("aZ09_.-+", |s| s["process"]["args"] = json!(["true"]));
     c.run().ok();
 }
@@ -330,7 +331,7 @@ fn create_leaves_init_in_its_cgroups() {
 #[test]
 #[ignore = "needs root: run scripts/test"]
 fn a_relative_cgroups_path_and_none_at_all_are_placed_somewhere() {
-    let host = Host::new();
+    let Some(host) = Host::only_cgroupfs() else { return };
     for path in [json!(format!("{}/x", host.marker())), serde_json::Value::Null] {
         let id = format!("{}-{}", host.marker(), path.is_null());
         let c = host.container_named(&id, |s| {
@@ -444,7 +445,7 @@ fn a_cgroup_that_is_in_use_is_refused_and_left_alone() {
     };
     let first = host.sleeper();
     first.run_detached();
-    let path = format!("/{}/{}", host.marker(), first.id());
+    let path = host.cgroups_path(first.id());
     let second = host.sleeper_with(|s| s["linux"]["cgroupsPath"] = json!(path));
     second.create_call(&[]).output().fails(1, &["cgroup is not empty"]);
     assert_eq!(first.status(), "running");

@@ -35,5 +35,6 @@ mod sandbox;
 mod seccomp;
 mod security;
 mod support;
+mod systemd;
 mod terminal;
 mod verbs;

@@ -13,7 +13,8 @@ use super::choice::ManifestChoice;
 use super::live::Live;
 use crate::cli::output::{self, Paint};
 use crate::cli::{Context, Verb};
-use crate::error::{OsContext, Result};
+use crate::container::CgroupDriver;
+use crate::error::{Error, OsContext, Result};
 use crate::pod::event::EventTail;
 use crate::pod::lifecycle::{self, Applied, Existing, Places, Removal};
 use crate::pod::manifest;
@@ -73,9 +74,9 @@ struct Make {
     /// Where logs are kept
     #[arg(long, value_name = "DIR", default_value = store::LOG_ROOT)]
     log_root: PathBuf,
-    /// The cgroup below which pods have theirs
-    #[arg(long, value_name = "CGROUP", default_value = store::CGROUP_PARENT)]
-    cgroup_parent: PathBuf,
+    /// The cgroup or slice below which pods have theirs [default: carob.slice with systemd, else /carob]
+    #[arg(long, value_name = "CGROUP")]
+    cgroup_parent: Option<PathBuf>,
     /// Delay of the second restart of a container, 10s
     #[arg(long, value_name = "DURATION")]
     backoff_initial: Option<String>,
@@ -111,7 +112,7 @@ impl Make {
         let places = Places {
             data: absolute(&self.data_root),
             logs: absolute(&self.log_root),
-            cgroup_parent: self.cgroup_parent.clone(),
+            cgroup_parent: self.cgroup_parent(context)?,
             network: Sources {
                 configs: absolute(&self.cni_conf_dir),
                 plugins: self.plugins().iter().map(absolute).collect(),
@@ -119,6 +120,27 @@ impl Make {
         };
         let existing = if self.replace { Existing::Replace } else { Existing::Keep };
         lifecycle::apply(&context.runtime, manifest, &places, existing)
+    }
+
+    /// Its form says who makes the cgroups, now and by any verb later.
+    fn cgroup_parent(&self, context: &Context) -> Result<PathBuf> {
+        let asked = context.runtime.cgroup_driver;
+        match &self.cgroup_parent {
+            Some(given)
+                if asked == CgroupDriver::Systemd
+                    && CgroupDriver::of_parent(given) == CgroupDriver::Cgroupfs =>
+            {
+                Err(Error::Invalid(format!(
+                    "--cgroup-parent {given:?} must be a slice such as carob.slice with --systemd-cgroup"
+                )))
+            }
+            Some(given) => Ok(given.clone()),
+            None if asked == CgroupDriver::Systemd => Ok(store::SLICE.into()),
+            None => Ok(match CgroupDriver::of_host() {
+                CgroupDriver::Systemd => store::SLICE.into(),
+                CgroupDriver::Cgroupfs => store::CGROUP_PARENT.into(),
+            }),
+        }
     }
 
     fn plugins(&self) -> Vec<PathBuf> {

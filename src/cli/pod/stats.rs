@@ -167,14 +167,14 @@ impl PodReading {
         Self {
             namespace: metadata.namespace.clone().unwrap_or_default(),
             name: metadata.name.clone().unwrap_or_default(),
-            total: of_cgroup(context, &pod.file.dirs.cgroup),
+            total: of_cgroup(&pod.file.dirs.cgroup),
             containers,
         }
     }
 }
 
-fn of_cgroup(context: &Context, path: &Path) -> Option<Reading> {
-    let cgroup = Cgroup::resolve(Some(path), "", context.runtime.cgroup_driver).ok()?;
+fn of_cgroup(path: &Path) -> Option<Reading> {
+    let cgroup = Cgroup::resolve_parent(path).ok()?;
     let stats = serde_json::to_value(cgroup.stats().ok()?).ok()?;
     Some(Reading::new(Moment::now(), &stats))
 }

@@ -203,6 +203,6 @@ fn the_cgroup_layer_takes_them() {
     let one = &pod.spec.as_ref().unwrap().containers[0];
     let path = std::path::Path::new("/carob-unit-test");
     let cgroup = Cgroup::resolve(Some(path), "x", CgroupDriver::Cgroupfs).unwrap();
-    cgroup.check(&pod_resources(&pod, &node)).unwrap();
-    cgroup.check(&member_resources(&pod, one, &node)).unwrap();
+    cgroup.check(Some(&pod_resources(&pod, &node))).unwrap();
+    cgroup.check(Some(&member_resources(&pod, one, &node))).unwrap();
 }

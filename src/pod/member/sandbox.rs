@@ -118,7 +118,7 @@ pub fn sandbox_spec(place: &SandboxPlace<'_>) -> Result<Spec, StartFailure> {
     let mut linux = empty_linux();
     linux
         .set_namespaces(Some(kinds.into_iter().map(|kind| namespace(kind, None)).collect()))
-        .set_cgroups_path(Some(place.dirs.cgroup.join("POD")))
+        .set_cgroups_path(Some(place.dirs.container_cgroup("POD")))
         .set_resources(Some(limits(place.node)))
         .set_sysctl(Some(sysctls))
         .set_seccomp(Some(seccomp_default::profile(0)));

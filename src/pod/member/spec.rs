@@ -180,7 +180,7 @@ fn linux(place: &Place<'_>, member: &Member<'_>, capabilities: u64) -> Result<Li
     let mut linux = empty_linux();
     linux
         .set_namespaces(Some(joined(place, is_privileged(container))))
-        .set_cgroups_path(Some(place.dirs.cgroup.join(own)))
+        .set_cgroups_path(Some(place.dirs.container_cgroup(&own)))
         .set_resources(Some(limits))
         .set_devices((!devices.is_empty()).then_some(devices))
         .set_masked_paths(Some(masked))

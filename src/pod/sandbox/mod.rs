@@ -115,7 +115,7 @@ pub fn start(runtime: &Runtime, mut start: Start) -> Result<(SandboxRecord, Chil
 /// # Errors
 /// The first failure; the rest is done all the same.
 pub fn stop(runtime: &Runtime, id: &str, dirs: &PodDirs) -> Result<()> {
-    let results = [bury(runtime, id, dirs), remove_cgroup(runtime, dirs)];
+    let results = [bury(runtime, id, dirs), remove_cgroup(dirs)];
     results.into_iter().collect()
 }
 
@@ -163,7 +163,7 @@ pub fn shm_path(dirs: &PodDirs) -> PathBuf {
 fn make(runtime: &Runtime, start: &Start, held: Option<[OwnedFd; 2]>) -> Result<Child> {
     let [input, output, errors] = null_streams()?;
     let [output, errors] = held.unwrap_or([output, errors]);
-    cgroup(runtime, start.dirs)?.create_parent(start.resources)?;
+    cgroup(start.dirs)?.create_parent(start.resources)?;
     if start.shm == Shm::Own {
         shm::mount(&start.dirs.state)?;
     }
@@ -184,7 +184,7 @@ fn make(runtime: &Runtime, start: &Start, held: Option<[OwnedFd; 2]>) -> Result<
     };
     let stdio = Stdio::Fds([input, output, errors]);
     let launch = Launch { options: &options, stdio, rootfs: Some(tree) };
-    Ok(runtime.launch(launch)?.start()?.0)
+    Ok(start.dirs.runtime(runtime).launch(launch)?.start()?.0)
 }
 
 fn write_bundle(start: &Start) -> Result<PathBuf> {
@@ -200,7 +200,7 @@ fn write_bundle(start: &Start) -> Result<PathBuf> {
     // Who cannot read a program cannot ptrace its process: containers that share its pid namespace
     // can take its user id, and would get what is parked with it (pidfd_getfd).
     write(&rootfs.join("pause"), 0o111, PAUSE)?;
-    let cgroup = start.dirs.cgroup.join(CGROUP_NAME);
+    let cgroup = start.dirs.container_cgroup(CGROUP_NAME);
     let spec = spec::completed(start.spec.clone(), &bundle, &cgroup);
     let text = serde_json::to_vec(&spec)
         .map_err(|error| Error::Invalid(format!("configuration of the sandbox: {error}")))?;
@@ -232,12 +232,12 @@ fn remove_bundle(state: &Path) -> Result<()> {
     }
 }
 
-fn cgroup(runtime: &Runtime, dirs: &PodDirs) -> Result<Cgroup> {
-    Cgroup::resolve(Some(&dirs.cgroup), CGROUP_NAME, runtime.cgroup_driver)
+fn cgroup(dirs: &PodDirs) -> Result<Cgroup> {
+    Cgroup::resolve_parent(&dirs.cgroup)
 }
 
-fn remove_cgroup(runtime: &Runtime, dirs: &PodDirs) -> Result<()> {
-    let cgroup = cgroup(runtime, dirs)?;
+fn remove_cgroup(dirs: &PodDirs) -> Result<()> {
+    let cgroup = cgroup(dirs)?;
     cgroup.kill_all(libc::SIGKILL)?;
     cgroup.delete()
 }

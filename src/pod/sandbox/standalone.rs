@@ -152,7 +152,7 @@ pub fn create(runtime: &Runtime, name: &str, options: Options) -> Result<Report>
         cgroup: options.cgroup.clone().unwrap_or_else(default),
         state,
     };
-    let inside = cgroup(runtime, &dirs)?.processes()?;
+    let inside = cgroup(&dirs)?.processes()?;
     if !inside.is_empty() {
         let cgroup = dirs.cgroup.display();
         return Err(Error::Invalid(format!("cgroup {cgroup} is in use: processes {inside:?}")));

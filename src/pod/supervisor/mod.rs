@@ -195,7 +195,7 @@ fn take_over(runtime: &Runtime, state_dir: &Path, by: StartedBy) -> Result<Optio
     let boot_id = crate::sys::fd::read_page(BOOT_ID).os("read", || BOOT_ID)?;
     let record = boot::after_boot(&rules, record, boot_id.trim());
     let supervisor = Supervisor {
-        runtime: runtime.clone(),
+        runtime: file.dirs.runtime(runtime),
         rules,
         events: EventLog::new(&file.dirs.state),
         node: Node::read()?,

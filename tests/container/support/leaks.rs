@@ -1,5 +1,6 @@
 //! What a test has left on the machine: found by its marker, reported, then removed.
 
+use super::driver::{self, Driver};
 use super::{Host, Peer, cgroup, peer};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, waitpid};
@@ -42,6 +43,9 @@ pub fn find(host: &Host, reap: impl Fn()) -> Vec<String> {
         left.extend(mounts(marker).into_iter().map(|m| format!("mount {m}")));
         left.extend(cgroups(marker).into_iter().map(|c| format!("cgroup {}", c.display())));
         left.extend(state_entries(&host.state_root()));
+        if host.driver == Driver::Systemd {
+            left.extend(driver::scopes(marker));
+        }
         let orphans = orphans(host.born, &host.groups.lock().unwrap());
         left.extend(orphans.iter().map(|(_, text)| text.clone()));
         if left.is_empty() || Instant::now() > end {
@@ -127,7 +131,9 @@ fn parents(marker: &str) -> Vec<PathBuf> {
         let below: Vec<PathBuf> = paths.iter().map(|p| h.join(p)).collect();
         below
     });
-    let mut all: Vec<PathBuf> = bases.map(|b| b.join(marker)).filter(|p| p.is_dir()).collect();
+    let slices = cgroup::hierarchies().into_iter().map(|h| h.join(driver::slice(marker)));
+    let mut all: Vec<PathBuf> =
+        bases.map(|b| b.join(marker)).chain(slices).filter(|p| p.is_dir()).collect();
     all.sort();
     all.dedup();
     all

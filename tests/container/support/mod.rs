@@ -7,6 +7,7 @@
 pub mod call;
 pub mod cgroup;
 pub mod container;
+pub mod driver;
 pub mod leaks;
 pub mod socket;
 pub mod user;
@@ -14,6 +15,7 @@ pub mod user;
 use call::Call;
 pub use call::{Output, Running};
 pub use container::Container;
+use driver::Driver;
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -40,6 +42,7 @@ pub enum Peer {
 /// One test's corner of the machine.
 #[derive(Debug)]
 pub struct Host {
+    driver: Driver,
     marker: String,
     dir: PathBuf,
     ids: Mutex<Vec<String>>,
@@ -56,6 +59,28 @@ static SUBREAPER: Once = Once::new();
 
 impl Host {
     pub fn new() -> Self {
+        Self::with_driver(Driver::chosen())
+    }
+
+    /// A host whose cgroups systemd makes; `None` (skip) where it does not run.
+    pub fn systemd() -> Option<Self> {
+        if driver::has_systemd() {
+            return Some(Self::with_driver(Driver::Systemd));
+        }
+        skip("systemd does not run here");
+        None
+    }
+
+    /// A host for paths that only the runtime itself can make a cgroup at; `None` (skip) otherwise.
+    pub fn only_cgroupfs() -> Option<Self> {
+        if Driver::chosen() == Driver::Cgroupfs {
+            return Some(Self::new());
+        }
+        skip("a path that is not systemd's");
+        None
+    }
+
+    fn with_driver(driver: Driver) -> Self {
         // Clients of a runtime are subreapers: containers become our children when it exits.
         SUBREAPER.call_once(|| nix::sys::prctl::set_child_subreaper(true).unwrap());
         let marker =
@@ -64,6 +89,7 @@ impl Host {
         fs::create_dir(&dir).unwrap();
         fs::create_dir(dir.join("state")).unwrap();
         Self {
+            driver,
             marker,
             dir,
             ids: Mutex::default(),
@@ -121,7 +147,7 @@ impl Host {
         let mut spec = default_config();
         spec["root"]["path"] = json!(rootfs());
         spec["process"]["env"].as_array_mut().unwrap().push(json!(self.env_mark()));
-        spec["linux"]["cgroupsPath"] = json!(format!("/{}/{id}", self.marker));
+        spec["linux"]["cgroupsPath"] = json!(self.cgroups_path(id));
         if let Some(user) = &self.user {
             user.adapt(&mut spec, &self.dir);
             user.own(&bundle);
@@ -168,7 +194,9 @@ impl Host {
 
     /// The runtime with this test's `--root` and these arguments.
     pub fn call<S: AsRef<OsStr>>(&self, args: &[S]) -> Call {
-        self.bare_call(&[OsStr::new("--root"), self.state_root().as_os_str()]).args(args)
+        let root = self.state_root();
+        let root = [OsStr::new("--root"), root.as_os_str()];
+        self.bare_call(&root).args(self.driver.flags()).args(args)
     }
 
     /// The runtime with these arguments alone.
@@ -193,7 +221,17 @@ impl Host {
 
     /// The directory of the container's cgroup in `controller`'s hierarchy.
     pub fn cgroup(&self, controller: &str, id: &str) -> PathBuf {
-        cgroup::hierarchy(controller).join(&self.marker).join(id)
+        cgroup::hierarchy(controller).join(self.driver.cgroup(&self.marker, id))
+    }
+
+    /// `linux.cgroupsPath` of the container with this id.
+    pub fn cgroups_path(&self, id: &str) -> String {
+        self.driver.cgroups_path(&self.marker, id)
+    }
+
+    /// Its unit, where systemd makes cgroups.
+    pub fn scope(&self, id: &str) -> String {
+        driver::scope(&self.marker, id)
     }
 
     /// Takes care of a process that became our child when its runtime exited.
@@ -235,6 +273,9 @@ impl Host {
         }
         let reap = || self.reap();
         faults.extend(leaks::find(self, reap));
+        if self.driver == Driver::Systemd {
+            driver::stop_slice(&self.marker);
+        }
         leaks::sweep(&self.marker, reap);
         self.children.lock().unwrap().iter().for_each(|pid| leaks::reaped(*pid));
         if let Err(e) = fs::remove_dir_all(&self.dir) {

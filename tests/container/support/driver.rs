@@ -1,0 +1,93 @@
+//! Who makes the cgroups of a test's containers: the runtime itself, or systemd.
+
+use super::cgroup;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// The cgroup driver of a test.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Driver {
+    Cgroupfs,
+    /// `--systemd-cgroup`: a slice for the test, a scope for each container.
+    Systemd,
+}
+
+impl Driver {
+    /// `CAROB_TEST_CGROUP_DRIVER=systemd` runs every test with that driver.
+    pub fn chosen() -> Self {
+        match std::env::var("CAROB_TEST_CGROUP_DRIVER").as_deref() {
+            Ok("systemd") => Self::Systemd,
+            Ok("cgroupfs") | Err(_) => Self::Cgroupfs,
+            Ok(other) => panic!("CAROB_TEST_CGROUP_DRIVER={other}: systemd or cgroupfs"),
+        }
+    }
+
+    /// Options before the verb.
+    pub fn flags(self) -> &'static [&'static str] {
+        match self {
+            Self::Cgroupfs => &[],
+            Self::Systemd => &["--systemd-cgroup"],
+        }
+    }
+
+    /// `linux.cgroupsPath` of a container of the test with this marker.
+    pub fn cgroups_path(self, marker: &str, id: &str) -> String {
+        match self {
+            Self::Cgroupfs => format!("/{marker}/{id}"),
+            Self::Systemd => format!("{}:{}:{id}", slice(marker), word(marker)),
+        }
+    }
+
+    /// Where that is below the root of each hierarchy.
+    pub fn cgroup(self, marker: &str, id: &str) -> PathBuf {
+        match self {
+            Self::Cgroupfs => Path::new(marker).join(id),
+            Self::Systemd => Path::new(&slice(marker)).join(scope(marker, id)),
+        }
+    }
+}
+
+/// Whether this host was booted by systemd.
+pub fn has_systemd() -> bool {
+    Path::new("/run/systemd/system").is_dir()
+}
+
+/// Dashes would nest slices.
+fn word(marker: &str) -> String {
+    marker.replace('-', "_")
+}
+
+/// The slice of a test.
+pub fn slice(marker: &str) -> String {
+    format!("{}.slice", word(marker))
+}
+
+/// The scope of a container.
+pub fn scope(marker: &str, id: &str) -> String {
+    format!("{}-{id}.scope", word(marker))
+}
+
+/// `systemctl args…`, which must succeed.
+pub fn systemctl(args: &[&str]) -> String {
+    let out = Command::new("systemctl").args(args).output().unwrap();
+    assert!(out.status.success(), "systemctl {args:?}: {out:?}");
+    String::from_utf8(out.stdout).unwrap()
+}
+
+/// The scopes of a test that systemd still knows, in whatever state.
+pub fn scopes(marker: &str) -> Vec<String> {
+    if !has_systemd() {
+        return Vec::new();
+    }
+    let pattern = format!("{}-*.scope", word(marker));
+    let list = systemctl(&["list-units", "--all", "--plain", "--no-legend", &pattern]);
+    list.lines().map(str::to_owned).collect()
+}
+
+/// Takes the slice of a test away, and whatever is in it.
+pub fn stop_slice(marker: &str) {
+    let slice = slice(marker);
+    if has_systemd() && cgroup::hierarchies().iter().any(|root| root.join(&slice).exists()) {
+        systemctl(&["stop", &slice]);
+    }
+}
