@@ -12,6 +12,7 @@ const HERE: &str = r#"
 default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
 
 [engine]
+cgroup_manager = "cgroupfs"
 events_logger = "file"
 infra_image = "localhost/pause:latest"
 "#;
