@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! cli → pod → container → init → cgroup → oci      downward only
-//!  └→ doctor ─┘
-//!                             └─→ seccomp ─┘
+//!  ├→ doctor ─┘               └─→ seccomp ─┘
+//!  └──────┴─► image
 //! sys: below all of them, the only place that talks to the kernel with `unsafe`
 //! ```
 
@@ -12,6 +12,7 @@ pub mod cli;
 pub mod container;
 pub mod doctor;
 pub mod error;
+pub mod image;
 pub mod init;
 pub mod log;
 pub mod oci;

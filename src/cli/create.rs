@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 
+use super::image::run::ImageRun;
 use super::{Context, Verb};
 use crate::{
     container::{Attach, CreateOptions, Keyring, RootSwitch, RunOptions},
-    error::Result,
+    error::{Error, Result},
 };
 
 /// What `create` and `run` have in common.
@@ -32,15 +33,12 @@ struct Shared {
     /// Pass N more file descriptors from 3 on, besides those of $LISTEN_FDS
     #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
     preserve_fds: u32,
-    /// The name of the new container, unique under the state root
-    #[arg(value_name = "ID")]
-    id: String,
 }
 
 impl Shared {
-    fn options(self) -> CreateOptions {
+    fn options(self, id: String) -> CreateOptions {
         CreateOptions {
-            id: self.id,
+            id,
             bundle: self.bundle,
             console_socket: self.console_socket,
             pidfd_socket: self.pidfd_socket,
@@ -62,6 +60,9 @@ pub(super) struct Create {
     // The shim of containerd's rust-extensions passes it; `create` always detaches.
     #[arg(short, long, hide = true)]
     detach: bool,
+    /// The name of the new container, unique under the state root
+    #[arg(value_name = "ID")]
+    id: String,
 }
 
 const CREATE_EXAMPLES: &str = "\
@@ -75,7 +76,7 @@ With process.terminal true in config.json (as `carob spec` writes it), create ne
 impl Create {
     /// What the command line asks for.
     pub(super) fn options(self) -> CreateOptions {
-        self.shared.options()
+        self.shared.options(self.id)
     }
 }
 
@@ -102,28 +103,58 @@ pub(super) struct Run {
     /// Do not adopt orphans of the container
     #[arg(long)]
     no_subreaper: bool,
+    #[command(flatten)]
+    image: ImageRun,
+    /// The name of the new container, unique under the state root; with --image the command and its
+    /// arguments instead of the image's CMD
+    #[arg(
+        value_name = "ID",
+        required_unless_present = "image",
+        trailing_var_arg = true,
+        allow_hyphen_values = true
+    )]
+    words: Vec<String>,
 }
 
 const RUN_EXAMPLES: &str = "\
 Examples:
+  carob run -it --image busybox
+  carob run --image docker-archive:app.tar /bin/app --flag
   carob run --bundle DIR web
   carob run --detach --bundle DIR web </dev/null >web.log 2>&1
 With process.terminal true in config.json, --detach needs --console-socket.";
 
 impl Run {
     /// What the command line asks for.
+    #[cfg(test)]
     pub(super) fn options(self) -> RunOptions {
-        RunOptions {
-            create: self.shared.options(),
+        self.take_apart().0
+    }
+
+    fn take_apart(mut self) -> (RunOptions, ImageRun, Vec<String>) {
+        let id = match (self.image.is_wanted(), self.words.len()) {
+            (false, 1) => self.words.remove(0),
+            _ => String::new(),
+        };
+        let options = RunOptions {
+            create: self.shared.options(id),
             attach: if self.detach { Attach::Detach } else { Attach::Foreground },
             keep: self.keep,
             no_subreaper: self.no_subreaper,
-        }
+        };
+        (options, self.image, self.words)
     }
 }
 
 impl Verb for Run {
     fn run(self, context: &Context) -> Result<i32> {
-        context.runtime.run(&self.options())
+        let (options, image, words) = self.take_apart();
+        match words.as_slice() {
+            _ if image.is_wanted() => image.run(context, words, options),
+            [] => context.runtime.run(&options),
+            [more, ..] => Err(Error::Invalid(format!(
+                "unexpected argument {more:?}: run takes one ID; options come before it"
+            ))),
+        }
     }
 }

@@ -13,6 +13,7 @@ mod exec;
 mod features;
 mod generate;
 mod global;
+mod image;
 mod lifecycle;
 mod list;
 mod output;
@@ -93,6 +94,7 @@ const VERBS: &[Row] = &[
     row::<events::Events>("events", "Print usage and out-of-memory kills of a container"),
     row::<spec::Spec>("spec", "Write a config.json to start from"),
     Row { name: "pod", about: "Run Kubernetes pods", ..pod::ROW },
+    Row { name: "image", about: "Fetch, keep and show images", ..image::ROW },
     row::<features::Features>("features", "Print what this build supports"),
     row::<doctor::Doctor>(
         "doctor",

@@ -8,9 +8,15 @@ use std::{
 
 use nix::unistd::{Gid, Uid, getegid, geteuid};
 
+use super::image::bundle::{Network, Wanted};
+use super::image::pull::RegistryChoice;
+use super::image::run::When;
+use super::image::{self, StoreChoice};
 use super::{Context, Verb};
 use crate::cgroup;
 use crate::error::{Error, OsContext, Result};
+use crate::image::Location;
+use crate::pod::member::Root;
 
 /// Write a config.json to start from: it runs `sh` from DIR/rootfs, read-only, with a terminal
 #[derive(Debug, clap::Args)]
@@ -23,6 +29,13 @@ pub(super) struct Spec {
     /// network, and no limits
     #[arg(long)]
     rootless: bool,
+    /// What an image says instead, and its files in DIR/rootfs
+    #[arg(long, value_name = "IMAGE", conflicts_with = "rootless")]
+    image: Option<Location>,
+    #[command(flatten)]
+    registry: RegistryChoice,
+    #[command(flatten)]
+    store: StoreChoice,
 }
 
 const EXAMPLES: &str = "\
@@ -30,7 +43,8 @@ Examples:
   mkdir -p hello/rootfs/bin
   cp /bin/busybox hello/rootfs/bin/sh     # a static one: Debian's busybox-static
   carob spec --bundle hello
-  carob run --bundle hello hello";
+  carob run --bundle hello hello
+  carob spec --image busybox --bundle other";
 
 /// For a host of pure cgroup v2.
 const DEFAULT: &str = include_str!("spec.json");
@@ -45,6 +59,9 @@ const CGROUP_NAMESPACE: &str = ",\n      {\n        \"type\": \"cgroup\"\n      
 
 impl Verb for Spec {
     fn run(self, _: &Context) -> Result<i32> {
+        if let Some(image) = &self.image {
+            return self.of_image(image).map(|()| 0);
+        }
         let mut text =
             if self.rootless { rootless(geteuid(), getegid()) } else { DEFAULT.to_owned() };
         if !cgroup::is_host_pure_v2() {
@@ -61,6 +78,35 @@ impl Verb for Spec {
         };
         file.write_all(text.as_bytes()).os("write", || path.display())?;
         Ok(0)
+    }
+}
+
+impl Spec {
+    fn of_image(&self, location: &Location) -> Result<()> {
+        let store = self.store.store();
+        let id = image::run::find(&store, location, When::Missing, &self.registry)?;
+        let found = image::bundle::image(&store, location, id.as_deref())?;
+        let Root::Layers { layers, .. } = &found.root else {
+            return Err(Error::Invalid(
+                "a directory with files is no image; leave out --image".into(),
+            ));
+        };
+        let wanted = Wanted {
+            command: Vec::new(),
+            env: Vec::new(),
+            working_dir: None,
+            terminal: true,
+            hostname: "carob".into(),
+            network: Network::None,
+        };
+        let spec = image::bundle::spec(&found, &wanted)?;
+        let rootfs = self.bundle.join("rootfs");
+        match std::fs::create_dir(&rootfs) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            other => other.os("mkdir", || rootfs.display())?,
+        }
+        image::bundle::write_config(&self.bundle, &spec)?;
+        crate::image::unpack(&store, layers, &rootfs)
     }
 }
 

@@ -87,6 +87,15 @@ pub struct RunOptions {
     pub no_subreaper: bool,
 }
 
+/// A root that is not in the bundle.
+#[derive(Debug)]
+pub struct GivenRoot {
+    /// A detached mount.
+    pub tree: std::os::fd::OwnedFd,
+    /// A directory that is removed with the container.
+    pub goes_with: PathBuf,
+}
+
 /// The process that `exec` starts.
 #[derive(Debug, Clone)]
 pub enum ExecProcess {

@@ -1,7 +1,7 @@
 //! The parent's side of `create` and `run`: claim, clone, handshake, and the way back from each.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::sched::CloneFlags;
 use nix::unistd::Pid;
@@ -41,12 +41,14 @@ pub(super) struct Making<'a> {
     pub(super) streams: StandardStreams<'a>,
     /// The root file system as a detached mount, in place of what lies at `root.path`.
     pub(super) rootfs: Option<OwnedFd>,
+    /// See [`State::goes_with`].
+    pub(super) goes_with: Option<PathBuf>,
 }
 
 impl Making<'_> {
     /// Streams and rootfs as ever.
     pub(super) fn by_verb(starter: Starter) -> Self {
-        Self { starter, streams: StandardStreams::Callers, rootfs: None }
+        Self { starter, streams: StandardStreams::Callers, rootfs: None, goes_with: None }
     }
 }
 
@@ -91,13 +93,13 @@ impl Runtime {
     }
 
     /// Makes everything up to the point where init waits. On failure all of it goes again.
-    pub(super) fn build(&self, prepared: &Prepared, making: Making) -> Result<Created> {
+    pub(super) fn build(&self, prepared: &Prepared, mut making: Making) -> Result<Created> {
         let oom_score = OomScore::new(prepared.plan.process.oom_score_adj)?;
         if !prepared.maps_are_written_by_user() {
             process::prctl(Prctl::Dumpable(false)).os("prctl", || "PR_SET_DUMPABLE")?;
         }
         let (dir, lock) = self.claim(&prepared.id)?;
-        let mut container = Container { dir, state: prepared.first_state() };
+        let mut container = Container { dir, state: prepared.first_state(making.goes_with.take()) };
         if let Err(error) = occupy(prepared, &container) {
             // Whatever is in the cgroup is not ours.
             if let Err(left) = container.dir.remove() {

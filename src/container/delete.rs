@@ -1,6 +1,7 @@
 //! `delete`: nothing of the container is left, whatever state it was in.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -15,7 +16,7 @@ use crate::error::{Error, OsContext, Result};
 use crate::init::Hook;
 use crate::log;
 use crate::oci::load;
-use crate::sys::process;
+use crate::sys::{dir, process};
 
 /// How long a killed process may take to go.
 const EXIT_LIMIT: Duration = Duration::from_secs(10);
@@ -129,9 +130,22 @@ pub(super) fn clear(container: &Container, force: Force) -> Result<()> {
     {
         log::warn(error);
     }
+    if let Some(place) = &container.state.goes_with {
+        results.push(remove(place));
+    }
     // What is still there would be out of reach without its state.
     results.into_iter().collect::<Result<()>>()?;
     container.dir.remove()
+}
+
+/// Removes a directory that the container has written in.
+fn remove(place: &Path) -> Result<()> {
+    let (Some(parent), Some(name)) = (place.parent(), place.file_name()) else { return Ok(()) };
+    match dir::open(parent) {
+        Err(Errno::ENOENT) => Ok(()),
+        opened => dir::remove(opened.os("open", || parent.display())?, name)
+            .os("remove", || place.display()),
+    }
 }
 
 /// Kills init and waits until it has gone.

@@ -69,17 +69,8 @@ impl Runtime {
     /// As [`Runtime::create`]. Nothing is left behind then.
     pub fn launch(&self, launch: Launch) -> Result<Launched> {
         let prepared = Prepared::new(self, launch.options, Caller::Supervisor)?;
-        let is_new = prepared.plan.namespaces.is_new(CloneFlags::CLONE_NEWNS);
-        if launch.rootfs.is_some() && !is_new {
-            let reason = "a given rootfs needs a mount namespace of the container's own";
-            return Err(Error::config("linux.namespaces", reason));
-        }
         if let Some(tree) = &launch.rootfs {
-            // The copy of a shared mount is its peer: what is mounted in it would be on the host.
-            let propagation = MsFlags::MS_PRIVATE.bits();
-            let private = Attributes { propagation, ..Attributes::default() };
-            mount::set_attributes(tree.as_fd(), private, Subtree::Recursive)
-                .os("make private", || "the given rootfs")?;
+            check_given_root(&prepared, tree)?;
         }
         let terminal = prepared.plan.process.terminal.is_some();
         let streams = match (&launch.stdio, terminal) {
@@ -94,7 +85,8 @@ impl Runtime {
             }
         };
         let _dumpable = Dumpable::suspend()?;
-        let making = Making { starter: Starter::Now, streams, rootfs: launch.rootfs };
+        let rootfs = launch.rootfs;
+        let making = Making { starter: Starter::Now, streams, rootfs, goes_with: None };
         Ok(Launched { created: Some(self.build(&prepared, making)?) })
     }
 
@@ -108,6 +100,20 @@ impl Runtime {
         let pid = Pid::from_raw(container.state.pid);
         Ok(container.init()?.map(|pidfd| (pid, pidfd)))
     }
+}
+
+/// A root that comes as a detached mount needs a mount namespace to be attached in, and shares
+/// nothing with the host.
+pub(super) fn check_given_root(prepared: &Prepared, tree: &OwnedFd) -> Result<()> {
+    if !prepared.plan.namespaces.is_new(CloneFlags::CLONE_NEWNS) {
+        let reason = "a given rootfs needs a mount namespace of the container's own";
+        return Err(Error::config("linux.namespaces", reason));
+    }
+    // The copy of a shared mount is its peer: what is mounted in it would be on the host.
+    let propagation = MsFlags::MS_PRIVATE.bits();
+    let private = Attributes { propagation, ..Attributes::default() };
+    mount::set_attributes(tree.as_fd(), private, Subtree::Recursive)
+        .os("make private", || "the given rootfs")
 }
 
 impl Launched {

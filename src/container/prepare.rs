@@ -137,7 +137,7 @@ impl Prepared {
     }
 
     /// The state of the container before there is a process.
-    pub(super) fn first_state(&self) -> State {
+    pub(super) fn first_state(&self, goes_with: Option<PathBuf>) -> State {
         let namespaces =
             self.plan.namespaces.join.iter().fold(self.plan.namespaces.new, |flags, joined| {
                 flags | crate::oci::plan::clone_flag(joined.kind)
@@ -166,6 +166,7 @@ impl Prepared {
             keyring: self.keyring,
             start_hooks: !Hook::StartContainer.of(&self.plan.hooks).is_empty(),
             late_hooks: late.iter().any(|hook| !hook.of(&self.plan.hooks).is_empty()),
+            goes_with,
         }
     }
 

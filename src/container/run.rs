@@ -4,10 +4,11 @@ use std::mem::ManuallyDrop;
 
 use super::create::{Created, Making, Starter};
 use super::foreground::Foreground;
+use super::launch::check_given_root;
 use super::notify::Notify;
 use super::prepare::{Caller, Prepared, activation_fds};
 use super::start::{finish, release};
-use super::{Attach, RunOptions, Runtime};
+use super::{Attach, GivenRoot, RunOptions, Runtime};
 use crate::error::{Error, Result};
 use crate::sys::process;
 use crate::sys::self_exe::{self, Protected};
@@ -19,6 +20,14 @@ impl Runtime {
     /// # Errors
     /// As `create` and `start`.
     pub fn run(&self, options: &RunOptions) -> Result<i32> {
+        self.run_in(options, None)
+    }
+
+    /// As [`Runtime::run`], in a root that is mounted nowhere yet.
+    ///
+    /// # Errors
+    /// As [`Runtime::run`].
+    pub fn run_in(&self, options: &RunOptions, root: Option<GivenRoot>) -> Result<i32> {
         let protected = self_exe::protect(3 + activation_fds() + options.create.preserve_fds)?;
         // Not dropped, nor is what is built of it: this process is about to end, and to free what it
         // shares with init copies a page for each piece.
@@ -29,8 +38,12 @@ impl Runtime {
             Attach::Detach => None,
             Attach::Foreground => Some(Foreground::new(!options.no_subreaper)?),
         };
-        let created = self.build(&prepared, Making::by_verb(Starter::Now))?;
-        let mut created = ManuallyDrop::new(created);
+        let mut making = Making::by_verb(Starter::Now);
+        if let Some(GivenRoot { tree, goes_with }) = root {
+            check_given_root(&prepared, &tree)?;
+            (making.rootfs, making.goes_with) = (Some(tree), Some(goes_with));
+        }
+        let mut created = ManuallyDrop::new(self.build(&prepared, making)?);
         let outcome = start_and_wait(&mut created, foreground.as_ref(), protected);
         let keep = options.keep && outcome.is_ok();
         if (foreground.is_some() || outcome.is_err()) && !keep {

@@ -42,6 +42,9 @@ pub(super) struct State {
     pub(super) start_hooks: bool,
     /// Whether the configuration has poststart or poststop hooks worth reading it for.
     pub(super) late_hooks: bool,
+    /// A directory that is removed with the container: what it was made from and has written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) goes_with: Option<PathBuf>,
 }
 
 /// The states of the runtime specification, and `paused`.

@@ -124,6 +124,9 @@ pub struct ContainerRecord {
     pub restart_count: u32,
     /// Back-off of its restarts.
     pub backoff: Backoff,
+    /// Its image is being pulled for the next instance.
+    #[serde(default)]
+    pub pulling: bool,
     /// `status.containerStatuses[].started`.
     pub started: bool,
     /// `status.containerStatuses[].ready`, of app containers and sidecars: the readiness
@@ -348,6 +351,7 @@ impl ContainerRecord {
             last: None,
             restart_count: 0,
             backoff: Backoff::default(),
+            pulling: false,
             started: false,
             ready: false,
         }

@@ -26,7 +26,7 @@ pub enum StartAt {
     Now,
     /// Not before.
     At(Moment),
-    /// It is not to be started: it runs, is finished, or waits for the restart of all.
+    /// It is not to be started: it runs, is finished, or waits for its image or the restart of all.
     Never,
 }
 
@@ -82,6 +82,9 @@ pub fn next_start(
     record: &ContainerRecord,
     now: Moment,
 ) -> StartAt {
+    if record.pulling {
+        return StartAt::Never;
+    }
     let due = match &record.state {
         ContainerState::Running(_) => return StartAt::Never,
         ContainerState::Waiting { .. } => {

@@ -36,10 +36,11 @@ use super::record::PodRecord;
 use super::rules::PodRules;
 use crate::container::{CgroupDriver, Runtime};
 use crate::error::{Error, OsContext, Result};
+use crate::image::Store;
 use crate::sys::fd;
 
-/// Default of `--data-root`.
-pub const DATA_ROOT: &str = "/var/lib/carob";
+pub use crate::image::DATA_ROOT;
+
 /// Default of `--log-root`; the kubelet's.
 pub const LOG_ROOT: &str = "/var/log/pods";
 /// Default of `--cgroup-parent`, without systemd.
@@ -71,6 +72,13 @@ impl PodDirs {
     #[must_use]
     pub fn runtime(&self, runtime: &Runtime) -> Runtime {
         Runtime { cgroup_driver: CgroupDriver::of_parent(&self.cgroup), ..runtime.clone() }
+    }
+
+    /// The images of the data root.
+    #[must_use]
+    pub fn images(&self) -> Store {
+        let data_root = self.data.ancestors().nth(2);
+        Store::new(data_root.unwrap_or(Path::new(DATA_ROOT)))
     }
 
     /// Where the volume of a plugin lies: `kubernetes.io~empty-dir` and so on.

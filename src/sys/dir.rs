@@ -207,6 +207,12 @@ impl Walk {
         self.here.as_fd()
     }
 
+    /// The name of the directory that was entered last; none at the root.
+    #[must_use]
+    pub fn entered(&self) -> Option<&CStr> {
+        self.above.last().map(|level| level.entered.as_c_str())
+    }
+
     /// The next thing; nothing at the end, when [`Walk::here`] is the root again.
     ///
     /// # Errors

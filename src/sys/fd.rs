@@ -44,6 +44,59 @@ pub fn is_locked(file: &File) -> nix::Result<bool> {
     Ok(libc::c_int::from(found.l_type) != libc::F_UNLCK)
 }
 
+/// How a lock is shared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// With others who lock it so.
+    Shared,
+    /// With nobody.
+    Exclusive,
+}
+
+/// Locks one byte of a file, which need not be there, for as long as the file that was opened is in
+/// use; `false` if somebody else has it locked. The file must be open for writing, to lock it
+/// alone, or reading. Source: fcntl_locking(2), open file description locks.
+///
+/// # Errors
+/// Errors of fcntl(2).
+pub fn try_lock_byte(file: &File, offset: i64, access: Access) -> nix::Result<bool> {
+    match fcntl(file, FcntlArg::F_OFD_SETLK(&byte(offset, access))) {
+        Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
+        other => other.map(|_| true),
+    }
+}
+
+/// As [`try_lock_byte`]; waits for the others.
+///
+/// # Errors
+/// Errors of fcntl(2).
+pub fn lock_byte(file: &File, offset: i64, access: Access) -> nix::Result<()> {
+    loop {
+        match fcntl(file, FcntlArg::F_OFD_SETLKW(&byte(offset, access))) {
+            Err(Errno::EINTR) => {}
+            other => return other.map(drop),
+        }
+    }
+}
+
+fn byte(offset: i64, access: Access) -> libc::flock {
+    let kind = match access {
+        Access::Shared => libc::F_RDLCK,
+        Access::Exclusive => libc::F_WRLCK,
+    };
+    libc::flock { l_start: offset, l_len: 1, ..whole(kind) }
+}
+
+/// Writes what a file system has in memory to its disk. Source: syncfs(2).
+///
+/// # Errors
+/// `EIO`, `ENOSPC`.
+pub fn sync_file_system(file: impl AsFd) -> nix::Result<()> {
+    // SAFETY: an open descriptor by value.
+    let ret = unsafe { libc::syncfs(file.as_fd().as_raw_fd()) };
+    Errno::result(ret).map(drop)
+}
+
 /// All of a file.
 fn whole(kind: libc::c_int) -> libc::flock {
     libc::flock {

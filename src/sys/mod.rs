@@ -27,3 +27,4 @@ pub mod signal;
 pub mod socket;
 pub mod start;
 pub mod tty;
+pub mod xattr;

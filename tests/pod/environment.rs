@@ -237,7 +237,7 @@ spec:
   - {name: none, image: IMAGE}
   - {name: absent, image: IMAGE, command: [no-such-program]}
   - {name: image, image: 'rootfs:/nonexistent', command: [x]}
-  - {name: pull, image: 'nginx:1.27'}
+  - {name: pull, image: '127.0.0.1:1/nginx:1.27'}
 ",
     );
     let object = scene.wait("p", "failures", |_| {
@@ -257,7 +257,7 @@ spec:
         ("none", "CreateContainerError", "no command specified"),
         ("absent", "", "no-such-program"),
         ("image", "ErrImagePull", "/nonexistent does not exist"),
-        ("pull", "ErrImagePull", "cannot pull images yet"),
+        ("pull", "ErrImagePull", "127.0.0.1:1"),
     ] {
         let (found, message) = of(name);
         assert!(

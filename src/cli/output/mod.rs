@@ -3,6 +3,7 @@
 mod colour;
 mod format;
 mod plain;
+mod size;
 mod table;
 mod yaml;
 
@@ -14,6 +15,7 @@ use serde::Serialize;
 pub(super) use self::colour::{Colour, Paint};
 pub(super) use self::format::{Format, print_object};
 pub(super) use self::plain::{plain, shortened};
+pub(super) use self::size::size;
 pub(super) use self::table::{KUBECTL, RUNC, Table};
 pub(super) use self::yaml::to_yaml;
 use crate::error::{Error, OsContext, Result};

@@ -228,6 +228,7 @@ mod tests {
             last: None,
             restart_count,
             backoff: Backoff::default(),
+            pulling: false,
             started: true,
             ready: true,
         };

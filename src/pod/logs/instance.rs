@@ -140,6 +140,7 @@ mod tests {
             last: last.map(ended),
             restart_count: 2,
             backoff: Backoff::default(),
+            pulling: false,
             started: false,
             ready: false,
         };

@@ -8,7 +8,8 @@ use super::problem::Problems;
 use super::rules;
 
 /// References that name a directory of the machine.
-const SCHEMES: [&str; 2] = ["rootfs:", "bundle:"];
+const SCHEMES: [&str; 6] =
+    ["rootfs:", "bundle:", "oci:", "oci-archive:", "docker-archive:", "dir:"];
 
 /// Resolves relative paths of images against the directory of the manifest; a manifest from
 /// standard input has none.

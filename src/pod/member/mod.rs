@@ -36,7 +36,7 @@ pub mod users;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
 pub use env::environment;
-pub use image::Image;
+pub use image::{Image, Root};
 pub use node::Node;
 pub use qos::{QosClass, qos};
 pub use resources::pod_resources;

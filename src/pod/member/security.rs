@@ -108,7 +108,8 @@ fn bit(name: &str, to: &str) -> Result<u64, StartFailure> {
 }
 
 /// The sets of a process. Ambient and inheritable ones are empty: who is not root has none.
-pub(super) fn capability_sets(mask: u64) -> LinuxCapabilities {
+#[must_use]
+pub fn capability_sets(mask: u64) -> LinuxCapabilities {
     let names = capabilities::in_mask(mask);
     let set: Capabilities =
         names.filter_map(|name| name.strip_prefix("CAP_")?.parse().ok()).collect();

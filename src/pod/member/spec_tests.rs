@@ -32,7 +32,7 @@ pub(crate) fn checked(spec: &Spec) {
 
 fn simple(spec: Value) -> (Fixture, Image) {
     let mut image = Image::example("7:7");
-    image.rootfs = std::env::temp_dir();
+    image.root = super::super::Root::Directory(std::env::temp_dir());
     (Fixture::new(spec), image)
 }
 

@@ -9,11 +9,10 @@ use std::path::Path;
 
 use k8s_openapi::api::core::v1::{Container, Pod, PodSecurityContext};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
-use nix::sys::stat::{Mode, SFlag, fstat};
+use nix::sys::stat::{SFlag, fstat};
 use oci_spec::runtime::User;
 
-use super::{Image, StartFailure, config_error, create_error, pod_name, pod_spec};
+use super::{Image, Root, StartFailure, config_error, create_error, pod_name, pod_spec};
 use crate::error::{Error, OsContext, Result as Outcome};
 use crate::sys::fd::{proc_path, read_bounded};
 use crate::sys::path::Rootfs;
@@ -82,7 +81,7 @@ pub fn user(pod: &Pod, container: &Container, image: &Image) -> Result<User, Sta
         check_not_root(pod, container, run_as, &image_user)?;
     }
     let strict = context.supplemental_groups_policy.as_deref() == Some("Strict");
-    let mut files = Files::new(&image.rootfs);
+    let mut files = Files::new(&image.root);
 
     let known = match (run_as, image_user) {
         (Some(uid), _) => files.by_id(checked("runAsUser", uid)?, strict, as_group)?,
@@ -164,21 +163,19 @@ struct Known {
 
 /// The accounts and groups of an image, read when they are needed.
 struct Files<'a> {
-    rootfs: &'a Path,
+    root: &'a Root,
     opened: Option<Rootfs>,
 }
 
 impl<'a> Files<'a> {
-    fn new(rootfs: &'a Path) -> Self {
-        Self { rootfs, opened: None }
+    fn new(root: &'a Root) -> Self {
+        Self { root, opened: None }
     }
 
     fn read(&mut self, path: &str) -> Result<String, StartFailure> {
         if self.opened.is_none() {
-            let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-            let rootfs = open(self.rootfs, flags, Mode::empty());
-            let rootfs = rootfs.os("open", || self.rootfs.display());
-            self.opened = Some(Rootfs::new(rootfs.map_err(|e| create_error(e.to_string()))?));
+            let rootfs = self.root.open().map_err(|error| create_error(error.to_string()))?;
+            self.opened = Some(Rootfs::new(rootfs));
         }
         let Some(rootfs) = &self.opened else { return Ok(String::new()) };
         read_inside(rootfs, Path::new(path)).map_err(|error| create_error(error.to_string()))

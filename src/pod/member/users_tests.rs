@@ -2,15 +2,16 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use serde_json::json;
 
 use super::*;
 
 /// A rootfs with `/etc`.
-struct Root(PathBuf);
+struct Tree(PathBuf);
 
-impl Root {
+impl Tree {
     fn new() -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
@@ -32,11 +33,11 @@ impl Root {
     }
 
     fn image(&self, user: &str) -> Image {
-        Image { rootfs: self.0.clone(), ..Image::example(user) }
+        Image { root: super::Root::Directory(self.0.clone()), ..Image::example(user) }
     }
 }
 
-impl Drop for Root {
+impl Drop for Tree {
     fn drop(&mut self) {
         let _gone = std::fs::remove_dir_all(&self.0);
     }
@@ -57,7 +58,7 @@ fn container(context: serde_json::Value) -> Container {
 type Ids = (u32, u32, Vec<u32>);
 
 fn resolve(
-    root: &Root,
+    root: &Tree,
     image: &str,
     of_pod: serde_json::Value,
     own: serde_json::Value,
@@ -68,7 +69,7 @@ fn resolve(
 
 #[test]
 fn ids() {
-    let root = Root::usual();
+    let root = Tree::usual();
     let none = json!({});
     for (image, of_pod, own, expected) in [
         ("", none.clone(), none.clone(), (0, 0, vec![0, 50])),
@@ -103,7 +104,7 @@ fn ids() {
 
 #[test]
 fn not_root() {
-    let root = Root::usual();
+    let root = Tree::usual();
     let yes = json!({"runAsNonRoot": true});
     let whose = "(pod: \"p_ns(u1)\", container: c)";
     for (image, of_pod, own, text) in [
@@ -145,7 +146,7 @@ fn not_root() {
 
 #[test]
 fn numbers_and_names_that_are_none() {
-    let root = Root::usual();
+    let root = Tree::usual();
     for (image, of_pod, reason) in [
         ("4294967296", json!({}), "CreateContainerConfigError"),
         ("2147483648", json!({}), "CreateContainerConfigError"),
@@ -169,7 +170,7 @@ fn numbers_and_names_that_are_none() {
 
 #[test]
 fn an_image_without_files_has_numbers_only() {
-    let root = Root::new();
+    let root = Tree::new();
     assert_eq!(resolve(&root, "5:6", json!({}), json!({})).unwrap(), (5, 6, vec![6]));
     std::fs::remove_dir(root.0.join("etc")).unwrap();
     assert_eq!(resolve(&root, "5", json!({}), json!({})).unwrap(), (5, 0, vec![0]));
@@ -178,15 +179,15 @@ fn an_image_without_files_has_numbers_only() {
 
 #[test]
 fn hostile_files_neither_hang_nor_lead_out() {
-    let fifo = Root::new();
+    let fifo = Tree::new();
     mkfifo(&fifo.0.join("etc/passwd"), Mode::S_IRWXU).unwrap();
-    let directory = Root::new();
+    let directory = Tree::new();
     std::fs::create_dir(directory.0.join("etc/passwd")).unwrap();
-    let huge = Root::new();
+    let huge = Tree::new();
     let file = std::fs::OpenOptions::new();
     let file = { file }.write(true).create_new(true).open(huge.0.join("etc/passwd")).unwrap();
     file.set_len(1 << 40).unwrap();
-    let circle = Root::new();
+    let circle = Tree::new();
     symlink("passwd", circle.0.join("etc/passwd")).unwrap();
     for root in [&fifo, &directory, &huge, &circle] {
         let error = resolve(root, "5", json!({}), json!({})).unwrap_err();
@@ -197,7 +198,7 @@ fn hostile_files_neither_hang_nor_lead_out() {
     }
 
     // Links are the image's own: the host's files are not found through them.
-    let link = Root::new();
+    let link = Tree::new();
     symlink("/etc/passwd", link.0.join("etc/shadowed")).unwrap();
     std::fs::write(link.0.join("etc/passwd.real"), "me:x:77:78::/:\n").unwrap();
     symlink("../../../../../../etc/passwd.real", link.0.join("etc/passwd")).unwrap();

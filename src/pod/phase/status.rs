@@ -11,12 +11,17 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::conditions::{conditions, is_ready};
 use super::{is_unpublished, phase, restarting_all, seconds_of};
 use crate::pod::clock::{Moment, Stamp};
-use crate::pod::record::{ContainerRecord, ContainerState, Ended, PodRecord, StopCause};
+use crate::pod::record::{
+    ContainerRecord, ContainerState, Ended, PodRecord, StartFailure, StopCause,
+};
 use crate::pod::restart::{self, StartAt};
 use crate::pod::rules::{ContainerRules, PodRules};
 
 /// Bytes that the termination messages of a pod may have together.
 const MESSAGES_BYTES: usize = 12288;
+
+/// How long the reason of a failed pull is shown before that it is waited for.
+const PULL_ERROR_SHOWN: Duration = Duration::from_secs(2);
 
 /// What a status says that neither rules nor record know.
 #[derive(Debug, Clone, Copy, Default)]
@@ -192,6 +197,11 @@ impl View<'_> {
                     return self.waiting("CrashLoopBackOff", Some(message), last);
                 }
                 match failure {
+                    Some(failure) if self.backs_off_pull(rules, record, failure) => {
+                        let message =
+                            failure.message.replacen("failed to pull", "Back-off pulling", 1);
+                        self.waiting("ImagePullBackOff", Some(message), last)
+                    }
                     Some(failure) => {
                         self.waiting(&failure.reason, Some(failure.message.clone()), last)
                     }
@@ -199,6 +209,21 @@ impl View<'_> {
                 }
             }
         }
+    }
+
+    /// Whether a failed pull is old news, and the next one not due yet.
+    fn backs_off_pull(
+        &self,
+        rules: &ContainerRules,
+        record: &ContainerRecord,
+        failure: &StartFailure,
+    ) -> bool {
+        let held =
+            matches!(restart::next_start(self.rules, rules, record, self.now), StartAt::At(_));
+        let tried = record.backoff.last_start;
+        failure.reason == "ErrImagePull"
+            && held
+            && tried.is_some_and(|tried| self.now.since(tried) >= PULL_ERROR_SHOWN)
     }
 
     fn waiting<'a>(

@@ -74,6 +74,7 @@ impl Supervisor {
             self.normal("DeadlineExceeded", None, text);
         }
         self.transition("Stopping", None, format!("{cause:?}").to_lowercase());
+        self.stop_pulls();
         self.service.stopping();
         for name in self.names() {
             self.tell_probes(&name);

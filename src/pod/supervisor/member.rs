@@ -24,6 +24,13 @@ use crate::pod::record::{HookState, SandboxRecord, StartFailure};
 use crate::pod::volume;
 use crate::sys::signal::Signal as Number;
 
+/// What has come of an attempt to start.
+enum Attempt {
+    Started,
+    /// It is tried again when the image is there.
+    Pulling,
+}
+
 /// A running instance.
 pub(super) struct Member {
     /// Id of the OCI container.
@@ -87,7 +94,8 @@ impl Supervisor {
         let Some(before) = self.record.container(name).cloned() else { return };
         let number = before.next_restart_count();
         match self.try_start(name, number) {
-            Ok(()) => self.started(name, number),
+            Ok(Attempt::Pulling) => {}
+            Ok(Attempt::Started) => self.started(name, number),
             Err(failed) => {
                 if self.members.remove(name).is_some() {
                     self.park();
@@ -96,9 +104,7 @@ impl Supervisor {
                 if let Some(record) = self.record.container_mut(name) {
                     *record = before;
                 }
-                self.warn("Failed", Some(name), format!("Error: {}", failed.failure.message));
-                transition::on_start_failed(&self.rules, &mut self.record, name, failed);
-                self.announce_back_off(name);
+                self.start_failed(name, failed);
             }
         }
         self.discard_layers(name);
@@ -116,18 +122,23 @@ impl Supervisor {
         self.readiness_may_have_changed(name);
     }
 
-    fn try_start(&mut self, name: &str, number: u32) -> Result<(), FailedStart> {
+    /// Says that a start has failed, and when it is tried again.
+    pub(super) fn start_failed(&mut self, name: &str, failed: FailedStart) {
+        self.warn("Failed", Some(name), format!("Error: {}", failed.failure.message));
+        transition::on_start_failed(&self.rules, &mut self.record, name, failed);
+        self.announce_back_off(name);
+    }
+
+    fn try_start(&mut self, name: &str, number: u32) -> Result<Attempt, FailedStart> {
         let not_made = |failure| FailedStart { failure, id: None, at: Stamp::now() };
         let Some(container) = self.manifest_container(name).cloned() else {
             let text = format!("container {name:?} is not in the manifest");
             return Err(not_made(failure("CreateContainerConfigError", text)));
         };
         let id = self.instance_id(name, number);
-        let reference = container.image.as_deref().unwrap_or_default();
-        let image = member::image::find(reference, container.image_pull_policy.as_deref())
-            .map_err(not_made)?;
-        let text = format!("Container image {reference:?} already present on machine");
-        self.normal("Pulled", Some(name), text);
+        let Some(image) = self.image(&container).map_err(not_made)? else {
+            return Ok(Attempt::Pulling);
+        };
         let options = self.write_bundle(&container, &image, number).map_err(not_made)?;
         let rootfs = self.make_rootfs(name, &image).map_err(not_made)?;
         let could_not = |error: Error| FailedStart {
@@ -152,7 +163,7 @@ impl Supervisor {
         self.watch(name, Watched { number, id: id.clone(), init, streams, stop_signal });
         // Before it runs, too: it would have lost its streams with us.
         self.park();
-        launched.start().map(drop).map_err(could_not)
+        launched.start().map(|_child| Attempt::Started).map_err(could_not)
     }
 
     /// Writes down an instance that is about to be started: nobody is to see it run yet.
@@ -212,7 +223,7 @@ impl Supervisor {
 
     fn make_rootfs(&self, name: &str, image: &Image) -> Result<OwnedFd, StartFailure> {
         let sandbox = self.sandbox_record()?;
-        rootfs::make(&self.file.dirs, sandbox, name, &image.rootfs)
+        rootfs::make(&self.file.dirs, sandbox, name, &image.root)
             .map_err(|error| failure("CreateContainerError", error.to_string()))
     }
 

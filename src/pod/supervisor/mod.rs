@@ -29,6 +29,7 @@ mod member;
 mod network;
 mod parking;
 mod probes;
+mod pull;
 mod recover;
 mod rootfs;
 mod serve;
@@ -51,6 +52,7 @@ use self::limits::Limits;
 use self::member::Member;
 use self::network::Work;
 use self::parking::Parking;
+use self::pull::Pull;
 use self::service::Service;
 pub use self::spawn::{VERB, spawn};
 use self::streams::Compress;
@@ -87,6 +89,8 @@ enum Signal {
     Probed { container: String, id: String, kind: ProbeKind, health: Health },
     /// A hook has ended.
     HookDone { container: String, id: String, hook: HookKind, outcome: Result<(), String> },
+    /// A pull has ended, with the id of the image or what was wrong.
+    Pulled { container: String, outcome: Result<String, String>, took: Duration },
     /// A verb asks for something.
     Asked { request: Request, connection: Rc<OwnedFd> },
     /// Plugins have made the pod's network, or taken it away, or not.
@@ -117,6 +121,8 @@ struct Supervisor {
     record: PodRecord,
     node: Node,
     sandbox: Option<Sandbox>,
+    /// Images that are being pulled, or have been for a start, by the name of the container.
+    pulls: BTreeMap<String, Pull>,
     /// Running instances, by the name of the container.
     members: BTreeMap<String, Member>,
     events: EventLog,
@@ -202,6 +208,7 @@ fn take_over(runtime: &Runtime, state_dir: &Path, by: StartedBy) -> Result<Optio
         file,
         record,
         sandbox: None,
+        pulls: BTreeMap::new(),
         members: BTreeMap::new(),
         worker: None,
         compress: Rc::default(),
@@ -289,6 +296,7 @@ impl Supervisor {
             }
             Signal::Networked { id, work, outcome } => self.networked(&id, work, outcome),
             Signal::Asked { request, connection } => self.asked(request, connection),
+            Signal::Pulled { container, outcome, took } => self.pulled(&container, outcome, took),
             Signal::InputEnded { container } => self.close_input(&container),
             Signal::Terminate => self.ask_to_stop(None),
         }

@@ -27,6 +27,8 @@ use crate::sys::process::Exit;
 impl Supervisor {
     /// Brings record and reality together.
     pub(super) fn recover(&mut self) {
+        // A pull of the supervisor before us may go on; ours finds what it has fetched.
+        self.stop_pulls();
         if self.record.started.is_none() {
             self.first_sync();
             return;
@@ -111,10 +113,10 @@ impl Supervisor {
     ) {
         let Some(container) = self.manifest_container(name).cloned() else { return };
         let reference = container.image.as_deref().unwrap_or_default();
-        let stop_signal = member::image::find(reference, Some("Never"))
-            .map_or(crate::sys::signal::Signal::TERM, |image| {
-                member::stop_signal(&container, &image)
-            });
+        let image = member::image::find(reference, Some("Never"), &self.file.dirs.images());
+        let stop_signal = image.ok().flatten().map_or(crate::sys::signal::Signal::TERM, |image| {
+            member::stop_signal(&container, &image)
+        });
         let streams = parked.map_or_else(Streams::default, |parked| Streams::parked(parked.fds));
         let init = Rc::new(init);
         self.watch(name, Watched { number, id: id.to_owned(), init, streams, stop_signal });

@@ -9,12 +9,14 @@ use nix::errno::Errno;
 use oci_spec::runtime::LinuxNamespaceType;
 
 use crate::error::{Error, OsContext, Result};
+use crate::image::{Style, Writable};
 use crate::pod::clock::Moment;
+use crate::pod::member::Root;
 use crate::pod::record::SandboxRecord;
 use crate::pod::sandbox::namespace_path;
 use crate::pod::store::PodDirs;
-use crate::sys::fd;
-use crate::sys::mount::{self, NewFileSystem, Subtree};
+use crate::sys::mount::{self, Subtree};
+use crate::sys::path as sys_path;
 
 /// Name of the directory of a container's writable layer.
 /// How the names of layers begin that are to be removed.
@@ -31,7 +33,7 @@ pub(super) fn make(
     dirs: &PodDirs,
     sandbox: &SandboxRecord,
     container: &str,
-    image: &Path,
+    image: &Root,
 ) -> Result<OwnedFd> {
     set_aside(dirs, container)?;
     let layer = layer(dirs, container);
@@ -42,37 +44,42 @@ pub(super) fn make(
     }
     // By descriptor: an option has at most 256 bytes, and `:` and `,` mean something in it.
     let open = |path: &Path| File::open(path).os("open", || path.display());
-    let (image_fd, upper_fd, work_fd) = (open(image)?, open(&upper)?, open(&work)?);
-    let root = image_fd.metadata().os("stat", || image.display())?;
+    let (upper_fd, work_fd) = (open(&upper)?, open(&work)?);
+    let trees = trees(image)?;
+    let root = trees.first().map(|tree| tree.metadata().os("stat", || image_name(image)));
     let base = sandbox.user_namespace_base.unwrap_or(0);
-    make_alike(&upper_fd, &root, base).os("set the owner and mode of", || upper.display())?;
-    let lower = match sandbox.user_namespace_base {
-        Some(_) => mapped(image, sandbox)?,
-        None => image_fd.into(),
+    if let Some(root) = root.transpose()? {
+        make_alike(&upper_fd, &root, base).os("set the owner and mode of", || upper.display())?;
+    }
+    let lower: Vec<OwnedFd> = match sandbox.user_namespace_base {
+        Some(_) => trees.iter().map(|tree| mapped(tree, sandbox)).collect::<Result<_>>()?,
+        None => trees.into_iter().map(OwnedFd::from).collect(),
     };
-    let options = [
-        format!("lowerdir={}", fd::proc_path(&lower)),
-        format!("upperdir={}", fd::proc_path(&upper_fd)),
-        format!("workdir={}", fd::proc_path(&work_fd)),
-        // It does not outlive the instance: nothing to sync when it ends.
-        "volatile".to_owned(),
-    ];
-    let overlay = NewFileSystem {
-        kind: "overlay",
-        source: Some("overlay"),
-        options: &options,
-        attributes: 0,
-    };
-    mount::create(&overlay).map_err(|refused| {
+    let writable = Writable { upper: upper_fd, work: work_fd };
+    crate::image::overlay(&lower, Some(&writable), Style::Trusted).map_err(|error| {
         Error::Invalid(format!(
-            "overlay of {} with its upper layer in {}: {}{}{}; --data-root chooses another place",
-            image.display(),
-            layer.display(),
-            refused.errno.desc(),
-            if refused.explanation.is_empty() { "" } else { ": " },
-            refused.explanation,
+            "the root of {} with its upper layer in {}: {error}",
+            image_name(image),
+            layer.display()
         ))
     })
+}
+
+/// The directories of an image, the uppermost first.
+fn trees(image: &Root) -> Result<Vec<File>> {
+    match image {
+        Root::Directory(path) => Ok(vec![File::open(path).os("open", || path.display())?]),
+        Root::Layers { store, layers, .. } => {
+            Ok(store.open_layers(layers)?.into_iter().map(File::from).collect())
+        }
+    }
+}
+
+fn image_name(image: &Root) -> String {
+    match image {
+        Root::Directory(path) => path.display().to_string(),
+        Root::Layers { image, .. } => format!("image {}", image.short()),
+    }
 }
 
 /// The root of an overlay has the owner and the mode of its upper layer.
@@ -82,20 +89,20 @@ fn make_alike(upper: &File, root: &Metadata, base: u32) -> std::io::Result<()> {
     upper.set_permissions(fs::Permissions::from_mode(root.mode() & 0o7777))
 }
 
-/// The image with its ids mapped through the pod's user namespace, mounted nowhere.
-fn mapped(image: &Path, sandbox: &SandboxRecord) -> Result<OwnedFd> {
+/// A directory of the image with its ids mapped through the pod's user namespace, mounted nowhere.
+fn mapped(tree: &File, sandbox: &SandboxRecord) -> Result<OwnedFd> {
     let path = namespace_path(sandbox, LinuxNamespaceType::User);
     let namespace = File::open(&path).os("open", || path.display())?;
-    let tree =
-        mount::clone_tree(image, Subtree::Alone).os("clone the mount of", || image.display())?;
+    let name = || sys_path::kernel_path(tree).unwrap_or_default().display().to_string();
+    let tree = mount::clone_tree_at(tree.as_fd(), Subtree::Alone).os("clone the mount of", name)?;
     match mount::set_id_map(tree.as_fd(), namespace.as_fd(), Subtree::Alone) {
         Ok(()) => Ok(tree),
         Err(Errno::EINVAL) => Err(Error::Unsupported(format!(
             "hostUsers: false needs an image on a file system with id-mapped mounts, which that of \
              {} does not have",
-            image.display()
+            name()
         ))),
-        Err(errno) => Err(errno).os("map the ids of", || image.display()),
+        Err(errno) => Err(errno).os("map the ids of", name),
     }
 }
 

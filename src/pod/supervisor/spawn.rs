@@ -18,8 +18,28 @@ use crate::sys::process::{self, CloneTarget, Cloned};
 pub const VERB: &str = "supervise";
 /// Its messages; one run replaces those of the one before.
 const LOG: &str = "supervisor.log";
-/// What of the caller's environment a supervisor gets: not its secrets.
-const ENVIRONMENT: [&str; 4] = ["PATH", "XDG_RUNTIME_DIR", "TZ", "RUST_BACKTRACE"];
+/// What of the caller's environment a supervisor gets: not its secrets. Most of it is for pulls.
+const ENVIRONMENT: &[&str] = &[
+    "PATH",
+    "XDG_RUNTIME_DIR",
+    "TZ",
+    "RUST_BACKTRACE",
+    "HOME",
+    "XDG_CONFIG_HOME",
+    "DOCKER_CONFIG",
+    "REGISTRY_AUTH_FILE",
+    "CONTAINERS_REGISTRIES_CONF",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "HTTP_PROXY",
+    "http_proxy",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+    "NO_PROXY",
+    "no_proxy",
+];
 
 /// Starts a supervisor for a pod and waits until it has taken the pod over.
 ///
@@ -88,7 +108,7 @@ fn arguments(runtime: &Runtime, dirs: &PodDirs) -> Result<Vec<CString>> {
     words.into_iter().map(c_string).collect()
 }
 
-fn environment() -> Result<Vec<CString>> {
+pub(super) fn environment() -> Result<Vec<CString>> {
     let mut kept = Vec::new();
     for key in ENVIRONMENT {
         if let Some(value) = std::env::var_os(key) {
@@ -100,7 +120,7 @@ fn environment() -> Result<Vec<CString>> {
     Ok(kept)
 }
 
-fn c_string(text: &OsStr) -> Result<CString> {
+pub(super) fn c_string(text: &OsStr) -> Result<CString> {
     CString::new(text.as_bytes()).map_err(|error| Error::Invalid(format!("{text:?}: {error}")))
 }
 

@@ -11,7 +11,7 @@ CONTAINER "Container" {
     honoured "command" TEXTS, "Program instead of the image's entrypoint.";
     honoured "env" List(&Object(&ENV)), "Environment; a later entry sees the earlier ones.";
     honoured "envFrom" List(&Object(&ENV_FROM)), "Environment from whole objects.";
-    required "image" Text, "rootfs:PATH of a directory, or bundle:PATH of an OCI bundle; a relative PATH counts from the directory of the manifest.";
+    required "image" Text, "a name as in a cluster, or oci:PATH, oci-archive:PATH, docker-archive:PATH, dir:PATH, rootfs:PATH of a directory, bundle:PATH of an OCI bundle; a relative PATH counts from the directory of the manifest.";
     honoured "imagePullPolicy" Words(&["Always", "IfNotPresent", "Never"]),
         "When to pull; a directory is never pulled.";
     honoured "lifecycle" Object(&LIFECYCLE), "Hooks after start and before stop.";

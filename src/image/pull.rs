@@ -1,0 +1,192 @@
+//! From a registry into the store.
+//!
+//! ```text
+//! this process                            a child per layer, one after the other
+//!   manifest, configuration
+//!   layers: three at a time, in order ──►  verify, unpack, rename
+//!   enter the image in the table
+//! ```
+//! The child unpacks while the next layers come in: two processors are busy, and the event loop of
+//! this one never waits for a disk full of small files.
+
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use futures_util::StreamExt;
+use nix::sched::CloneFlags;
+use tokio::sync::mpsc;
+
+use super::add::Announced;
+use super::auth;
+use super::download;
+use super::manifest::Platform;
+use super::progress::{Event, Progress};
+use super::reference::Reference;
+use super::registries::{self, Endpoint};
+use super::store::{ImageRecord, NewLayer, Store};
+use super::transport::Offer;
+use super::transport::registry::Registry;
+use crate::error::{Error, OsContext, Result};
+use crate::sys::poll;
+use crate::sys::process::{self, Child, CloneTarget, Cloned};
+
+/// Layers that are fetched at the same time.
+const AT_ONCE: usize = 3;
+
+/// How to pull.
+#[derive(Debug, Clone, Default)]
+pub struct PullOptions {
+    /// Which image of several.
+    pub platform: Platform,
+    /// `--authfile`.
+    pub auth_file: Option<PathBuf>,
+    /// HTTP also for a registry that is not on this machine.
+    pub plain_http: bool,
+}
+
+/// Fetches what is missing of an image, and names it.
+///
+/// # Errors
+/// [`Error::Invalid`] with the last answer of each place that was asked, or with the layer that is
+/// not what its digest says.
+pub fn pull(
+    store: &Store,
+    image: &Reference,
+    options: &PullOptions,
+    progress: &dyn Progress,
+) -> Result<ImageRecord> {
+    let _lock = store.lock_content()?;
+    let endpoints = registries::endpoints(image, options.plain_http)?;
+    tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .build()
+        .os("epoll", || "the event loop")?
+        .block_on(async {
+            let mut failures = Vec::new();
+            for endpoint in endpoints {
+                match pull_from(store, image, (&endpoint, options), progress).await {
+                    Ok(record) => return Ok(record),
+                    Err(error) => failures.push(error.to_string()),
+                }
+            }
+            Err(Error::Invalid(failures.join("; ")))
+        })
+}
+
+async fn pull_from(
+    store: &Store,
+    image: &Reference,
+    (endpoint, options): (&Endpoint, &PullOptions),
+    progress: &dyn Progress,
+) -> Result<ImageRecord> {
+    let credentials = auth::find(&endpoint.reference, options.auth_file.as_deref())?;
+    let registry = Registry::new(&endpoint.reference, endpoint.plain_http, credentials)?;
+    let (offer, digests) = registry.offer(&options.platform).await?;
+    let announced = Announced::new(&offer)?;
+    fetch_layers(store, image, (&registry, &offer, &announced), progress).await?;
+    // By its digest alone an image gets no name.
+    let names: Vec<Reference> = match &image.tag {
+        Some(_) => vec![Reference { digest: None, ..image.clone() }],
+        None => Vec::new(),
+    };
+    let digests = digests.iter().map(|digest| image.at(digest).to_string()).collect();
+    announced.finish(store, &names, digests)
+}
+
+async fn fetch_layers(
+    store: &Store,
+    image: &Reference,
+    (registry, offer, announced): (&Registry, &Offer, &Announced<'_>),
+    progress: &dyn Progress,
+) -> Result<()> {
+    let missing: Vec<usize> =
+        (0..offer.layers.len()).filter(|at| !store.has_layer(announced.layer(*at).chain)).collect();
+    progress.event(Event::Found {
+        image,
+        layers: offer.layers.len(),
+        missing: missing.len(),
+        bytes: missing.iter().map(|at| offer.layers[*at].size).sum(),
+    });
+    let (sender, mut arrived) = mpsc::channel(offer.layers.len().max(1));
+    let fetching = async move {
+        let fetch = |at: usize| async move {
+            let layer = announced.layer(at);
+            let fetched = download::fetch(store, registry, (layer.blob, layer.chain), progress);
+            fetched.await.map(|file| (at, file))
+        };
+        let mut layers =
+            futures_util::stream::iter(missing.into_iter().map(fetch)).buffered(AT_ONCE);
+        while let Some(layer) = layers.next().await {
+            if sender.send(layer?).await.is_err() {
+                break;
+            }
+        }
+        Ok::<_, Error>(())
+    };
+    let unpacking = async {
+        while let Some((at, file)) = arrived.recv().await {
+            let layer = announced.layer(at);
+            if let Some(file) = file {
+                let unpacked = unpack_in_child(store, &layer, file).await;
+                download::forget(store, layer.blob);
+                unpacked?;
+            }
+            progress.event(Event::Unpacked(&layer.blob.digest));
+        }
+        Ok::<_, Error>(())
+    };
+    tokio::try_join!(fetching, unpacking).map(drop)
+}
+
+/// Unpacks a layer in a process of its own. It goes on if this one is killed, and what it has
+/// begun is complete or nothing all the same.
+async fn unpack_in_child(store: &Store, layer: &NewLayer<'_>, archive: File) -> Result<()> {
+    let (ours, theirs) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).os("pipe", || "")?;
+    let cloned = process::clone3(CloneFlags::empty(), &CloneTarget::default());
+    match cloned.os("clone3", || "the unpacking process")? {
+        Cloned::Child => {
+            drop(ours);
+            process::set_name(c"carob:unpack");
+            let unpacked = store.add_layer(layer, || from_beginning(archive));
+            if let Err(error) = &unpacked {
+                let mut theirs = File::from(theirs);
+                // Nobody is there to be told if the parent has gone.
+                let _told = theirs.write_all(error.to_string().as_bytes());
+            }
+            process::exit_now(i32::from(unpacked.is_err()))
+        }
+        Cloned::Parent(child) => {
+            drop(theirs);
+            hear(child, ours).await
+        }
+    }
+}
+
+fn from_beginning(mut archive: File) -> Result<File> {
+    archive.rewind().os("seek", || "the archive")?;
+    Ok(archive)
+}
+
+async fn hear(child: Child, ours: OwnedFd) -> Result<()> {
+    const MAX_MESSAGE: u64 = 16 << 10;
+    let pidfd = Rc::new(child.pidfd);
+    let ended = poll::readable(Rc::clone(&pidfd))
+        .map_err(std::io::Error::from)
+        .os("wait for", || "the unpacking process")?;
+    let _ready = ended.readable().await.os("wait for", || "the unpacking process")?;
+    let exit = process::wait(&*pidfd).os("wait for", || "the unpacking process")?;
+    let mut message = String::new();
+    File::from(ours)
+        .take(MAX_MESSAGE)
+        .read_to_string(&mut message)
+        .os("hear", || "the unpacking process")?;
+    match exit {
+        process::Exit::Status(0) => Ok(()),
+        _ if !message.is_empty() => Err(Error::Invalid(message)),
+        other => Err(Error::Invalid(format!("the process that unpacks has died: {other:?}"))),
+    }
+}

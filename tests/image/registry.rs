@@ -1,0 +1,95 @@
+//! Debian's docker-registry, started and stopped by the test.
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::made::{layout, sh};
+use crate::scene::Scene;
+
+/// How long it may take to listen.
+const LIMIT: Duration = Duration::from_secs(60);
+/// The password of `user` is `secret`.
+const HTPASSWD: &str = "user:$2b$04$axQh8zNTMSSEo5Tt78u8B.gEyYJbgSl9wkU4yyOUbFvf/P3Di0tK2\n";
+
+pub struct Registry {
+    process: Child,
+    pub address: SocketAddr,
+}
+
+/// Who may pull.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    Everybody,
+    User,
+}
+
+impl Registry {
+    /// One with the images `one` and `two` of the layout.
+    pub fn new(scene: &Scene, access: Access) -> Self {
+        let dir = scene.dir().join("registry");
+        fs::create_dir_all(&dir).unwrap();
+        // Free until somebody else takes it: nobody on this machine asks for a fixed one here.
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        fs::write(dir.join("htpasswd"), HTPASSWD).unwrap();
+        let auth = match access {
+            Access::Everybody => String::new(),
+            Access::User => {
+                format!("auth: {{htpasswd: {{realm: test, path: {}/htpasswd}}}}\n", dir.display())
+            }
+        };
+        let config = format!(
+            "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
+             storage: {{filesystem: {{rootdirectory: {}/content}}, delete: {{enabled: true}}}}\n\
+             http: {{addr: '{address}'}}\n{auth}",
+            dir.display()
+        );
+        fs::write(dir.join("config.yml"), config).unwrap();
+        let log = fs::File::create(dir.join("log")).unwrap();
+        let process = Command::new("docker-registry")
+            .arg("serve")
+            .arg(dir.join("config.yml"))
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let registry = Self { process, address };
+        let end = Instant::now() + LIMIT;
+        while TcpStream::connect(address).is_err() {
+            let log = fs::read_to_string(dir.join("log")).unwrap();
+            assert!(Instant::now() < end, "the registry does not listen: {log}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let credentials = if access == Access::User { "--dest-creds user:secret" } else { "" };
+        for image in ["one", "two"] {
+            registry.push(
+                &format!("oci:{}/layout:{image}", layout().display()),
+                image,
+                credentials,
+            );
+        }
+        registry
+    }
+
+    /// Copies an image into it.
+    pub fn push(&self, from: &str, name: &str, flags: &str) {
+        let to = format!("docker://{}/{name}", self.address);
+        sh(&format!("skopeo copy --quiet --dest-tls-verify=false {flags} {from} {to}"));
+    }
+
+    /// The name of an image in it.
+    pub fn name(&self, image: &str) -> String {
+        format!("{}/{image}", self.address)
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        let _gone = self.process.kill();
+        let _reaped = self.process.wait();
+    }
+}
