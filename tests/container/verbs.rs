@@ -135,7 +135,7 @@ fn update_raises_and_lowers_the_memory_limit() {
 #[ignore = "needs root: run scripts/test"]
 fn update_with_check_before_update_does_not_kill_for_a_limit_below_the_usage() {
     let host = Host::new();
-    let text = "x=$(head -c 8000000 /dev/zero | tr '\\0' a); echo filled; sleep 1000";
+    let text = "x=$(head -c 8000000 /dev/zero | tr '\\0' a); echo filled; sleep 1000; :";
     let c = host.sh_with(text, |s| {
         s["linux"]["resources"]["memory"] = json!({"limit": 64 << 20, "swap": 64 << 20});
     });
