@@ -383,12 +383,16 @@ spec:
 
 /// Kills the pause process of a pod, as nobody should.
 fn kill_sandbox(scene: &Scene, pod: &str) -> i32 {
+    let pid = sandbox_pid(scene, pod);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    pid.as_raw()
+}
+
+fn sandbox_pid(scene: &Scene, pod: &str) -> nix::unistd::Pid {
     let text = std::fs::read_to_string(scene.state(pod).join("status.json")).unwrap();
     let record: Value = serde_json::from_str(&text).unwrap();
     let pid = i32::try_from(record["sandbox"]["pid"].as_i64().unwrap()).unwrap();
-    let pid = nix::unistd::Pid::from_raw(pid);
-    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
-    pid.as_raw()
+    nix::unistd::Pid::from_raw(pid)
 }
 
 #[test]
@@ -420,6 +424,9 @@ spec:
         // A sandbox that dies in its first second would not be replaced at once.
         std::thread::sleep(SECOND);
         let before = scene.sh(name, "c", "readlink /proc/self/ns/net").ok().stdout;
+        // Kept, or its number may be given again.
+        let netns = format!("/proc/{}/ns/net", sandbox_pid(&scene, name));
+        let _kept = std::fs::File::open(netns).unwrap();
         kill_sandbox(&scene, name);
         let object = scene.wait(name, "Ready again", |object| {
             restarts(object, "c") == 1 && condition(object, "Ready")["status"] == "True"
