@@ -162,7 +162,7 @@ spec:
   containers:
   - name: one
     image: IMAGE
-    command: [sh, -c, 'i=0; while [ $i -lt 300 ]; do i=$((i+1)); echo $i; usleep 5000; done']
+    command: [sh, -c, 'i=0; while [ $i -lt 1000 ]; do i=$((i+1)); echo $i; usleep 5000; done']
 ",
     );
     for _ in 0..8 {
@@ -173,7 +173,7 @@ spec:
         scene.pod(&["ps"]).ok();
     }
     scene.wait_phase("web", "Succeeded");
-    let expected: String = (1..=300).map(|n| format!("{n}\n")).collect();
+    let expected: String = (1..=1000).map(|n| format!("{n}\n")).collect();
     assert_eq!(scene.pod(&["logs", "web"]).ok().stdout, expected);
 }
 
