@@ -10,11 +10,17 @@ use super::{VERBS, global::Global};
 /// Rewrites Go-style options into GNU style, up to the first argument that is no option: what
 /// follows belongs to the verb. Costs next to nothing if there is nothing to rewrite.
 pub(super) fn from_go_style(args: Vec<OsString>) -> Vec<OsString> {
-    if args.iter().skip(1).any(|arg| arg.to_str().is_some_and(looks_like_go)) {
+    let needs_work = |arg: &str| looks_like_go(arg) || names_image(arg);
+    if args.iter().skip(1).any(|arg| arg.to_str().is_some_and(needs_work)) {
         rewrite(args)
     } else {
         args
     }
+}
+
+/// `run --image IMAGE CMD ARG...`: what follows the image's options is a command line of its own.
+fn names_image(arg: &str) -> bool {
+    arg == "--image" || arg.starts_with("--image=")
 }
 
 /// A single dash with a name of several letters, or a value that may belong to a switch.
@@ -27,6 +33,7 @@ fn looks_like_go(arg: &str) -> bool {
 fn rewrite(args: Vec<OsString>) -> Vec<OsString> {
     let mut options = Global::augment_args(Command::new("carob"));
     let mut before_verb = true;
+    let mut has_command = false;
     let mut rest = args.into_iter();
     let mut out: Vec<OsString> = rest.by_ref().take(1).collect();
     while let Some(arg) = rest.next() {
@@ -36,6 +43,9 @@ fn rewrite(args: Vec<OsString>) -> Vec<OsString> {
         };
         if text == "--" || !text.starts_with('-') {
             let verb = VERBS.iter().find(|row| before_verb && row.name == text);
+            if has_command && verb.is_none() && text != "--" {
+                out.push("--".into());
+            }
             out.push(arg);
             let Some(verb) = verb else { break };
             options = (verb.arguments)(Command::new(verb.name));
@@ -46,6 +56,7 @@ fn rewrite(args: Vec<OsString>) -> Vec<OsString> {
             out.push(arg);
             continue;
         };
+        has_command |= option.get_id() == "image";
         match (option.get_action().takes_values(), value) {
             (true, Some(value)) => out.push(format!("{spelled}={value}").into()),
             (true, None) => {

@@ -107,12 +107,7 @@ pub(super) struct Run {
     image: ImageRun,
     /// The name of the new container, unique under the state root; with --image the command and its
     /// arguments instead of the image's CMD
-    #[arg(
-        value_name = "ID",
-        required_unless_present = "image",
-        trailing_var_arg = true,
-        allow_hyphen_values = true
-    )]
+    #[arg(value_name = "ID", required_unless_present = "image")]
     words: Vec<String>,
 }
 
@@ -152,9 +147,9 @@ impl Verb for Run {
         match words.as_slice() {
             _ if image.is_wanted() => image.run(context, words, options),
             [] => context.runtime.run(&options),
-            [more, ..] => Err(Error::Invalid(format!(
-                "unexpected argument {more:?}: run takes one ID; options come before it"
-            ))),
+            [more, ..] => {
+                Err(Error::Invalid(format!("unexpected argument {more:?}: run takes one ID")))
+            }
         }
     }
 }

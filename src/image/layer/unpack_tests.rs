@@ -163,7 +163,7 @@ fn nothing_is_written_outside() {
         ("link", |_, _| Archive::new().symlink("l", "../outside").file("l/.wh.kept", "")),
         ("link", |_, _| Archive::new().symlink("l", "../outside").file("l/.wh..wh..opq", "")),
         ("names none", |_, _| Archive::new().dir("a").file("a/.wh...", "")),
-        ("root", |_, _| Archive::new().file("/", "x")),
+        ("root", |_, _| Archive::new().file(".", "x")),
         ("root", |_, _| Archive::new().dir("d").hard_link("d/h", ".")),
         ("directory", |_, _| Archive::new().dir("d").hard_link("h", "d")),
         ("overlayfs", |_, _| {
@@ -232,7 +232,7 @@ fn a_long_list_of_names_does_not_come_into_memory() {
 fn what_is_cut_off_or_no_tar_is_refused() {
     let place = Place::new();
     let whole = Archive::new().file("f", &"x".repeat(2000)).end();
-    for length in [100, 512, 1000, 2560] {
+    for length in [100, 512, 1000, 2500] {
         let error = place.unpack(&whole[..length]).unwrap_err().to_string();
         assert!(error.contains("cut off"), "{length}: {error}");
     }
