@@ -33,7 +33,6 @@ mod rootless;
 mod run;
 mod sandbox;
 mod seccomp;
-mod security;
 mod support;
 mod systemd;
 mod terminal;

@@ -367,3 +367,9 @@ pub fn push(spec: &mut Value, pointer: &str, item: Value) {
     }
     at.as_array_mut().unwrap().push(item);
 }
+
+/// How often to do what seldom goes wrong: `[usually, with CAROB_TEST_LONG=1]`.
+pub fn rounds([short, long]: [usize; 2]) -> usize {
+    let is_long = std::env::var_os("CAROB_TEST_LONG").is_some_and(|value| value != "0");
+    if is_long { long } else { short }
+}
