@@ -40,7 +40,7 @@ pub enum Error {
         reason: String,
     },
     /// A kernel interface refused.
-    #[error("{op} {target}: {source}")]
+    #[error("{op} {target}: {source}{}", way_out(source))]
     Os {
         /// The call.
         op: &'static str,
@@ -77,6 +77,16 @@ impl Error {
             Self::Os { source, .. } => source.raw_os_error().map(nix::errno::Errno::from_raw),
             _ => None,
         }
+    }
+}
+
+/// What to do about a system call that is not there.
+fn way_out(source: &io::Error) -> &'static str {
+    match source.raw_os_error() {
+        Some(libc::ENOSYS) => {
+            "; carob needs Linux 5.10, and all its calls from a seccomp filter around it"
+        }
+        _ => "",
     }
 }
 

@@ -12,6 +12,8 @@ pub mod cli;
 pub mod container;
 pub mod doctor;
 pub mod error;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod image;
 pub mod init;
 pub mod log;

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
@@ -42,6 +43,9 @@ impl Entrance {
     }
 }
 
+/// Through which processes enter the unified tree.
+const PROCS: &str = "cgroup.procs";
+
 /// Whether clone3 into a cgroup has been seen to kill.
 static CLONE_KILLS: AtomicBool = AtomicBool::new(false);
 
@@ -57,6 +61,8 @@ pub struct Join {
     /// `tasks` of that one.
     memory: Option<(OwnedFd, PathBuf)>,
     unified: Option<Dir>,
+    /// Its `cgroup.procs`, where [`Join::hold_unified`] was called.
+    procs: OnceLock<OwnedFd>,
 }
 
 impl Drop for Join {
@@ -69,7 +75,7 @@ impl Drop for Join {
 impl Join {
     pub(super) fn open(hierarchies: &[Hierarchy]) -> Result<Self> {
         let v1 = Vec::with_capacity(hierarchies.len());
-        let mut join = Self { v1, memory: None, unified: None };
+        let mut join = Self { v1, memory: None, unified: None, procs: OnceLock::new() };
         for hierarchy in hierarchies {
             match hierarchy.tree {
                 Tree::V1(_) => {
@@ -129,9 +135,22 @@ impl Join {
             enter(tasks, path)?;
         }
         if let (Unified::Enter, Some(dir)) = (unified, &self.unified) {
-            let path = dir.path().join("cgroup.procs");
-            let procs = dir.open_file("cgroup.procs", OFlag::O_WRONLY);
-            enter(procs.os("open", || path.display())?, &path)?;
+            self.hold_unified()?;
+            let path = dir.path().join(PROCS);
+            self.procs.get().map_or(Ok(()), |procs| enter(procs, &path))?;
+        }
+        Ok(())
+    }
+
+    /// Opens what [`Join::enter`] writes to, for a child that may not: in a user namespace.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Os`] naming the file.
+    pub fn hold_unified(&self) -> Result<()> {
+        if let (Some(dir), None) = (&self.unified, self.procs.get()) {
+            let opened = dir.open_file(PROCS, OFlag::O_WRONLY);
+            let procs = opened.os("open", || dir.path().join(PROCS).display().to_string())?;
+            self.procs.get_or_init(|| procs);
         }
         Ok(())
     }

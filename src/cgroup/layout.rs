@@ -128,6 +128,14 @@ pub(super) fn clean(path: &Path) -> PathBuf {
     clean
 }
 
+/// Reads a text as each of the two tables.
+pub(crate) fn parse_tables(text: &str) {
+    let (own, mounts) = (parse_own(text), parse_mounts(text));
+    for (own, mount) in own.iter().zip(&mounts) {
+        let _shown = (mount.shows(&own.tree), clean(&own.path), clean(&mount.root));
+    }
+}
+
 fn parse_own(text: &str) -> Vec<Own> {
     let line = |line: &str| {
         let mut fields = line.splitn(3, ':');

@@ -67,6 +67,7 @@ use self::freezer::Freezer;
 pub use self::group::Group;
 pub use self::join::{Entrance, Join, Unified};
 pub use self::layout::is_host_pure_v2;
+pub(crate) use self::layout::parse_tables;
 use self::layout::{Hierarchy, Tree};
 use self::make::{Enable, Leaf, Made};
 pub use self::mounts::{CgroupMount, V1Mount};

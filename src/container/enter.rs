@@ -162,11 +162,16 @@ pub(super) fn clone_into(
     what: impl Fn() -> String,
 ) -> Result<(Cloned, Unified)> {
     let target = CloneTarget { sibling: false, cgroup: cgroups.and_then(Join::unified) };
+    let hold = || cgroups.map_or(Ok(()), Join::hold_unified);
+    if target.cgroup.is_none() {
+        hold()?;
+    }
     match process::clone3(flags, &target) {
         Ok(cloned) if target.cgroup.is_some() => Ok((cloned, Unified::Cloned)),
         Ok(cloned) => Ok((cloned, Unified::Enter)),
         // A cgroup that takes no process this way, or a kernel before 5.7.
         Err(_) if target.cgroup.is_some() => {
+            hold()?;
             let cloned = process::clone3(flags, &CloneTarget::default()).os("clone3", what)?;
             Ok((cloned, Unified::Enter))
         }

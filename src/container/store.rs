@@ -160,7 +160,11 @@ impl ContainerDir {
     }
 
     fn flock(&self, how: fn(&File) -> io::Result<()>) -> Result<Lock> {
-        how(&self.handle).os("lock", || self.path.display())?;
+        let mut locked = how(&self.handle);
+        while locked.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::Interrupted) {
+            locked = how(&self.handle);
+        }
+        locked.os("lock", || self.path.display())?;
         let lock = Lock { held: Rc::clone(&self.handle) };
         if self.is_removed()? {
             let id = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();

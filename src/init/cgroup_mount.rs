@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::sched::CloneFlags;
 use nix::sys::stat::{Mode, mkdirat};
 
@@ -24,10 +25,10 @@ pub(super) fn mount(init: &Init, plan: &MountPlan) -> Result<()> {
             let holder = new(plan, "tmpfs", "tmpfs", &["mode=755".into()], 0)?;
             let destination = open_destination(init.rootfs()?, plan, Missing::Directory)?;
             mount::attach(&holder, &destination).os("attach", || plan.destination.display())?;
-            for hierarchy in &hierarchies {
-                let tree = one_hierarchy(&holder, plan, hierarchy, namespace)?;
-                init.spent.put(tree);
-            }
+            let trees = hierarchies
+                .iter()
+                .map(|hierarchy| one_hierarchy(&holder, plan, hierarchy, namespace))
+                .collect::<Result<Vec<_>>>()?;
             for (name, target) in &links {
                 nix::unistd::symlinkat(target.as_str(), &holder, name.as_str())
                     .os("symlink", || name)?;
@@ -35,9 +36,18 @@ pub(super) fn mount(init: &Init, plan: &MountPlan) -> Result<()> {
             // All of them at once, the holder too: nothing can be made in it any more then.
             let set = plan.options.attributes();
             let attributes = Attributes { set, ..Attributes::default() };
-            mount::set_attributes(holder.as_fd(), attributes, Subtree::Recursive)
-                .os("set attributes of", || plan.destination.display())?;
-            [holder, destination].into_iter().for_each(|fd| init.spent.put(fd));
+            let here = || plan.destination.display();
+            match mount::set_attributes(holder.as_fd(), attributes, Subtree::Recursive) {
+                // Before Linux 5.12: one by one.
+                Err(Errno::ENOSYS | Errno::EPERM) => {
+                    trees.iter().chain([&holder]).try_for_each(|tree| {
+                        mount::set_attributes(tree.as_fd(), attributes, Subtree::Alone)
+                            .os("set attributes of", here)
+                    })
+                }
+                other => other.os("set attributes of", here),
+            }?;
+            trees.into_iter().chain([holder, destination]).for_each(|fd| init.spent.put(fd));
             Ok(())
         }
     }

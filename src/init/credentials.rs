@@ -34,8 +34,8 @@ impl Labels {
 
 /// Opens the files for the labels that the process asks for.
 pub(super) fn open_labels(task: &mut Task) -> Result<()> {
-    const APPARMOR: &[&str] = &["/proc/self/attr/apparmor/exec", "/proc/self/attr/exec"];
-    const SELINUX: &[&str] = &["/proc/self/attr/exec"];
+    const APPARMOR: &[&str] = &["self/attr/apparmor/exec", "self/attr/exec"];
+    const SELINUX: &[&str] = &["self/attr/exec"];
     let process = task.process;
     if let Some(profile) = &process.apparmor_profile {
         if !std::path::Path::new("/sys/kernel/security/apparmor").exists() {
@@ -43,7 +43,7 @@ pub(super) fn open_labels(task: &mut Task) -> Result<()> {
                 "process.apparmorProfile {profile:?}: AppArmor is not enabled on this host"
             )));
         }
-        task.labels.apparmor = Some(open_first(APPARMOR)?);
+        task.labels.apparmor = Some(open_first(task, APPARMOR)?);
     }
     if let Some(label) = &process.selinux_label {
         if !std::path::Path::new("/sys/fs/selinux/enforce").exists() {
@@ -51,15 +51,15 @@ pub(super) fn open_labels(task: &mut Task) -> Result<()> {
                 "process.selinuxLabel {label:?}: SELinux is not enabled on this host"
             )));
         }
-        task.labels.selinux = Some(open_first(SELINUX)?);
+        task.labels.selinux = Some(open_first(task, SELINUX)?);
     }
     Ok(())
 }
 
-fn open_first(paths: &[&str]) -> Result<File> {
-    let open = |path: &&str| File::options().write(true).open(path);
-    let found = paths.iter().find_map(|path| open(path).ok());
-    found.map_or_else(|| open(&paths[0]).os("open", || paths[0]), Ok)
+fn open_first(task: &Task, names: &[&str]) -> Result<File> {
+    let found = names.iter().find_map(|name| task.open_in_proc(name).ok());
+    let first = names[0];
+    found.map_or_else(|| task.open_in_proc(first).os("open", || format!("/proc/{first}")), Ok)
 }
 
 /// Turns this process into the container's user.

@@ -22,10 +22,15 @@ pub mod sync;
 mod terminal;
 
 use std::ffi::CString;
+use std::fs::File;
 use std::os::fd::OwnedFd;
 
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+use oci_spec::runtime::LinuxNamespaceType as Kind;
+
 use crate::cgroup::Entrance;
-use crate::error::{Error, Result};
+use crate::error::{Error, OsContext, Result};
 use crate::oci::plan::{Plan, ProcessPlan};
 use crate::seccomp::Filter;
 use crate::sys::fd::Spent;
@@ -94,6 +99,8 @@ pub struct Task<'a> {
     pub program: Option<CString>,
     /// `HOME` to add, from the container's passwd file.
     pub home: Option<CString>,
+    /// The host's `/proc`, where a mount namespace that is joined has another one.
+    pub host_proc: Option<OwnedFd>,
     /// Open `/proc/self/attr/*` files of the host's procfs, for labels written at the end.
     pub labels: credentials::Labels,
 }
@@ -121,6 +128,7 @@ impl<'a> Task<'a> {
             wants_state: false,
             program: None,
             home: None,
+            host_proc: None,
             labels: credentials::Labels::default(),
         }
     }
@@ -147,6 +155,16 @@ impl<'a> Task<'a> {
     #[must_use]
     pub fn with_kept_fds(self, kept_fds: u32) -> Self {
         Self { kept_fds, ..self }
+    }
+
+    /// Opens a file of the host's procfs for writing: `sys/…`, `self/attr/…`.
+    fn open_in_proc(&self, name: &str) -> nix::Result<File> {
+        let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+        let opened = match &self.host_proc {
+            Some(proc) => nix::fcntl::openat(proc, name, flags, Mode::empty()),
+            None => nix::fcntl::open(format!("/proc/{name}").as_str(), flags, Mode::empty()),
+        };
+        opened.map(File::from)
     }
 
     /// Another command than the plan's.
@@ -222,7 +240,9 @@ pub struct Exec<'a> {
 /// Builds the container around this process and becomes its program. Call it in the cloned child.
 pub fn run(mut init: Init) -> ! {
     init.task.wants_state = !Hook::StartContainer.of(&init.plan.hooks).is_empty();
-    let done = enter_stage(&mut init).and_then(|()| drive(steps(), &mut init));
+    let done = hold_procfs(&mut init)
+        .and_then(|()| enter_stage(&mut init))
+        .and_then(|()| drive(steps(), &mut init));
     let plan = init.plan;
     finish(&mut init.task, done, |task, state| hooks::start_container(&plan.hooks, task, state))
 }
@@ -235,6 +255,16 @@ pub fn run_exec(mut exec: Exec) -> ! {
     };
     let done = staged.and_then(|()| drive(exec_steps(), &mut exec));
     finish(&mut exec.task, done, |_task, _state| Ok(()))
+}
+
+/// In a mount namespace of others `/proc` may be anything (CVE-2019-16884, CVE-2025-52881).
+fn hold_procfs(init: &mut Init) -> Result<()> {
+    if init.plan.namespaces.joined(Kind::Mount).is_some() {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let opened = nix::fcntl::open("/proc", flags, Mode::empty());
+        init.task.host_proc = Some(opened.os("open", || "/proc")?);
+    }
+    Ok(())
 }
 
 /// With a user namespace that is joined, or made among joined ones, this process is only stage 1.

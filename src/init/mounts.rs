@@ -285,11 +285,11 @@ fn file_system(init: &Init, plan: &MountPlan, kind: &str, source: &str) -> Resul
     if options.tmpcopyup {
         copy_up::copy(rootfs, &plan.destination, tree.as_fd())?;
     }
+    mount::attach(&tree, &destination).os("attach", || plan.destination.display())?;
     if late_read_only && !is_dev(plan) {
         mount::set_attributes(tree.as_fd(), Attributes::read_only(), Subtree::Alone)
             .os("make read-only", || plan.destination.display())?;
     }
-    mount::attach(&tree, &destination).os("attach", || plan.destination.display())?;
     propagate(tree.as_fd(), plan)?;
     [tree, destination].into_iter().for_each(|fd| init.spent.put(fd));
     Ok(())

@@ -155,14 +155,12 @@ pub(super) fn names(init: &mut Init) -> Result<()> {
 /// Kernel parameters of the container's namespaces, through the host's procfs.
 pub(super) fn sysctls(init: &mut Init) -> Result<()> {
     for (key, value) in &init.plan.sysctls {
-        let path = format!("/proc/sys/{key}");
+        let name = format!("sys/{key}");
         let field = || format!("linux.sysctl.{}", sysctl::key(key));
-        let mut file = File::options()
-            .write(true)
-            .open(&path)
-            .property(|| (field(), format!("open {path}")))?;
+        let opened = init.task.open_in_proc(&name);
+        let mut file = opened.property(|| (field(), format!("open /proc/{name}")))?;
         file.write_all(value.as_bytes())
-            .property(|| (field(), format!("write {value:?} to {path}")))?;
+            .property(|| (field(), format!("write {value:?} to /proc/{name}")))?;
     }
     Ok(())
 }

@@ -147,8 +147,16 @@ pub fn load_process(path: &Path) -> Result<LoadedProcess> {
         true => read_sized(file, &name, metadata.len())?,
         false => read_stream(file, &name)?,
     };
+    parse_process(&raw, &name)
+}
+
+/// Parses the text of a process file; `name` is what errors call it.
+///
+/// # Errors
+/// As [`load_process`], for the content.
+pub fn parse_process(raw: &[u8], name: &str) -> Result<LoadedProcess> {
     let mut warnings = Vec::new();
-    let process = decode::<ProcessText>(&raw, Document::Process, &name, &mut warnings)?;
+    let process = decode::<ProcessText>(raw, Document::Process, name, &mut warnings)?;
     Ok(LoadedProcess { process: process.into(), warnings })
 }
 

@@ -37,7 +37,7 @@ pub fn child<P: NixPath + ?Sized>(parent: impl AsFd, name: &P) -> nix::Result<Ow
         | ResolveFlag::RESOLVE_NO_XDEV
         | ResolveFlag::RESOLVE_BENEATH;
     match open_resolved(&parent, name, DIRECTORY, resolve) {
-        Err(Errno::ENOSYS) => child_without_openat2(parent, name),
+        Err(Errno::ENOSYS | Errno::EPERM) => child_without_openat2(parent, name),
         other => other,
     }
 }
@@ -57,7 +57,7 @@ fn child_without_openat2<P: NixPath + ?Sized>(parent: impl AsFd, name: &P) -> ni
 pub fn beneath(root: impl AsFd, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
     let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS;
     match open_resolved(&root, path, flags, resolve) {
-        Err(Errno::ENOSYS) => beneath_without_openat2(root, path, flags),
+        Err(Errno::ENOSYS | Errno::EPERM) => beneath_without_openat2(root, path, flags),
         other => other,
     }
 }
@@ -69,7 +69,7 @@ pub fn beneath(root: impl AsFd, path: &Path, flags: OFlag) -> nix::Result<OwnedF
 pub fn exactly(root: impl AsFd, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
     let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS;
     match open_resolved(&root, path, flags, resolve) {
-        Err(Errno::ENOSYS) => beneath_without_openat2(root, path, flags),
+        Err(Errno::ENOSYS | Errno::EPERM) => beneath_without_openat2(root, path, flags),
         other => other,
     }
 }

@@ -110,17 +110,24 @@ pub fn attach_at(mount: impl AsFd, directory: impl AsFd, name: &str) -> nix::Res
 
 /// Changes attributes of the mount whose root `mount` is.
 ///
-/// Where the kernel has no `mount_setattr` (before 5.12), plain attributes of a single, attached
-/// mount are set by remounting it.
+/// Without `mount_setattr` (before Linux 5.12, or refused by a filter around carob) attributes of a
+/// single mount, and propagation, are set by mount(2), if the mount is attached.
 ///
 /// # Errors
 /// `EPERM` for locked attributes in a user namespace, `EINVAL` if it is not a mount's root;
-/// `ENOSYS` for recursive changes before Linux 5.12.
+/// `ENOSYS` for attributes of a whole tree before Linux 5.12.
 pub fn set_attributes(mount: BorrowedFd, change: Attributes, subtree: Subtree) -> nix::Result<()> {
     match mount_setattr(mount, change, 0, subtree) {
-        Err(Errno::ENOSYS) if subtree == Subtree::Alone => remount(mount, change),
+        // A filter of Docker and others says EPERM; what the kernel refuses it refuses again.
+        Err(errno @ (Errno::ENOSYS | Errno::EPERM)) if can_remount(change, subtree) => {
+            remount(mount, change, subtree).or(Err(errno))
+        }
         other => other,
     }
+}
+
+fn can_remount(change: Attributes, subtree: Subtree) -> bool {
+    subtree == Subtree::Alone || change.set | change.clear == 0
 }
 
 /// Whether attributes of whole trees can be changed: Linux 5.12.
@@ -168,7 +175,7 @@ fn mount_setattr(
 
 /// `mount_setattr` for kernels that lack it: one flag word replaces another, so the present flags
 /// are read first.
-fn remount(mount: BorrowedFd, change: Attributes) -> nix::Result<()> {
+fn remount(mount: BorrowedFd, change: Attributes, subtree: Subtree) -> nix::Result<()> {
     let path = proc_path(mount);
     if change.set | change.clear != 0 {
         let present = nix::sys::statvfs::fstatvfs(mount)?.flags().bits();
@@ -178,10 +185,20 @@ fn remount(mount: BorrowedFd, change: Attributes) -> nix::Result<()> {
             let stays = was_set && change.clear & attribute == 0;
             flags.set(*flag, stays || change.set & attribute != 0);
         }
+        // One of three, not bits; with none of them the kernel keeps what is.
+        if change.clear & libc::MOUNT_ATTR__ATIME != 0 {
+            flags.remove(MsFlags::MS_NOATIME);
+            flags |= match change.set & libc::MOUNT_ATTR__ATIME {
+                libc::MOUNT_ATTR_NOATIME => MsFlags::MS_NOATIME,
+                libc::MOUNT_ATTR_STRICTATIME => MsFlags::MS_STRICTATIME,
+                _ => MsFlags::MS_RELATIME,
+            };
+        }
         nix::mount::mount(None::<&str>, path.as_str(), None::<&str>, flags, None::<&str>)?;
     }
     if change.propagation != 0 {
-        let flags = MsFlags::from_bits_retain(change.propagation);
+        let mut flags = MsFlags::from_bits_retain(change.propagation);
+        flags.set(MsFlags::MS_REC, subtree == Subtree::Recursive);
         nix::mount::mount(None::<&str>, path.as_str(), None::<&str>, flags, None::<&str>)?;
     }
     Ok(())
@@ -195,6 +212,8 @@ const SIMPLE_ATTRIBUTES: &[(u64, MsFlags)] = &[
     (libc::MOUNT_ATTR_NOEXEC, MsFlags::MS_NOEXEC),
     (libc::MOUNT_ATTR_NOATIME, MsFlags::MS_NOATIME),
     (libc::MOUNT_ATTR_NODIRATIME, MsFlags::MS_NODIRATIME),
+    // statvfs(3) does not tell of it: it is set only together with the others.
+    (libc::MOUNT_ATTR_NOSYMFOLLOW, MsFlags::from_bits_retain(256)),
 ];
 
 /// A file system to be made, as the words of mount(8).

@@ -88,7 +88,8 @@ impl Rootfs {
             return match openat2(&self.fd, path, how) {
                 // A rename on the way: the kernel wants the caller to decide; we try again.
                 Err(Errno::EAGAIN | Errno::EINTR) => continue,
-                Err(Errno::ENOSYS) => self.open_without_openat2(path, flags),
+                // EPERM: of a filter around carob, or of the file, which says it again.
+                Err(Errno::ENOSYS | Errno::EPERM) => self.open_without_openat2(path, flags),
                 other => other,
             };
         }
@@ -213,7 +214,12 @@ impl Rootfs {
 
     fn open_without_openat2(&self, path: &Path, flags: OFlag) -> nix::Result<OwnedFd> {
         let root = RootRef::from_fd(self.fd.as_fd());
-        let handle = root.resolve(path).map_err(|e| errno_of(&e))?;
+        // A link at the end is what the caller looks for then, not where it leads.
+        let handle = match flags.contains(OFlag::O_NOFOLLOW) {
+            true => root.resolve_nofollow(path),
+            false => root.resolve(path),
+        };
+        let handle = handle.map_err(|e| errno_of(&e))?;
         if flags.contains(OFlag::O_PATH) {
             return Ok(handle.into());
         }
@@ -318,7 +324,11 @@ pub struct MountRow {
 pub fn mount_table() -> Result<Vec<MountRow>> {
     const TABLE: &str = "/proc/self/mountinfo";
     let table = std::fs::read(TABLE).os("read", || TABLE)?;
-    Ok(String::from_utf8_lossy(&table).lines().filter_map(mount_row).collect())
+    Ok(parse_mount_table(&String::from_utf8_lossy(&table)))
+}
+
+pub(crate) fn parse_mount_table(table: &str) -> Vec<MountRow> {
+    table.lines().filter_map(mount_row).collect()
 }
 
 /// Source: proc_pid_mountinfo(5): six fields, optional ones, a dash.

@@ -43,7 +43,7 @@ impl Stat {
     }
 
     /// The second field is the program's name and may hold anything, parentheses included.
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let (_name, rest) = text.rsplit_once(')')?;
         let mut fields = rest.split_ascii_whitespace();
         let state = fields.next()?.chars().next()?;

@@ -68,8 +68,7 @@ struct CloneArgs {
 /// so every lock is free in the copy and the child may allocate.
 ///
 /// # Errors
-/// `ENOSYS` before Linux 5.3; `EPERM`, `ENOSPC` (namespace limits), `EINVAL`, `EBUSY`/`EACCES`
-/// (cgroup). Source: clone(2).
+/// `EPERM`, `ENOSPC` (namespace limits), `EINVAL`, `EBUSY`/`EACCES` (cgroup). Source: clone(2).
 pub fn clone3(flags: CloneFlags, target: &CloneTarget) -> nix::Result<Cloned> {
     super::disposition::learn();
     let mut pidfd: RawFd = -1;
@@ -90,13 +89,25 @@ pub fn clone3(flags: CloneFlags, target: &CloneTarget) -> nix::Result<Cloned> {
     // SAFETY: `args` is a valid clone_args of the size given and outlives the call; `pidfd` is
     // the only memory the kernel writes. Without CLONE_VM the child runs on a copy of this stack.
     let ret = unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) };
-    match Errno::result(ret)? {
+    let cloned = match Errno::result(ret) {
+        // Filters cannot look into clone3's arguments; some refuse it, and expect clone instead.
+        Err(Errno::ENOSYS | Errno::EPERM) if args.cgroup == 0 => clone(&args, &mut pidfd),
+        other => other,
+    };
+    match cloned? {
         0 => Ok(Cloned::Child),
         pid => Ok(Cloned::Parent(Child {
             pid: Pid::from_raw(i32::try_from(pid).or(Err(Errno::EOVERFLOW))?),
             pidfd: owned(pidfd.into())?,
         })),
     }
+}
+
+/// The same by the older call, which has no cgroup and takes flags and signal as one number.
+fn clone(args: &CloneArgs, pidfd: &mut RawFd) -> nix::Result<libc::c_long> {
+    let (flags, pidfd) = (args.flags | args.exit_signal, std::ptr::from_mut(pidfd));
+    // SAFETY: as for clone3. The two arguments whose order depends on the processor are null.
+    Errno::result(unsafe { libc::syscall(libc::SYS_clone, flags, 0, pidfd, 0, 0) })
 }
 
 /// Opens a handle that keeps naming this process even after its pid is reused.

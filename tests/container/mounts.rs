@@ -370,17 +370,18 @@ fn a_private_mount_does_not() {
 #[ignore = "needs root: run scripts/test"]
 fn nothing_mounted_inside_reaches_the_host() {
     let host = Host::new();
-    let before = fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count();
     let c = host.sleeper_with(|s| mount(s, "/mnt", "tmpfs", "tmpfs", &[]));
     c.run_detached();
     let after = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    assert!(after.lines().count() <= before + 1, "{after}");
     assert!(!after.contains(host.marker()), "{after}");
 }
 
 #[test]
 #[ignore = "needs root: run scripts/test"]
 fn an_id_mapped_bind_mount_shows_mapped_owners() {
+    if crate::support::lacks("mount_setattr") {
+        return;
+    }
     let Some(host) = Host::only_carob("runc 1.1 knows no id-mapped mounts") else {
         return;
     };

@@ -303,6 +303,9 @@ fn time_offsets_hold_in_a_user_namespace() {
 #[test]
 #[ignore = "needs root: run scripts/test"]
 fn in_a_user_namespace_a_source_may_be_where_only_root_can_go() {
+    if crate::support::lacks("mount_setattr") {
+        return;
+    }
     let host = Host::new();
     let closed = host.dir().join("closed");
     fs::create_dir_all(closed.join("data")).unwrap();
@@ -320,6 +323,9 @@ fn in_a_user_namespace_a_source_may_be_where_only_root_can_go() {
 #[test]
 #[ignore = "needs root: run scripts/test"]
 fn in_a_user_namespace_ids_of_a_mount_can_be_mapped() {
+    if crate::support::lacks("mount_setattr") {
+        return;
+    }
     let Some(host) = Host::only_carob("runc 1.1 maps no ids of mounts") else {
         return;
     };

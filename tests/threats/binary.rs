@@ -1,6 +1,6 @@
 //! The runtime's own file, which every process of a container has been started from.
 
-use crate::support::{Host, copy_program, runtime};
+use crate::support::{Host, copy_program, lacks, runtime};
 use serde_json::json;
 use std::fs;
 use std::os::fd::AsRawFd;
@@ -48,6 +48,9 @@ fn the_binary_is_protected_whatever_the_kernel_refuses() {
     let Some(host) = Host::only_carob("the ways to do it are carob's own") else {
         return;
     };
+    if lacks("mount_setattr") {
+        return; // Counted calls are others then; the refusals are in the list.
+    }
     for refused in [
         "nothing",
         "mremap:error=ENOMEM:when=1",

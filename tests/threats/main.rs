@@ -22,6 +22,7 @@
 mod binary;
 mod canary;
 mod descriptors;
+mod documentation;
 mod identity;
 mod links;
 mod mounts;

@@ -1,12 +1,15 @@
 //! Mounts that would reach the host.
 
-use crate::support::{Host, push};
+use crate::support::{Host, lacks, push};
 use serde_json::json;
 use std::fs;
 
 #[test]
 #[ignore = "needs root: run scripts/test"]
 fn a_user_namespace_cannot_mount_on_the_host_through_a_bind() {
+    if lacks("mount_setattr") {
+        return; // This kernel changes no propagation of a detached mount otherwise.
+    }
     let Some(host) = Host::only_carob("runc 1.1 maps no ids of mounts") else {
         return;
     };
@@ -43,5 +46,91 @@ fn a_user_namespace_cannot_mount_on_the_host_through_a_bind() {
             assert_eq!(out.stdout.trim(), "done", "{options:?}: {out:?}");
         }
         c.delete_force().ok();
+    }
+}
+
+/// CVE-2021-43784: lengths that a narrow field would cut off.
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn long_sources_and_many_mounts_arrive_whole_or_are_refused() {
+    let Some(host) = Host::only_carob("runc 1.1.5 says it in other words") else { return };
+    for length in [4096, 65_535, 65_536, 70_000, 200_000] {
+        let source = format!("/{}", "x".repeat(length));
+        let c = host.sleeper_with(|s| {
+            push(
+                s,
+                "/mounts",
+                json!({"destination": "/data", "type": "bind", "source": source,
+                                      "options": ["bind"]}),
+            );
+        });
+        let out = c.create_call(&[]).output().fails(1, &["mounts[7].source", "at most 4095"]);
+        assert!(!out.stderr.contains("panicked"));
+    }
+    // Altogether far more than 64 KiB.
+    let long = "many".repeat(60);
+    let c = host.sh_with("grep -c manymany /proc/self/mountinfo", |s| {
+        for number in 0..200 {
+            push(
+                s,
+                "/mounts",
+                json!({"destination": format!("/tmp/{long}{number}"),
+                                      "type": "tmpfs", "source": long}),
+            );
+        }
+        s["root"] = json!({"path": host.own_rootfs()});
+    });
+    assert_eq!(c.run().ok().text(), "200");
+}
+
+/// As above, for what goes to hooks: the state, with annotations of any length.
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn long_annotations_reach_hooks_whole_or_are_refused() {
+    let Some(host) = Host::only_carob("runc 1.1.5 has other limits") else { return };
+    for length in [60_000, 70_000, 150_000, 300_000, 2_000_000] {
+        let c = host.sh_with("cat /tmp/state | wc -c", |s| {
+            s["annotations"] = json!({"long": "x".repeat(length)});
+            let hook = json!([{"path": "/bin/sh", "args": ["sh", "-c", "cat > /tmp/state"]}]);
+            s["hooks"] = json!({"createContainer": hook, "startContainer": hook});
+            s["root"] = json!({"path": host.own_rootfs()});
+        });
+        let out = c.run();
+        if out.code == 0 {
+            let seen: usize = out.text().parse().unwrap();
+            assert!(seen > length, "{length}: {seen} bytes only");
+        } else {
+            assert!(
+                out.stderr.contains("annotations") || out.stderr.contains("too long"),
+                "{out:?}"
+            );
+        }
+    }
+}
+
+/// CVE-2023-25809: without a cgroup namespace the host's own cgroups are in sight.
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn cgroups_that_are_mounted_read_only_cannot_be_written_without_a_namespace_either() {
+    let host = Host::new();
+    for namespaced in [true, false] {
+        let script = "for d in /sys/fs/cgroup /sys/fs/cgroup/*; do [ -d $d ] || continue; \
+                      mkdir $d/made 2>/dev/null && echo made $d/made; \
+                      echo 0 2>/dev/null > $d/cgroup.procs && echo moved to $d; done; ls /sys/fs/cgroup";
+        let c = host.sh_with(script, |s| {
+            let list = s["linux"]["namespaces"].as_array_mut().unwrap();
+            list.retain(|namespace| namespaced || namespace["type"] != "cgroup");
+            let mounts = s["mounts"].as_array_mut().unwrap();
+            mounts.retain(|mount| mount["type"] != "cgroup");
+            push(
+                s,
+                "/mounts",
+                json!({"destination": "/sys/fs/cgroup", "type": "cgroup",
+                "source": "cgroup", "options": ["nosuid", "noexec", "nodev", "ro"]}),
+            );
+        });
+        let out = c.run().ok();
+        assert!(!out.stdout.contains("made") && !out.stdout.contains("moved"), "{out:?}");
+        assert!(!out.text().is_empty(), "no cgroup in sight: {out:?}");
     }
 }

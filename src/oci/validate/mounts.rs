@@ -29,12 +29,24 @@ pub(super) fn destinations(spec: &Spec, warnings: &mut Vec<Warning>) -> Result<(
             return fail(field, "must not be empty");
         }
         no_nul(field, destination)?;
+        no_longer_than_a_path(field, destination)?;
         if !destination.is_absolute() {
             let text = format_args!("{destination:?} is relative, taken as relative to \"/\"");
             warnings.push(Warning::new(field.to_string(), text));
         }
     }
     Ok(())
+}
+
+/// Before it fills an error so that its cause is cut off. Source: PATH_MAX, with its NUL.
+fn no_longer_than_a_path(field: impl std::fmt::Display, path: &std::path::Path) -> Result<()> {
+    const LONGEST: usize = 4095;
+    match path.as_os_str().len() {
+        length if length > LONGEST => {
+            fail(field, format_args!("has {length} bytes, a path has at most {LONGEST}"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// A mount makes a filesystem of its type, or binds its source, or changes what is there.
@@ -45,7 +57,9 @@ pub(super) fn sources(spec: &Spec, _: &mut Vec<Warning>) -> Result<()> {
         no_nul(format_args!("mounts[{i}].type"), kind)?;
         let source = mount.source().as_deref().filter(|source| !source.as_os_str().is_empty());
         if let Some(source) = source {
-            no_nul(format_args!("mounts[{i}].source"), source)?;
+            let field = format_args!("mounts[{i}].source");
+            no_nul(field, source)?;
+            no_longer_than_a_path(field, source)?;
         }
         let options = mount_opts::parse(mount.options().as_deref().unwrap_or_default());
         if options.remount {

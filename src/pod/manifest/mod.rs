@@ -55,6 +55,11 @@ pub fn load_edited(inputs: &[Input], edit: &dyn Fn(&mut Pod)) -> Result<Manifest
     load::texts(&input::read(inputs)?, edit)
 }
 
+/// As [`load`], of one text.
+pub(crate) fn load_text(text: String) -> Result<Manifest> {
+    load::texts(&[input::Text { file: "text".into(), dir: None, text }], &|_| {})
+}
+
 /// A pod and all that it refers to: strictly decoded, valid, with the API's defaults filled in,
 /// with a namespace, a uid and a creation time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

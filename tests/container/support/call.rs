@@ -1,6 +1,6 @@
 //! One run of a program: stdio in files, a deadline on the end.
 
-use super::{DEADLINE, leaks, wait_until};
+use super::{DEADLINE, leaks, wait_until, without};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::ffi::{OsStr, OsString};
@@ -23,6 +23,7 @@ pub struct Call {
     files: PathBuf,
     groups: Arc<Mutex<Vec<Pid>>>,
     deadline: Duration,
+    without: Vec<String>,
 }
 
 /// What a finished call said.
@@ -59,6 +60,7 @@ impl Call {
             files,
             groups: Arc::clone(groups),
             deadline: DEADLINE,
+            without: without::of_environment(),
         }
     }
 
@@ -75,6 +77,12 @@ impl Call {
 
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.env.push((name.into(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// These system calls do not exist for it; `fsopen` answers ENOSYS, `openat2=EPERM` that.
+    pub fn without(mut self, calls: &[&str]) -> Self {
+        self.without.extend(calls.iter().map(|call| (*call).to_owned()));
         self
     }
 
@@ -132,7 +140,8 @@ impl Call {
             [stdin, create("out"), create("err")]
         });
         let what = format!("{:?}", self.argv);
-        let child = command.stdin(stdin).stdout(stdout).stderr(stderr).spawn();
+        command.stdin(stdin).stdout(stdout).stderr(stderr);
+        let child = without::spawn(command, &self.without);
         let child = child.unwrap_or_else(|e| panic!("{what}: {e}"));
         let pid = Pid::from_raw(child.id().cast_signed());
         leaks::expect(pid);

@@ -11,12 +11,12 @@ pub mod driver;
 pub mod leaks;
 pub mod socket;
 pub mod user;
+pub mod without;
 
-use call::Call;
-pub use call::{Output, Running};
+pub use call::{Call, Output, Running};
 pub use container::Container;
 use driver::Driver;
-use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use std::ffi::OsStr;
@@ -250,10 +250,20 @@ impl Host {
     }
 
     /// Reaps the adopted children that have ended; those still alive are reported as processes.
-    fn reap(&self) {
-        for pid in self.children.lock().unwrap().iter() {
-            waitpid(*pid, Some(WaitPidFlag::WNOHANG)).ok();
-        }
+    pub fn reap(&self) {
+        self.children.lock().unwrap().retain(|pid| {
+            let reaped = waitpid(*pid, Some(WaitPidFlag::WNOHANG));
+            let gone = match reaped {
+                Ok(status) => matches!(status, WaitStatus::Exited(..) | WaitStatus::Signaled(..)),
+                // By the test, or the child of another process for now.
+                Err(_) => !Path::new(&format!("/proc/{pid}")).exists(),
+            };
+            // Its number will be that of another process.
+            if gone {
+                leaks::reaped(*pid);
+            }
+            !gone
+        });
     }
 
     fn clean(&self) -> Vec<String> {
@@ -366,6 +376,17 @@ pub fn push(spec: &mut Value, pointer: &str, item: Value) {
         *at = json!([]);
     }
     at.as_array_mut().unwrap().push(item);
+}
+
+/// Whether a system call is refused to the runtime (`CAROB_TEST_WITHOUT`), and the running test needs
+/// it: then it is reported as skipped, and the caller returns.
+pub fn lacks(call: &str) -> bool {
+    let calls = without::of_environment();
+    let lacks = calls.iter().any(|given| given.split('=').next() == Some(call));
+    if lacks {
+        skip(&format!("needs {call}, for which there is no other way"));
+    }
+    lacks
 }
 
 /// How often to do what seldom goes wrong: `[usually, with CAROB_TEST_LONG=1]`.

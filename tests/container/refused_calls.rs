@@ -1,0 +1,207 @@
+//! System calls that fail once: a full disk, no descriptor, no memory, a signal in between.
+//! The verb succeeds, or says what failed and leaves nothing behind.
+
+use crate::support::{Call, Container, Host, Output, leaks, push, rounds, wait_until};
+use crate::tracer::follow;
+use libseccomp::ScmpSyscall;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fs;
+
+/// How many occurrences of a call are made to fail, at most.
+const OCCURRENCES: [usize; 2] = [1, 1000];
+
+/// Which errors to expect of which calls.
+const REFUSALS: &[(&str, &[&str])] = &[
+    (
+        "EMFILE",
+        &[
+            "dup",
+            "epoll_create1",
+            "fsmount",
+            "fsopen",
+            "memfd_create",
+            "open_tree",
+            "openat",
+            "openat2",
+            "pidfd_open",
+            "pipe2",
+            "socket",
+            "socketpair",
+        ],
+    ),
+    (
+        "ENOSPC",
+        &[
+            "clone3",
+            "fsconfig",
+            "fsmount",
+            "ftruncate",
+            "mkdir",
+            "mkdirat",
+            "mknodat",
+            "mount",
+            "move_mount",
+            "open_tree",
+            "openat",
+            "rename",
+            "renameat2",
+            "symlinkat",
+            "unshare",
+            "write",
+        ],
+    ),
+    (
+        "ENOMEM",
+        &[
+            "clone3",
+            "execve",
+            "fsopen",
+            "getdents64",
+            "ioctl",
+            "keyctl",
+            "mount_setattr",
+            "move_mount",
+            "newfstatat",
+            "open_tree",
+            "pidfd_open",
+            "pivot_root",
+            "poll",
+            "prctl",
+            "prlimit64",
+            "readlink",
+            "seccomp",
+            "sendmsg",
+            "setgroups",
+            "setns",
+            "setresuid",
+            "socketpair",
+            "umount2",
+            "unlink",
+            "unshare",
+            "waitid",
+        ],
+    ),
+    (
+        "EINTR",
+        &[
+            "accept4", "connect", "fcntl", "flock", "openat", "openat2", "poll", "read", "recvmsg",
+            "sendmsg", "sendto", "wait4", "waitid", "write",
+        ],
+    ),
+];
+
+/// A verb, what it is done to, and what must hold afterwards, whatever became of it.
+struct Case {
+    before: fn(&Container),
+    verb: fn(&Container) -> Call,
+    after: fn(&Host, &Container, &Output),
+}
+
+/// Makes each call of the verb fail that can, one at a time.
+fn refuse(case: &Case, edit: fn(&mut Value)) {
+    let Some(host) = Host::only_carob("the texts are carob's own") else { return };
+    let c = host.sleeper_with(edit);
+    (case.before)(&c);
+    let calm = follow((case.verb)(&c), None);
+    let out = calm.out.ok();
+    host.adopt_orphans();
+    (case.after)(&host, &c, &out);
+    let counts = counts(&calm.calls);
+    let mut tried = 0;
+    for (error, calls) in REFUSALS {
+        for call in *calls {
+            let count = counts.get(*call).copied().unwrap_or(0);
+            let stride = count.div_ceil(rounds(OCCURRENCES)).max(1);
+            for nth in (1 + stride / 2..=count).step_by(stride) {
+                tried += 1;
+                let refusal = format!("{call}:error={error}:when={nth}");
+                (case.before)(&c);
+                let out = refused((case.verb)(&c), &host, &refusal);
+                (case.after)(&host, &c, &out);
+            }
+        }
+    }
+    assert!(tried > 20, "{tried} calls of {counts:?}");
+}
+
+/// How often each call is made, by the process that makes it most: strace counts them apart.
+fn counts(calls: &[Vec<i64>]) -> BTreeMap<String, usize> {
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    for calls in calls {
+        let mut here: BTreeMap<String, usize> = BTreeMap::new();
+        for call in calls.iter().filter_map(|number| name(*number)) {
+            *here.entry(call).or_default() += 1;
+        }
+        for (call, count) in here {
+            let most = counts.entry(call).or_default();
+            *most = count.max(*most);
+        }
+    }
+    counts
+}
+
+fn name(number: i64) -> Option<String> {
+    ScmpSyscall::from_raw_syscall(i32::try_from(number).ok()?).get_name().ok()
+}
+
+/// Runs a verb with one call refused, in itself and in what it clones.
+fn refused(verb: Call, host: &Host, refusal: &str) -> Output {
+    let call = refusal.split(':').next().unwrap();
+    // As a grandchild: it goes on to trace the container when the verb has ended.
+    let strace = format!("strace -D -f -qq -o /dev/null -e trace={call} -e inject={refusal}");
+    let out = verb.after(&format!("set -- {strace} \"$@\"")).output();
+    assert!(!out.stderr.contains("panicked"), "{refusal}: {out:?}");
+    assert!(out.code < 128 || out.code == 255, "{refusal}: {out:?}");
+    let says = out.stderr.lines().any(|line| line.contains("error: ") && line.len() > 20);
+    assert!(out.code == 0 || says, "{refusal}: {out:?}");
+    host.adopt_orphans();
+    Output { stderr: format!("{refusal}: {}", out.stderr), ..out }
+}
+
+/// Nothing is left of the container, or it is there.
+fn there_or_gone(host: &Host, c: &Container, out: &Output) {
+    if out.code == 0 {
+        assert_eq!(c.status(), "running", "{out:?}");
+        let delete = c.verb("delete", &["--force"]).spawn();
+        delete.wait_while(|| host.reap()).ok();
+    }
+    host.adopt_orphans();
+    let left = leaks::find(host, || host.reap());
+    assert!(left.is_empty(), "{out:?}: {left:#?}");
+}
+
+fn nothing(_: &Container) {}
+
+fn with_hook(spec: &mut Value) {
+    spec["hooks"]["createRuntime"] = json!([{"path": "/bin/true"}]);
+    push(spec, "/mounts", json!({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"}));
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn run_succeeds_or_leaves_nothing_whichever_call_fails() {
+    let verb = |c: &Container| c.bundle_verb("run", &["--detach"]);
+    refuse(&Case { before: nothing, verb, after: there_or_gone }, with_hook);
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn exec_succeeds_or_leaves_nothing_whichever_call_fails() {
+    let before = |c: &Container| {
+        if c.verb("state", &[]).output().code != 0 {
+            c.run_detached();
+        }
+    };
+    let verb = |c: &Container| c.exec_call(&[], &["true"]);
+    let after = |host: &Host, c: &Container, out: &Output| {
+        assert_eq!(c.status(), "running", "{out:?}");
+        let file = host.cgroup("pids", c.id()).join("cgroup.procs");
+        wait_until("nobody but init", || {
+            host.reap();
+            let text = fs::read_to_string(&file).unwrap();
+            if text.lines().count() == 1 { Ok(()) } else { Err(format!("{text:?} after {out:?}")) }
+        });
+    };
+    refuse(&Case { before, verb, after }, |_| {});
+}
