@@ -43,7 +43,7 @@ impl<'a> Index<'a> {
     /// The next entry and the offset of its content.
     ///
     /// # Errors
-    /// As [`Entries::advance`].
+    /// As `Entries::advance`.
     pub fn advance(&mut self) -> Result<Option<(Entry, u64)>> {
         let Some(entry) = self.entries.advance()? else { return Ok(None) };
         let buffered = self.entries.input().buffer().len() as u64;

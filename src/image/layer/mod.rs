@@ -50,7 +50,7 @@ pub struct Layer {
 /// with what it should have before the result is used for anything.
 ///
 /// # Errors
-/// As [`unpack::unpack`].
+/// As `unpack::unpack`.
 pub fn unpack(archive: impl Read, target: &Target, skeleton: File) -> Result<Layer> {
     let compressed = Shared(Rc::new(RefCell::new(Hashing::new(archive))));
     let plain = Hashing::new(decompress::decompress(compressed.clone())?);
