@@ -236,7 +236,10 @@ fn a_relative_destination_is_below_the_root() {
 #[test]
 #[ignore = "needs root: run scripts/test"]
 fn a_destination_with_the_path_of_the_rootfs_is_in_the_rootfs() {
-    let host = Host::new();
+    let Some(host) = Host::only_carob("runc 1.1 shows the source as it was before the mounts")
+    else {
+        return;
+    };
     let (rootfs, dir) = (host.own_rootfs(), source(&host));
     // What is mounted there shows what was mounted before, by its path on the host.
     let c = host.sh_with("cat /second/name; ls -d /tmp/*", |s| {

@@ -112,7 +112,8 @@ fn long_annotations_reach_hooks_whole_or_are_refused() {
 #[test]
 #[ignore = "needs root: run scripts/test"]
 fn cgroups_that_are_mounted_read_only_cannot_be_written_without_a_namespace_either() {
-    let host = Host::new();
+    let reason = "runc 1.1 leaves the directory above the hierarchies writable";
+    let Some(host) = Host::only_carob(reason) else { return };
     for namespaced in [true, false] {
         let script = "for d in /sys/fs/cgroup /sys/fs/cgroup/*; do [ -d $d ] || continue; \
                       mkdir $d/made 2>/dev/null && echo made $d/made; \
