@@ -178,6 +178,12 @@ pub fn orphans(born: Instant, calls: &[Pid]) -> Vec<(Pid, String)> {
         .collect()
 }
 
+/// When a process started, in ticks since the boot: with its number it names one process.
+pub fn start_of(pid: Pid) -> Option<u64> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    text.rsplit_once(") ")?.1.split(' ').nth(19)?.parse().ok()
+}
+
 struct Stat {
     name: String,
     state: char,

@@ -46,7 +46,7 @@ pub struct Host {
     marker: String,
     dir: PathBuf,
     ids: Mutex<Vec<String>>,
-    children: Mutex<Vec<Pid>>,
+    children: Mutex<Vec<(Pid, Option<u64>)>>,
     groups: Arc<Mutex<Vec<Pid>>>,
     calls: AtomicU32,
     born: Instant,
@@ -237,7 +237,7 @@ impl Host {
     /// Takes care of a process that became our child when its runtime exited.
     pub fn adopt(&self, pid: Pid) {
         leaks::expect(pid);
-        self.children.lock().unwrap().push(pid);
+        self.children.lock().unwrap().push((pid, leaks::start_of(pid)));
     }
 
     /// Adopts every process that a runtime of this test has left by being killed.
@@ -251,14 +251,17 @@ impl Host {
 
     /// Reaps the adopted children that have ended; those still alive are reported as processes.
     pub fn reap(&self) {
-        self.children.lock().unwrap().retain(|pid| {
-            let reaped = waitpid(*pid, Some(WaitPidFlag::WNOHANG));
-            let gone = match reaped {
-                Ok(status) => matches!(status, WaitStatus::Exited(..) | WaitStatus::Signaled(..)),
-                // By the test, or the child of another process for now.
-                Err(_) => !Path::new(&format!("/proc/{pid}")).exists(),
-            };
-            // Its number will be that of another process.
+        self.children.lock().unwrap().retain(|(pid, start)| {
+            // Its number may be that of another test's child by now, whose end is not ours to take.
+            let is_other = start.is_none() || leaks::start_of(*pid) != *start;
+            let gone = is_other
+                || match waitpid(*pid, Some(WaitPidFlag::WNOHANG)) {
+                    Ok(status) => {
+                        matches!(status, WaitStatus::Exited(..) | WaitStatus::Signaled(..))
+                    }
+                    // The child of another process for now.
+                    Err(_) => false,
+                };
             if gone {
                 leaks::reaped(*pid);
             }
@@ -287,7 +290,7 @@ impl Host {
             driver::stop_slice(&self.marker);
         }
         leaks::sweep(&self.marker, reap);
-        self.children.lock().unwrap().iter().for_each(|pid| leaks::reaped(*pid));
+        self.children.lock().unwrap().iter().for_each(|(pid, _)| leaks::reaped(*pid));
         if let Err(e) = fs::remove_dir_all(&self.dir) {
             faults.push(format!("remove {}: {e}", self.dir.display()));
         }
