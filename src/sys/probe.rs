@@ -195,29 +195,43 @@ pub fn seccomp_action(action: u32) -> Probe {
 mod tests {
     use super::*;
 
+    const ALL: [fn() -> Probe; 13] = [
+        clone3,
+        clone_into_cgroup,
+        pidfd_open,
+        pidfd_getfd,
+        wait_by_pidfd,
+        openat2,
+        mount_by_descriptor,
+        mount_setattr,
+        close_range,
+        set_mm,
+        memfd_create,
+        bpf,
+        keyctl,
+    ];
+
+    /// Asks in a process of its own, where no other test opens files or has children.
     #[test]
     fn asking_leaves_no_descriptor_and_no_process() {
-        let count = || std::fs::read_dir("/proc/self/fd").unwrap().count();
-        let before = count();
-        for probe in [
-            clone3,
-            clone_into_cgroup,
-            pidfd_open,
-            pidfd_getfd,
-            wait_by_pidfd,
-            openat2,
-            mount_by_descriptor,
-            mount_setattr,
-            close_range,
-            set_mm,
-            memfd_create,
-            bpf,
-            keyctl,
-        ] {
-            let _answer = probe();
+        // SAFETY: the child works on its own copy and leaves by `_exit`; glibc's allocator is
+        // usable after a fork.
+        let child = unsafe { libc::fork() };
+        assert!(child >= 0);
+        if child == 0 {
+            let count = || std::fs::read_dir("/proc/self/fd").map(Iterator::count).unwrap_or(0);
+            let before = count();
+            for probe in ALL {
+                let _answer = probe();
+            }
+            let no_child = nix::sys::wait::wait() == Err(Errno::ECHILD);
+            let code = i32::from(count() != before) + 2 * i32::from(!no_child);
+            // SAFETY: ends this process, without the handlers of the test program.
+            unsafe { libc::_exit(code) };
         }
-        assert_eq!(count(), before);
-        assert_eq!(nix::sys::wait::wait(), Err(Errno::ECHILD));
+        let ended = nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(child), None);
+        let expected = nix::sys::wait::WaitStatus::Exited(nix::unistd::Pid::from_raw(child), 0);
+        assert_eq!(ended, Ok(expected), "1: a descriptor is left, 2: a process");
     }
 
     #[test]

@@ -141,10 +141,11 @@ impl Call {
         });
         let what = format!("{:?}", self.argv);
         command.stdin(stdin).stdout(stdout).stderr(stderr);
-        let child = without::spawn(command, &self.without);
-        let child = child.unwrap_or_else(|e| panic!("{what}: {e}"));
+        let child = leaks::spawn(|| {
+            let child = without::spawn(command, &self.without);
+            child.unwrap_or_else(|e| panic!("{what}: {e}"))
+        });
         let pid = Pid::from_raw(child.id().cast_signed());
-        leaks::expect(pid);
         self.groups.lock().unwrap().push(pid);
         Running { child, files: self.files, what, deadline: self.deadline }
     }

@@ -2,6 +2,7 @@
 
 use super::call::{Call, Output};
 use super::{Host, leaks, wait_until};
+use nix::errno::Errno;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -175,6 +176,7 @@ pub fn exit_code(pid: Pid) -> i32 {
     wait_until(&format!("exit of {pid}"), || match waitpid(pid, Some(WaitPidFlag::WNOHANG)) {
         Ok(WaitStatus::Exited(_, code)) => Ok(code),
         Ok(WaitStatus::Signaled(_, signal, _)) => Ok(128 + signal as i32),
+        Err(Errno::ECHILD) => leaks::taken(pid).ok_or_else(|| "nobody's child".into()),
         other => Err(format!("waitpid: {other:?}")),
     })
 }

@@ -3,10 +3,11 @@
 use super::driver::{self, Driver};
 use super::{Host, Peer, cgroup, peer};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{Pid, SysconfVar, sysconf};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Child;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -16,6 +17,8 @@ const GRACE: Duration = Duration::from_secs(30);
 
 /// Children of the test process that some test will reap: as zombies they are no leak.
 static EXPECTED: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
+/// Exit codes that a test has taken of children it found: they may have been another test's.
+static TAKEN: Mutex<Vec<(Pid, i32)>> = Mutex::new(Vec::new());
 static UNIQUE: AtomicU32 = AtomicU32::new(0);
 
 /// Announces a child that its test will reap.
@@ -23,9 +26,35 @@ pub fn expect(pid: Pid) {
     EXPECTED.lock().unwrap().push(pid);
 }
 
+/// Starts a child and announces it, before anybody can see it dead and unannounced.
+pub fn spawn(start: impl FnOnce() -> Child) -> Child {
+    let mut expected = EXPECTED.lock().unwrap();
+    let child = start();
+    expected.push(Pid::from_raw(child.id().cast_signed()));
+    child
+}
+
+/// The exit code of a child that another test has reaped.
+pub fn taken(pid: Pid) -> Option<i32> {
+    let mut taken = TAKEN.lock().unwrap();
+    let at = taken.iter().rposition(|(other, _)| *other == pid)?;
+    Some(taken.remove(at).1)
+}
+
 /// Takes back [`expect`] after the child has been reaped.
 pub fn reaped(pid: Pid) {
     EXPECTED.lock().unwrap().retain(|p| *p != pid);
+}
+
+/// Reaps a child if it has ended; whether it had.
+pub fn reap_child(pid: Pid) -> nix::Result<bool> {
+    let code = match waitpid(pid, Some(WaitPidFlag::WNOHANG))? {
+        WaitStatus::Exited(_, code) => code,
+        WaitStatus::Signaled(_, signal, _) => 128 + signal as i32,
+        _ => return Ok(false),
+    };
+    TAKEN.lock().unwrap().push((pid, code));
+    Ok(true)
 }
 
 /// A number not given before.
@@ -51,7 +80,7 @@ pub fn find(host: &Host, reap: impl Fn()) -> Vec<String> {
         if left.is_empty() || Instant::now() > end {
             // Taken away, so that only one test is blamed.
             for (pid, _) in orphans {
-                waitpid(pid, Some(WaitPidFlag::WNOHANG)).ok();
+                reap_child(pid).ok();
             }
             return left;
         }
@@ -164,7 +193,8 @@ pub fn orphans(born: Instant, calls: &[Pid]) -> Vec<(Pid, String)> {
         return Vec::new(); // after a failure runc leaves its intermediate process unreaped
     }
     let me = std::process::id().cast_signed();
-    let expected = EXPECTED.lock().unwrap().clone();
+    // Held while looking: nothing is started, or taken off the list, meanwhile.
+    let expected = EXPECTED.lock().unwrap();
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
     pids.map(Pid::from_raw)

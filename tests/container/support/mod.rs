@@ -16,7 +16,6 @@ pub mod without;
 pub use call::{Call, Output, Running};
 pub use container::Container;
 use driver::Driver;
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use std::ffi::OsStr;
@@ -254,14 +253,8 @@ impl Host {
         self.children.lock().unwrap().retain(|(pid, start)| {
             // Its number may be that of another test's child by now, whose end is not ours to take.
             let is_other = start.is_none() || leaks::start_of(*pid) != *start;
-            let gone = is_other
-                || match waitpid(*pid, Some(WaitPidFlag::WNOHANG)) {
-                    Ok(status) => {
-                        matches!(status, WaitStatus::Exited(..) | WaitStatus::Signaled(..))
-                    }
-                    // The child of another process for now.
-                    Err(_) => false,
-                };
+            // It may also be the child of another process for now: that is an error.
+            let gone = is_other || leaks::reap_child(*pid).unwrap_or(false);
             if gone {
                 leaks::reaped(*pid);
             }
