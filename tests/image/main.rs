@@ -19,6 +19,7 @@
 
 mod files;
 mod made;
+mod nginx;
 mod pods;
 mod proxy;
 mod pull;

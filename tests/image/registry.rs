@@ -1,11 +1,11 @@
 //! Debian's docker-registry, started and stopped by the test.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::made::{layout, sh};
+use crate::made::layout;
 use crate::scene::Scene;
 
 /// How long it may take to listen.
@@ -13,7 +13,8 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// The password of `user` is `secret`.
 const HTPASSWD: &str = "user:$2b$04$axQh8zNTMSSEo5Tt78u8B.gEyYJbgSl9wkU4yyOUbFvf/P3Di0tK2\n";
 
-pub struct Registry {
+pub struct Registry<'a> {
+    scene: &'a Scene,
     process: Child,
     pub address: SocketAddr,
 }
@@ -25,9 +26,9 @@ pub enum Access {
     User,
 }
 
-impl Registry {
-    /// One with the images `one` and `two` of the layout.
-    pub fn new(scene: &Scene, access: Access) -> Self {
+impl<'a> Registry<'a> {
+    /// One with the images `one` and `two` of the layout, on the machine of the scene.
+    pub fn new(scene: &'a Scene, access: Access) -> Self {
         let dir = scene.dir().join("registry");
         fs::create_dir_all(&dir).unwrap();
         // Free until somebody else takes it: nobody on this machine asks for a fixed one here.
@@ -49,7 +50,8 @@ impl Registry {
         );
         fs::write(dir.join("config.yml"), config).unwrap();
         let log = fs::File::create(dir.join("log")).unwrap();
-        let process = Command::new("docker-registry")
+        let process = scene
+            .on_machine("docker-registry")
             .arg("serve")
             .arg(dir.join("config.yml"))
             .stdin(Stdio::null())
@@ -57,9 +59,9 @@ impl Registry {
             .stderr(log)
             .spawn()
             .unwrap();
-        let registry = Self { process, address };
+        let registry = Self { scene, process, address };
         let end = Instant::now() + LIMIT;
-        while TcpStream::connect(address).is_err() {
+        while !scene.connects(address) {
             let log = fs::read_to_string(dir.join("log")).unwrap();
             assert!(Instant::now() < end, "the registry does not listen: {log}");
             std::thread::sleep(Duration::from_millis(20));
@@ -78,7 +80,8 @@ impl Registry {
     /// Copies an image into it.
     pub fn push(&self, from: &str, name: &str, flags: &str) {
         let to = format!("docker://{}/{name}", self.address);
-        sh(&format!("skopeo copy --quiet --dest-tls-verify=false {flags} {from} {to}"));
+        let copy = format!("skopeo copy --quiet --dest-tls-verify=false {flags} {from} {to}");
+        self.scene.sh_on_machine(&copy).ok();
     }
 
     /// The name of an image in it.
@@ -87,7 +90,7 @@ impl Registry {
     }
 }
 
-impl Drop for Registry {
+impl Drop for Registry<'_> {
     fn drop(&mut self) {
         let _gone = self.process.kill();
         let _reaped = self.process.wait();

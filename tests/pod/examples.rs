@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use crate::scene::{Scene, condition};
 
-/// Every example has a test of its own below, which is called like it.
+/// Every example has a test of its own below, which is called like it; that of `nginx`, whose images
+/// come from a registry, is `tests/image/nginx.rs`.
 const ALL: &[&str] = &[
     "hooks",
     "host-aliases",
@@ -18,6 +19,7 @@ const ALL: &[&str] = &[
     "liveness-exec",
     "liveness-grpc",
     "liveness-http",
+    "nginx",
     "process-namespace",
     "projected",
     "published-port",

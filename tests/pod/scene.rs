@@ -1,6 +1,7 @@
 //! A place for the pods of one test: own directories, own cgroup; nothing of it may be left.
 
 use std::fs;
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -112,6 +113,19 @@ impl Scene {
             stdout: String::from_utf8_lossy(&out.stdout).into_owned(),
             stderr: String::from_utf8_lossy(&out.stderr).into_owned(),
         }
+    }
+
+    /// Whether somebody listens there.
+    pub fn connects(&self, address: SocketAddr) -> bool {
+        if self.inside.is_none() {
+            return TcpStream::connect(address).is_ok();
+        }
+        let netns = fs::File::open(format!("/proc/{}/ns/net", self.machine())).unwrap();
+        let connect = move || {
+            nix::sched::setns(netns, nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+            TcpStream::connect(address).is_ok()
+        };
+        std::thread::spawn(connect).join().unwrap()
     }
 
     /// A directory of the test's own.
