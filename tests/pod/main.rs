@@ -31,6 +31,8 @@ mod logs;
 mod members;
 mod namespaces;
 mod network;
+mod network_faults;
+mod plugins;
 mod port_forward;
 mod probes;
 mod repeat;

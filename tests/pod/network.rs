@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::plugins::{ADDS_ONE, GIVES_ADDRESS, Plugins, sleeper};
 use crate::scene::Scene;
 
 /// A pod that serves its host name by HTTP on port 80; `more` is of its container.
@@ -141,96 +142,6 @@ fn a_supervisor_that_was_killed_leaves_no_address() {
     nothing_is_left(&scene, "carob");
 }
 
-/// Plugins that are scripts, and what they were told.
-struct Plugins {
-    scene: Scene,
-    configs: String,
-    programs: String,
-}
-
-impl Plugins {
-    /// A network `net` with this list of plugins.
-    fn new(version: &str, plugins: &str) -> Self {
-        let scene = Scene::with_own_network();
-        let (configs, programs) = (scene.dir().join("net.d"), scene.dir().join("cni"));
-        for dir in [&configs, &programs, &scene.dir().join("calls")] {
-            std::fs::create_dir(dir).unwrap();
-        }
-        let list =
-            format!(r#"{{"cniVersion": "{version}", "name": "net", "plugins": [{plugins}]}}"#);
-        std::fs::write(configs.join("10-net.conflist"), list).unwrap();
-        let text = |path: std::path::PathBuf| path.display().to_string();
-        let (configs, programs) = (text(configs), text(programs));
-        Self { scene, configs, programs }
-    }
-
-    /// A plugin that writes down what it is told, runs a script, and says what it was given.
-    fn program(&self, name: &str, script: &str) {
-        use std::os::unix::fs::PermissionsExt;
-        let calls = self.scene.dir().join("calls");
-        let path = format!("{}/{name}", self.programs);
-        let text = format!(
-            "#!/bin/sh\ncalls={calls}\nexec 9>$calls/lock; flock 9\n\
-             n=$(ls $calls | wc -l); file=$calls/$(printf %03d $n).$CNI_COMMAND.{name}\n\
-             cat >$file; env | grep ^CNI_ | sort >$calls/env.$CNI_COMMAND.{name}\n\
-             flock -u 9\n{script}\n",
-            calls = calls.display()
-        );
-        std::fs::write(&path, text).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    }
-
-    fn try_run(&self, text: &str) -> crate::scene::Output {
-        let flags = ["-d", "--cni-conf-dir", &self.configs, "--cni-bin-dir", &self.programs];
-        self.scene.try_run_with(&flags, text)
-    }
-
-    /// Command and name of each call, in order.
-    fn calls(&self) -> Vec<String> {
-        let entries = std::fs::read_dir(self.scene.dir().join("calls")).unwrap().flatten();
-        let mut names: Vec<String> = entries
-            .filter_map(|entry| entry.file_name().into_string().ok())
-            .filter(|name| name.starts_with(|c: char| c.is_ascii_digit()))
-            .collect();
-        names.sort();
-        names.iter().map(|name| name.split_once('.').unwrap().1.to_owned()).collect()
-    }
-
-    /// What the last call of this kind was told.
-    fn told(&self, call: &str) -> Value {
-        let entries = std::fs::read_dir(self.scene.dir().join("calls")).unwrap().flatten();
-        let mut paths: Vec<_> = entries.map(|entry| entry.path()).collect();
-        paths.sort();
-        let is_it = |path: &&std::path::PathBuf| {
-            let name = path.file_name().unwrap().to_string_lossy();
-            !name.starts_with("env") && name.ends_with(&format!(".{call}"))
-        };
-        let path = paths.iter().rfind(is_it).unwrap_or_else(|| panic!("no call {call}"));
-        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
-    }
-
-    fn environment(&self, call: &str) -> String {
-        std::fs::read_to_string(self.scene.dir().join("calls").join(format!("env.{call}"))).unwrap()
-    }
-}
-
-const GIVES_ADDRESS: &str = r#"[ $CNI_COMMAND != ADD ] ||
-    echo '{"cniVersion": "1.0.0", "ips": [{"address": "10.9.0.7/24"}]}'"#;
-const ADDS_ONE: &str = r#"[ $CNI_COMMAND != ADD ] || echo '{"cniVersion": "1.0.0",
-    "ips": [{"address": "10.9.0.7/24"}, {"address": "fd09::7/64"}]}'"#;
-
-fn sleeper(annotations: &str) -> String {
-    format!(
-        "apiVersion: v1
-kind: Pod
-metadata: {{name: p, uid: u-1, annotations: {{{annotations}}}}}
-spec:
-  terminationGracePeriodSeconds: 0
-  containers: [{{name: c, image: IMAGE, command: [sleep, '1000']}}]
-"
-    )
-}
-
 #[test]
 #[ignore = "needs root: run scripts/test"]
 fn plugins_hear_what_the_specification_says_in_order_and_back() {
@@ -296,6 +207,42 @@ fn plugins_hear_what_the_specification_says_in_order_and_back() {
     assert_eq!(calls, expected);
     assert_eq!(test.environment("DEL.first"), environment("DEL", &netns));
     assert_eq!(test.told("DEL.first")["prevResult"], last);
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn the_highest_version_that_all_plugins_speak_is_used() {
+    let test = Plugins::new("0.4.0", r#"{"type": "first"}, {"type": "second"}"#);
+    let file = format!("{}/10-net.conflist", test.configs);
+    let list = std::fs::read_to_string(&file).unwrap();
+    let versions = r#""cniVersions": ["1.0.0", "1.1.0", "9.0.0"], "cniVersion""#;
+    std::fs::write(&file, list.replace(r#""cniVersion""#, versions)).unwrap();
+    let speaks = |versions: &str| {
+        format!(
+            "[ $CNI_COMMAND != VERSION ] || {{ echo '{{\"cniVersion\": \"1.1.0\", \
+             \"supportedVersions\": [{versions}]}}'; exit; }}\n{GIVES_ADDRESS}"
+        )
+    };
+    test.program("first", &speaks(r#""0.4.0", "1.0.0", "1.1.0""#));
+    test.program("second", &speaks(r#""0.3.1", "0.4.0", "1.0.0""#));
+    test.try_run(&sleeper("")).ok();
+    test.scene.wait_ready("p");
+    assert_eq!(test.calls(), ["VERSION.first", "VERSION.second", "ADD.first", "ADD.second"]);
+    assert_eq!(test.told("VERSION.first"), serde_json::json!({"cniVersion": "1.1.0"}));
+    assert_eq!(test.told("ADD.second")["cniVersion"], "1.0.0");
+    // What it was put there with it is taken away with.
+    test.program("second", &speaks(r#""0.4.0""#));
+    test.scene.pod(&["rm", "--force", "p"]).ok();
+    assert_eq!(test.told("DEL.first")["cniVersion"], "1.0.0");
+    test.program("first", &speaks(r#""1.1.0""#));
+    test.try_run(&sleeper("")).ok();
+    let words = "network \"net\": one of the versions 0.4.0, 1.0.0, 1.1.0 is needed; \
+                 first speaks 1.1.0; second speaks 0.4.0";
+    crate::support::wait_until("an event", || {
+        let events = test.scene.pod(&["events", "p"]).ok().stdout;
+        if events.contains(words) { Ok(()) } else { Err(events) }
+    });
+    assert_eq!(test.calls().last().map(String::as_str), Some("VERSION.second"));
 }
 
 #[test]
@@ -379,19 +326,8 @@ fn an_address_that_could_not_be_released_is_pruned_later() {
     assert_eq!(test.scene.sh_on_machine(kept).ok().stdout, "10.7.0.3\n");
     assert_eq!(test.scene.pod(&prune).ok().stdout, "");
     // The state of a pod is lost, as with a reboot: with the next pod, or prune, goes the rest.
-    let state = test.scene.state("q");
     test.scene.crash("q");
-    test.scene.carob(&["delete", "--force", "default_q_c_0"]).ok();
-    test.scene.carob(&["delete", "--force", "default_q_POD_0"]).ok();
-    let script = format!("umount -R {0}/shm {0}/etc; rm -rf {0}", state.display());
-    test.scene.sh_on_machine(&script).ok();
-    // A reboot would have taken these.
-    for hierarchy in crate::support::cgroup::hierarchies() {
-        let pod = hierarchy.join(test.scene.marker()).join("podu-2");
-        crate::support::cgroup::tree(&pod).iter().for_each(|group| {
-            let _shared = std::fs::remove_dir(group);
-        });
-    }
+    test.lose_state("q", "u-2", &["default_q_c_0", "default_q_POD_0"]);
     let pruned = test.scene.pod(&prune).ok().stdout;
     assert_eq!(pruned, "10.7.0.3 of network net released\ndata of lost pod u-2 removed\n");
     assert_eq!(test.scene.sh_on_machine(kept).ok().stdout, "");

@@ -374,6 +374,8 @@ impl Scene {
         let networks = fs::read_dir(self.dir.join("data/networks")).into_iter().flatten().flatten();
         for network in networks {
             let entries = fs::read_dir(network.path()).unwrap().flatten();
+            // One file for all pods of a network stays.
+            let entries = entries.filter(|entry| entry.file_name() != "lock");
             found.extend(entries.map(|entry| format!("attachment {}", entry.path().display())));
         }
         for place in ["run/@pods", "data/pods", "logs"] {

@@ -4,11 +4,13 @@
 //! ```text
 //! <data root>/networks/              survives a reboot
 //!     <network>/                     flock: /etc/hosts of its pods are being written
+//!         lock                       flock: shared for a pod, exclusive for `GC`
 //!         <pod uid>-<attempt>.json   [`Attachment`]; flock: plugins are being called for it
 //! ```
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Write};
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -32,6 +34,8 @@ const FILE_BYTES: u64 = 4 << 20;
 const GC_LIMIT: Duration = Duration::from_secs(60);
 /// Between two looks at a lock.
 const LOOK: Duration = Duration::from_millis(20);
+/// What is left to who holds a lock when the time of its plugins is over.
+const MARGIN: Duration = Duration::from_secs(10);
 
 /// A pod on a network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -79,19 +83,27 @@ impl Store {
     }
 
     /// Puts a pod on a network; returns its addresses. What earlier attempts of the pod have left is
-    /// taken away before; if it fails nothing is left.
+    /// taken away before; if it fails nothing is left. So it is as well when `stop` becomes
+    /// readable, which ends the plugin that is running.
     ///
     /// # Errors
     /// What a plugin says, or that the pod has got no address.
-    pub fn attach(&self, mut new: Attachment, netns: &str) -> Result<Vec<String>> {
+    pub fn attach(
+        &self,
+        mut new: Attachment,
+        netns: &str,
+        stop: Option<BorrowedFd>,
+    ) -> Result<Vec<String>> {
         for old in self.of_pod(&new.state)? {
             if let Err(error) = self.detach(&old, "") {
                 crate::log::warn(error);
             }
         }
+        let _no_gc = self.lock_network(&new.list.name, FlockArg::LockSharedNonblock, GC_LIMIT)?;
+        new.list = operations::negotiate(&new.list, Way { stop, ..new.way() })?;
         let path = self.path(&new);
         let _lock = self.write(&path, &new)?;
-        let way = new.way();
+        let way = Way { stop, ..new.way() };
         let added = operations::status(&new.list, way)
             .and_then(|()| operations::add(&new.list, &new.place, netns, way));
         let attached = added.and_then(|result| {
@@ -124,9 +136,9 @@ impl Store {
     /// What a plugin says: the attachment stays, to be tried again.
     pub fn detach(&self, one: &Attachment, netns: &str) -> Result<()> {
         let path = self.path(one);
+        let _no_gc = self.lock_network(&one.list.name, FlockArg::LockSharedNonblock, GC_LIMIT)?;
         // Whoever is calling plugins for it has them stopped by their limit.
-        let deadline = Instant::now() + one.timeout + Duration::from_secs(10);
-        let Some((_lock, now)) = lock(&path, deadline)? else { return Ok(()) };
+        let Some((_lock, now)) = lock(&path, one.timeout)? else { return Ok(()) };
         clear(&path, &now, netns)?;
         names::announce(&self.network(&one.list.name));
         Ok(())
@@ -149,9 +161,10 @@ impl Store {
     ///
     /// # Errors
     /// What a plugin says.
-    pub fn check(&self, one: &Attachment, netns: &str) -> Result<()> {
-        let Some(result) = &one.result else { return Ok(()) };
-        operations::check(&one.list, &one.place, netns, result, one.way())
+    pub fn check(&self, one: &Attachment, netns: &str, stop: Option<BorrowedFd>) -> Result<()> {
+        let Some((_lock, now)) = lock(&self.path(one), one.timeout)? else { return Ok(()) };
+        let Some(result) = &now.result else { return Ok(()) };
+        operations::check(&now.list, &now.place, netns, result, Way { stop, ..now.way() })
     }
 
     /// Lets a network forget all pods but those that are on it here. Whether it could.
@@ -159,10 +172,30 @@ impl Store {
     /// # Errors
     /// What a plugin says.
     pub fn collect_garbage(&self, list: &NetworkList, sources: &Sources) -> Result<bool> {
+        // Nobody comes or goes meanwhile. Source: section 3, "Lifecycle & Ordering".
+        let longest = self.all()?.iter().map(|one| one.timeout).max().unwrap_or_default();
+        let _alone = self.lock_network(&list.name, FlockArg::LockExclusiveNonblock, longest)?;
         let all = of_network(&self.network(&list.name))?.into_iter();
         let valid: Vec<_> = all.map(|one| (one.place.id, one.place.interface)).collect();
-        let way = Way { dirs: &sources.plugins, limit: GC_LIMIT };
-        operations::gc(list, &valid, way)
+        let way = Way { dirs: &sources.plugins, limit: GC_LIMIT, stop: None };
+        let list = operations::negotiate(list, way)?;
+        operations::gc(&list, &valid, way)
+    }
+
+    /// Shared by those that come and go, exclusive for who must see none of them.
+    fn lock_network(&self, name: &str, how: FlockArg, limit: Duration) -> Result<Flock<File>> {
+        let dir = self.network(name);
+        DirBuilder::new().mode(0o700).recursive(true).create(&dir).os("mkdir", || dir.display())?;
+        let path = dir.join("lock");
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+        let deadline = Instant::now() + limit + MARGIN;
+        loop {
+            let file = options.open(&path).os("open", || path.display())?;
+            if let Some(lock) = try_lock(file, how, &path, deadline)? {
+                return Ok(lock);
+            }
+        }
     }
 
     /// Everything there is; what cannot be read is a warning.
@@ -214,7 +247,7 @@ impl Store {
 
 impl Attachment {
     fn way(&self) -> Way<'_> {
-        Way { dirs: &self.plugins, limit: self.timeout }
+        Way { dirs: &self.plugins, limit: self.timeout, stop: None }
     }
 
     /// Addresses of the pod.
@@ -227,6 +260,8 @@ impl Attachment {
 /// `DEL`, and the end of the file. Who calls it holds the lock.
 fn clear(path: &Path, one: &Attachment, netns: &str) -> Result<()> {
     operations::del(&one.list, &one.place, netns, one.result.as_ref(), one.way())?;
+    // Of somebody who was killed while writing.
+    let _mostly_none = std::fs::remove_file(path.with_extension("new"));
     match std::fs::remove_file(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
         other => other.os("remove", || path.display()),
@@ -234,26 +269,38 @@ fn clear(path: &Path, one: &Attachment, netns: &str) -> Result<()> {
 }
 
 /// The attachment as it is once nobody else works on it; `None` if it is gone then.
-fn lock(path: &Path, deadline: Instant) -> Result<Option<(Flock<File>, Attachment)>> {
+fn lock(path: &Path, limit: Duration) -> Result<Option<(Flock<File>, Attachment)>> {
     let here = || path.display();
+    let deadline = Instant::now() + limit + MARGIN;
     loop {
         let file = match File::open(path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             other => other.os("open", here)?,
         };
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(file) => {
-                // It may have been replaced or removed since it was opened.
-                let ours = file.metadata().os("stat", here)?.ino();
-                if std::fs::metadata(path).is_ok_and(|now| now.ino() == ours) {
-                    return read(path).map(|one| Some((file, one)));
-                }
-            }
-            Err((_file, Errno::EWOULDBLOCK)) if Instant::now() < deadline => {
-                std::thread::sleep(LOOK);
-            }
-            Err((_file, errno)) => return Err(errno).os("lock", here),
+        let locked = try_lock(file, FlockArg::LockExclusiveNonblock, path, deadline)?;
+        let Some(file) = locked else { continue };
+        // It may have been replaced or removed since it was opened.
+        let ours = file.metadata().os("stat", here)?.ino();
+        if std::fs::metadata(path).is_ok_and(|now| now.ino() == ours) {
+            return read(path).map(|one| Some((file, one)));
         }
+    }
+}
+
+/// One try; `None`, a moment later, if somebody else holds it and there is time left.
+fn try_lock(
+    file: File,
+    how: FlockArg,
+    path: &Path,
+    deadline: Instant,
+) -> Result<Option<Flock<File>>> {
+    match Flock::lock(file, how) {
+        Ok(file) => Ok(Some(file)),
+        Err((_file, Errno::EWOULDBLOCK)) if Instant::now() < deadline => {
+            std::thread::sleep(LOOK);
+            Ok(None)
+        }
+        Err((_file, errno)) => Err(errno).os("lock", || path.display()),
     }
 }
 

@@ -23,13 +23,16 @@ const EXTENSIONS: [&str; 3] = ["conflist", "conf", "json"];
 pub struct NetworkList {
     /// Its name; also part of a path.
     pub name: String,
-    /// The highest of the versions that it and carob know.
+    /// The highest of the versions that it and carob know, or that its plugins know as well.
     pub version: Version,
+    /// All that it and carob know, if it names more than one.
+    #[serde(default)]
+    pub versions: Vec<Version>,
     /// `disableCheck`.
     pub disable_check: bool,
     /// `disableGC`.
     pub disable_gc: bool,
-    /// In the order of `ADD`; never empty.
+    /// In the order of `ADD`; never empty once all of its files have been read.
     pub plugins: Vec<Plugin>,
 }
 
@@ -69,7 +72,7 @@ impl NetworkList {
         let Value::Object(mut object) = value else {
             return Err(Error::Invalid("must be a JSON object".into()));
         };
-        let version = Version::highest(&object)?;
+        let versions = Version::of_config(&object)?;
         let name = text_of(&object, "name")?;
         check_name(&name)?;
         let switch = |key: &str| match object.get(key) {
@@ -81,14 +84,16 @@ impl NetworkList {
         };
         let (disable_check, disable_gc) = (switch("disableCheck")?, switch("disableGC")?);
         let plugins = match object.remove("plugins") {
-            Some(Value::Array(plugins)) if !plugins.is_empty() => plugins,
+            Some(Value::Array(plugins)) => plugins,
             None if object.contains_key("type") => vec![Value::Object(object)],
-            _ => return Err(Error::config("plugins", "must be a list of at least one plugin")),
+            None => Vec::new(),
+            Some(_) => return Err(Error::config("plugins", "must be a list")),
         };
         let plugins = plugins.into_iter().enumerate();
         let plugins = plugins.map(|(index, value)| plugin(value, &format!("plugins[{index}]")));
         let plugins = plugins.collect::<Result<Vec<_>>>()?;
-        Ok(Self { name, version, disable_check, disable_gc, plugins })
+        let version = versions.iter().copied().max().unwrap_or(Version::new(0, 1, 0));
+        Ok(Self { name, version, versions, disable_check, disable_gc, plugins })
     }
 }
 
@@ -195,14 +200,18 @@ fn with_more_plugins(mut list: NetworkList, dir: &Path, path: &Path) -> Result<N
     let text = fd::read_file(path, FILE_BYTES)?;
     let value: Value =
         serde_json::from_slice(&text).map_err(|error| Error::Invalid(error.to_string()))?;
-    if value.get("loadOnlyInlinedPlugins") == Some(&Value::Bool(true)) {
-        return Ok(list);
-    }
-    for path in files(&dir.join(&list.name), &["conf"])? {
+    let beside = dir.join(&list.name);
+    let only_own = value.get("loadOnlyInlinedPlugins") == Some(&Value::Bool(true));
+    let more = if only_own { Vec::new() } else { files(&beside, &["conf"])? };
+    for path in more {
         let value = serde_json::from_slice(&fd::read_file(&path, FILE_BYTES)?);
         let value =
             value.map_err(|error| in_file(&path, &Error::Invalid(format!("not JSON: {error}"))))?;
         list.plugins.push(plugin(value, "plugin").map_err(|error| in_file(&path, &error))?);
+    }
+    if list.plugins.is_empty() {
+        let reason = format!("must have a plugin, or {} a file of one", beside.display());
+        return Err(in_file(path, &Error::config("plugins", reason)));
     }
     Ok(list)
 }
@@ -242,8 +251,7 @@ mod tests {
             ("[]", "must be a JSON object"),
             (r#"{"plugins": [{"type": "x"}]}"#, "name: must be a string"),
             (r#"{"name": "../x", "plugins": [{"type": "x"}]}"#, "name: \"../x\" must begin"),
-            (r#"{"name": "x"}"#, "plugins: must be a list of at least one"),
-            (r#"{"name": "x", "plugins": []}"#, "plugins: must be a list of at least one"),
+            (r#"{"name": "x", "plugins": {}}"#, "plugins: must be a list"),
             (r#"{"name": "x", "plugins": [{}]}"#, "plugins[0].type: must be the name"),
             (r#"{"name": "x", "plugins": [{"type": "../sh"}]}"#, "plugins[0].type: must be"),
             (
@@ -267,11 +275,18 @@ mod tests {
         write("10-a.conf", r#"{"name": "one", "type": "y"}"#);
         write("00-readme.txt", "no list");
         write("two/more.conf", r#"{"type": "z"}"#);
+        std::fs::create_dir(dir.join("four")).unwrap();
+        write("30-c.conflist", r#"{"name": "four"}"#);
+        write("four/all.conf", r#"{"type": "z"}"#);
         let found = |name| find(&dir, name).unwrap().map(|list| (list.name, list.plugins.len()));
         assert_eq!(found(None), Some(("one".into(), 1)));
         assert_eq!(found(Some("two")), Some(("two".into(), 2)));
         assert_eq!(found(Some("three")), None);
-        assert_eq!(names(&dir).unwrap(), ["one", "two"]);
+        assert_eq!(found(Some("four")), Some(("four".into(), 1)));
+        std::fs::remove_file(dir.join("four/all.conf")).unwrap();
+        let error = find(&dir, Some("four")).unwrap_err().to_string();
+        assert!(error.contains("30-c.conflist: plugins: must have a plugin, or"), "{error}");
+        assert_eq!(names(&dir).unwrap(), ["one", "two", "four"]);
         write("05-bad.conf", "{");
         assert!(find(&dir, None).unwrap_err().to_string().contains("05-bad.conf: not JSON"));
         std::fs::remove_dir_all(&dir).unwrap();

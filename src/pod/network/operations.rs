@@ -2,6 +2,7 @@
 //!
 //! Source: CNI specification, sections 3 and 4; what it leaves open is as in libcni.
 
+use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::list::{NetworkList, Plugin};
 use super::plugin::Call;
+use super::version::Version;
 use crate::error::{Error, Result};
 
 /// One pod's place in a network.
@@ -32,6 +34,8 @@ pub(super) struct Way<'a> {
     pub(super) dirs: &'a [PathBuf],
     /// For an operation as a whole.
     pub(super) limit: Duration,
+    /// Readable as soon as nobody wants it any more.
+    pub(super) stop: Option<BorrowedFd<'a>>,
 }
 
 /// Why a request is made, and with what.
@@ -41,6 +45,52 @@ struct Request<'a> {
     previous: Option<&'a Value>,
     /// More keys of the configuration.
     more: Map<String, Value>,
+}
+
+/// The list in the highest of its versions that all of its plugins speak, as they say to `VERSION`.
+/// One that does not answer leaves the choice to the others; where a list names one version there
+/// is nothing to choose.
+///
+/// # Errors
+/// [`Error::Invalid`]: what its plugins speak, if there is none.
+pub(super) fn negotiate(list: &NetworkList, way: Way) -> Result<NetworkList> {
+    if list.versions.len() < 2 {
+        return Ok(list.clone());
+    }
+    let deadline = Instant::now() + way.limit;
+    let input = json!({"cniVersion": list.version}).to_string();
+    let kinds = list.plugins.iter().flat_map(|one| [Some(one.kind.as_str()), one.ipam()]);
+    let mut said: Vec<(&str, Vec<Version>)> = Vec::new();
+    for kind in kinds.flatten() {
+        let call = Call {
+            command: "VERSION",
+            kind,
+            dirs: way.dirs,
+            env: &[],
+            input: input.as_bytes(),
+            deadline,
+            stop: way.stop,
+        };
+        match call.run() {
+            Ok(answer) => {
+                let spoken = Version::spoken_by(&answer.unwrap_or_default());
+                said.extend(spoken.map(|spoken| (kind, spoken)));
+            }
+            // What is asked for next will show what is wrong with it.
+            Err(error) => crate::log::debug(format_args!("{kind}: {error}")),
+        }
+    }
+    let by_all = |version: &Version| said.iter().all(|(_, spoken)| spoken.contains(version));
+    let common = list.versions.iter().copied().filter(by_all).max();
+    let version = common.ok_or_else(|| {
+        let text =
+            |all: &[Version]| all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let said = said.iter().map(|(kind, spoken)| format!("{kind} speaks {}", text(spoken)));
+        let (name, wanted) = (&list.name, text(&list.versions));
+        let said = said.collect::<Vec<_>>().join("; ");
+        Error::Invalid(format!("network {name:?}: one of the versions {wanted} is needed; {said}"))
+    })?;
+    Ok(NetworkList { version, ..list.clone() })
 }
 
 /// `ADD`: the result of the last plugin. If one fails those before it have been called.
@@ -178,6 +228,7 @@ impl Request<'_> {
             env: &env,
             input: config.as_bytes(),
             deadline,
+            stop: way.stop,
         };
         call.run().map_err(|error| failed(plugin, list, self.command, &error.to_string()))
     }
@@ -185,6 +236,10 @@ impl Request<'_> {
     /// What the plugin reads. Source: section 3, "Deriving request configuration".
     fn config(&self, list: &NetworkList, plugin: &Plugin) -> Map<String, Value> {
         let mut config = plugin.config.clone();
+        // Ours to set.
+        config.retain(|key, _| {
+            !matches!(key.as_str(), "runtimeConfig" | "prevResult") && !key.starts_with("cni.dev/")
+        });
         config.insert("name".to_owned(), json!(list.name));
         config.insert("cniVersion".to_owned(), json!(list.version));
         let given = self.place.map(|(place, _)| &place.capabilities);
@@ -242,7 +297,9 @@ mod tests {
     fn a_plugin_is_told_what_it_has_a_capability_for() {
         let list = list(
             r#"{"cniVersion": "1.0.0", "name": "n", "plugins": [
-                {"type": "a", "unknown": {"x": 1}, "capabilities": {"mac": true}}, {"type": "b"}]}"#,
+                {"type": "a", "unknown": {"x": 1}, "capabilities": {"mac": true}},
+                {"type": "b", "runtimeConfig": {"mac": 1}, "cni.dev/valid-attachments": [],
+                    "prevResult": {"x": 1}}]}"#,
         );
         let capabilities = json!({"mac": "02::1", "ips": ["10.0.0.1"]});
         let Value::Object(capabilities) = capabilities else { unreachable!() };

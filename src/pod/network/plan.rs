@@ -157,6 +157,7 @@ fn built_in(wish: &Wish, sources: &Sources) -> NetworkList {
         name: BUILT_IN.to_owned(),
         // What Debian 12 has.
         version: Version::new(1, 0, 0),
+        versions: Vec::new(),
         // Its portmap misses rules for IPv6 where a pod has none.
         disable_check: wish.wants("portMappings"),
         disable_gc: false,

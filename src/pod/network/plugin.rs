@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -47,6 +47,8 @@ pub(super) struct Call<'a> {
     pub(super) input: &'a [u8],
     /// When it is killed.
     pub(super) deadline: Instant,
+    /// Readable as soon as nobody wants it any more: it is killed then.
+    pub(super) stop: Option<BorrowedFd<'a>>,
 }
 
 /// What a plugin says when it fails.
@@ -77,9 +79,16 @@ impl Call<'_> {
     pub(super) fn run(&self) -> Result<Option<Value>> {
         let program = find(self.kind, self.dirs).ok_or_else(|| missing(self.kind, self.dirs))?;
         let begun = Instant::now();
+        let stopped = || Error::Invalid("was stopped: nobody waits for it any more".into());
+        if self.is_stopped() {
+            return Err(stopped());
+        }
         let ended = self.execute(&program)?;
         let text = String::from_utf8_lossy(&ended.output);
         let Some(status) = ended.status else {
+            if self.is_stopped() {
+                return Err(stopped());
+            }
             let seconds = self.deadline.saturating_duration_since(begun).as_secs_f32();
             let more = sentence(&ended.errors);
             let colon = if more.is_empty() { "" } else { ": " };
@@ -130,15 +139,13 @@ impl Call<'_> {
         let mut errors = Stream::new(errors, SAID_BYTES);
         let is_over = loop {
             let left = self.deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() || output.kept.len() > RESULT_BYTES {
+            if left.is_zero() || output.kept.len() > RESULT_BYTES || self.is_stopped() {
                 break false;
             }
             let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-            let mut fds = vec![PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
-            let open = [&output, &errors].map(|stream| stream.pipe.as_ref());
-            fds.extend(
-                open.into_iter().flatten().map(|p| PollFd::new(p.as_fd(), PollFlags::POLLIN)),
-            );
+            let pipes = [&output, &errors].map(|stream| stream.pipe.as_ref().map(AsFd::as_fd));
+            let all = [Some(pidfd.as_fd()), pipes[0], pipes[1], self.stop].into_iter().flatten();
+            let mut fds: Vec<_> = all.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
             match poll(&mut fds, timeout) {
                 Ok(_) | Err(Errno::EINTR) => {}
                 Err(errno) => return Err(errno.into()),
@@ -156,6 +163,12 @@ impl Call<'_> {
         let status = child.wait()?;
         let status = (is_over || output.kept.len() > RESULT_BYTES).then_some(status);
         Ok(Ended { status, output: output.kept, errors: errors.kept })
+    }
+
+    fn is_stopped(&self) -> bool {
+        let Some(stop) = self.stop else { return false };
+        let mut fds = [PollFd::new(stop, PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
 }
 

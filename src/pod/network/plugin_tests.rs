@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 
-fn call_within(script: &str, limit: Duration) -> Result<Option<Value>> {
+fn call_until(script: &str, limit: Duration, stop: Option<BorrowedFd>) -> Result<Option<Value>> {
     static NUMBER: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
     let number = NUMBER.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     let dir = std::env::temp_dir().join(format!("carob-plugin-{}-{number}", std::process::id()));
@@ -19,6 +19,7 @@ fn call_within(script: &str, limit: Duration) -> Result<Option<Value>> {
         env: &[("CNI_IFNAME", "eth0".to_owned())],
         input: b"{\"x\": 1}",
         deadline: Instant::now() + limit,
+        stop,
     };
     // Another test's fork may hold the script open for writing for a moment.
     let mut result = call.run();
@@ -33,6 +34,10 @@ fn call_within(script: &str, limit: Duration) -> Result<Option<Value>> {
     }
     std::fs::remove_dir_all(&dir).unwrap();
     result
+}
+
+fn call_within(script: &str, limit: Duration) -> Result<Option<Value>> {
+    call_until(script, limit, None)
 }
 
 fn call(script: &str) -> Result<Option<Value>> {
@@ -82,6 +87,32 @@ fn it_cannot_take_more_than_its_time_or_its_room() {
     // Errors without end are thrown away.
     let said = call("yes | head -c 3000000 >&2; echo '{}'").unwrap();
     assert_eq!(said, Some(serde_json::json!({})));
+}
+
+#[test]
+fn it_is_ended_with_its_children_when_nobody_wants_it_any_more() {
+    let stop = pipe().unwrap();
+    let marker = format!("carob-plugin-stopped-{}", std::process::id());
+    // What it has started holds its output open.
+    let script = format!("sh -c 'while :; do sleep 0.1; done' {marker} & echo x >&2; wait");
+    std::thread::scope(|scope| {
+        let told = stop.0.as_fd();
+        let call = scope.spawn(move || call_until(&script, Duration::from_secs(600), Some(told)));
+        std::thread::sleep(Duration::from_millis(50));
+        nix::unistd::write(&stop.1, b"x").unwrap();
+        let error = call.join().unwrap().unwrap_err().to_string();
+        assert_eq!(error, "was stopped: nobody waits for it any more");
+    });
+    let is_there = || {
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        let lines = processes.map(|one| std::fs::read(one.path().join("cmdline")));
+        lines.flatten().any(|line| String::from_utf8_lossy(&line).contains(&marker))
+    };
+    let end = Instant::now() + Duration::from_secs(60);
+    while is_there() {
+        assert!(Instant::now() < end, "its child lives");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 #[test]

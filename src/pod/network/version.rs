@@ -42,11 +42,11 @@ impl Version {
         self >= Self(1, 1, 0)
     }
 
-    /// The highest that carob speaks among those that a configuration names.
+    /// Those that carob speaks among those that a configuration names, the highest last.
     ///
     /// # Errors
     /// [`Error::Config`] if there is none.
-    pub(super) fn highest(config: &Map<String, Value>) -> Result<Self> {
+    pub(super) fn of_config(config: &Map<String, Value>) -> Result<Vec<Self>> {
         let mut named: Vec<&str> = Vec::new();
         match config.get("cniVersion") {
             None | Some(Value::Null) => {}
@@ -62,14 +62,23 @@ impl Version {
         }
         // What it was before versions had numbers.
         if named.iter().all(|one| one.is_empty()) {
-            return Ok(SPOKEN[0]);
+            return Ok(vec![SPOKEN[0]]);
         }
-        let spoken = named.iter().filter_map(|one| Self::spoken(one));
-        spoken.max().ok_or_else(|| {
+        let spoken: Vec<Self> =
+            SPOKEN.into_iter().filter(|one| named.contains(&one.to_string().as_str())).collect();
+        if spoken.is_empty() {
             let [lowest, .., highest] = SPOKEN;
             let named = named.join(", ");
-            Error::config("cniVersion", format!("{named:?} must be from {lowest} to {highest}"))
-        })
+            let reason = format!("{named:?} must be from {lowest} to {highest}");
+            return Err(Error::config("cniVersion", reason));
+        }
+        Ok(spoken)
+    }
+
+    /// Those that a plugin says to speak; `None` if it does not say.
+    pub(super) fn spoken_by(answer: &Value) -> Option<Vec<Self>> {
+        let spoken = answer.get("supportedVersions")?.as_array()?.iter();
+        Some(spoken.filter_map(|one| Self::spoken(one.as_str()?)).collect())
     }
 
     fn spoken(text: &str) -> Option<Self> {
@@ -102,21 +111,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_highest_that_both_know() {
+    fn those_that_both_know() {
         for (config, expected) in [
             (r"{}", Some("0.1.0")),
             (r#"{"cniVersion": ""}"#, Some("0.1.0")),
             (r#"{"cniVersion": "0.3.1"}"#, Some("0.3.1")),
-            (r#"{"cniVersion": "0.3.1", "cniVersions": ["1.1.0", "1.0.0"]}"#, Some("1.1.0")),
+            (
+                r#"{"cniVersion": "0.3.1", "cniVersions": ["1.1.0", "1.0.0", "0.3.1"]}"#,
+                Some("0.3.1 1.0.0 1.1.0"),
+            ),
             (r#"{"cniVersions": ["0.4.0", "2.0.0"]}"#, Some("0.4.0")),
             (r#"{"cniVersion": "2.0.0"}"#, None),
             (r#"{"cniVersion": 1}"#, None),
             (r#"{"cniVersions": [1]}"#, None),
         ] {
             let config: Map<String, Value> = serde_json::from_str(config).unwrap();
-            let found = Version::highest(&config).ok().map(|version| version.to_string());
+            let found = Version::of_config(&config)
+                .ok()
+                .map(|found| found.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "));
             assert_eq!(found.as_deref(), expected, "{config:?}");
         }
+        let answer = serde_json::json!({"supportedVersions": ["0.1.0", "9.0.0", "1.0.0"]});
+        let spoken = Some(vec![Version::new(0, 1, 0), Version::new(1, 0, 0)]);
+        assert_eq!(Version::spoken_by(&answer), spoken);
+        assert_eq!(Version::spoken_by(&serde_json::json!({"ips": []})), None);
         assert!(Version::new(1, 0, 0).has_check() && !Version::new(1, 0, 0).has_status_and_gc());
         assert!(Version::new(1, 1, 0).has_status_and_gc() && !Version::new(0, 3, 1).has_check());
     }

@@ -54,6 +54,7 @@ use self::network::Work;
 use self::parking::Parking;
 use self::pull::Pull;
 use self::service::Service;
+use self::spawn::Report;
 pub use self::spawn::{VERB, spawn};
 use self::streams::Compress;
 use super::clock::{Moment, Stamp};
@@ -153,21 +154,20 @@ pub enum StartedBy {
 /// # Errors
 /// What keeps it from taking over; after that everything is in the pod's record and events.
 pub fn supervise(runtime: &Runtime, state_dir: &Path, by: StartedBy) -> Result<()> {
-    let report = |text: &str| {
-        if by == StartedBy::Verb {
-            spawn::report(text);
-        }
+    let mut report = match by {
+        StartedBy::Verb => Report::to_verb()?,
+        StartedBy::ServiceManager => Report::to_nobody(),
     };
     let taken = take_over(runtime, state_dir, by);
     let (supervisor, inbox, async_runtime) = match taken {
         Ok(Some(taken)) => taken,
         // Another one lives: all is well.
         Ok(None) => {
-            report(READY);
+            report.say(READY);
             return Ok(());
         }
         Err(error) => {
-            report(&error.to_string());
+            report.say(&error.to_string());
             return Err(error);
         }
     };
@@ -229,27 +229,19 @@ fn protect_from_oom_killer() {
 }
 
 impl Supervisor {
-    async fn run(
-        mut self,
-        mut inbox: UnboundedReceiver<Signal>,
-        report: impl Fn(&str),
-    ) -> Result<()> {
+    async fn run(mut self, mut inbox: UnboundedReceiver<Signal>, mut report: Report) -> Result<()> {
         if self.record.ended.is_some() {
             // Between being seen alive and our lock.
-            report(READY);
+            report.say(READY);
             return Ok(());
         }
         self.listen()?;
         self.watch_for_termination()?;
         tokio::task::spawn_local(Rc::clone(&self.compress).run());
         self.recover();
-        let mut reported = false;
         loop {
             let wake = self.settle();
-            if !reported {
-                report(READY);
-                reported = true;
-            }
+            report.say(READY);
             if self.yields || self.record.ended.is_some() && self.is_saved() {
                 return Ok(());
             }

@@ -2,16 +2,21 @@
 //!
 //! The child is a copy of this process that calls the plugins, says in a line how it went, and ends.
 //! What it does is written down by itself (`network/attachment.rs`), so it may outlive us: the next
-//! supervisor takes away what it has made, waiting for its lock.
+//! supervisor takes away what it has made, waiting for its lock. It does not wait for a plugin that
+//! hangs: SIGTERM, which it also gets when we die, ends the plugin, and what was begun is undone.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use k8s_openapi::api::core::v1::Pod;
 use nix::sched::CloneFlags;
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::Pid;
 use serde_json::json;
 
-use super::{Signal, Supervisor, ended};
+use super::{Signal as Happened, Supervisor, ended};
 use crate::error::{Error, OsContext, Result};
 use crate::pod::clock::Moment;
 use crate::pod::decide::transition;
@@ -56,7 +61,7 @@ impl Supervisor {
         let Some(netns) = self.record.sandbox.as_ref().map(netns) else { return };
         let store = Store::of(&self.file.dirs);
         let work = self.attachment(&record.id, list, wish);
-        self.start_work(&record.id, Work::Attach, move || store.attach(work?, &netns));
+        self.start_work(&record.id, Work::Attach, move |stop| store.attach(work?, &netns, stop));
     }
 
     fn attachment(&self, id: &str, list: NetworkList, wish: &Wish) -> Result<Attachment> {
@@ -108,9 +113,9 @@ impl Supervisor {
 
     /// Begins to take the pod off its network.
     pub(super) fn release_network(&mut self) {
-        // Its plugins go with it.
-        if let Some((Work::Attach, worker)) = &self.worker {
-            let _gone = process::pidfd_send_signal(worker.as_fd(), libc::SIGKILL);
+        // Its plugin goes with it; what it has begun it undoes itself.
+        if let Some((Work::Attach | Work::Check, worker)) = &self.worker {
+            let _gone = process::pidfd_send_signal(worker.as_fd(), libc::SIGTERM);
         }
         transition::on_network_releasing(&mut self.record);
         let Some(record) = self.record.network.clone() else { return };
@@ -120,7 +125,7 @@ impl Supervisor {
         // Without a pause process there is no namespace to look into.
         let sandbox = self.record.sandbox.as_ref().filter(|_| self.sandbox.is_some());
         let netns = sandbox.map(netns).unwrap_or_default();
-        self.start_work(&record.id, Work::Release, move || {
+        self.start_work(&record.id, Work::Release, move |_| {
             store.release(&state, &netns).map(|()| Vec::new())
         });
     }
@@ -130,28 +135,33 @@ impl Supervisor {
         let Some(record) = self.record.network.clone() else { return };
         let Some(netns) = self.record.sandbox.as_ref().map(netns) else { return };
         let (store, state) = (Store::of(&self.file.dirs), self.file.dirs.state.clone());
-        self.start_work(&record.id, Work::Check, move || {
+        self.start_work(&record.id, Work::Check, move |stop| {
             let all = store.of_pod(&state)?;
-            all.iter().try_for_each(|one| store.check(one, &netns))?;
+            all.iter().try_for_each(|one| store.check(one, &netns, stop))?;
             Ok(Vec::new())
         });
     }
 
-    fn start_work(&mut self, id: &str, work: Work, what: impl FnOnce() -> Result<Vec<String>>) {
+    fn start_work(
+        &mut self,
+        id: &str,
+        work: Work,
+        what: impl FnOnce(Option<BorrowedFd>) -> Result<Vec<String>>,
+    ) {
         let id = id.to_owned();
-        match begin(what) {
+        match begin(work, what) {
             Ok((child, answer)) => {
                 let worker = Rc::new(child.pidfd);
                 self.worker = Some((work, Rc::clone(&worker)));
                 self.spawn(async move {
                     ended(Rc::clone(&worker)).await;
                     let outcome = outcome(&worker, &answer);
-                    Some(Signal::Networked { id, work, outcome })
+                    Some(Happened::Networked { id, work, outcome })
                 });
             }
             Err(error) => {
                 let outcome = Err(error.to_string());
-                let _ending = self.inbox.send(Signal::Networked { id, work, outcome });
+                let _ending = self.inbox.send(Happened::Networked { id, work, outcome });
             }
         }
     }
@@ -175,6 +185,13 @@ impl Supervisor {
                 }
                 transition::on_network_released(&mut self.record, id);
             }
+            // Who stops it asks for something else.
+            (Work::Check, _)
+                if self
+                    .record
+                    .network
+                    .as_ref()
+                    .is_none_or(|network| network.step != NetworkStep::Attached) => {}
             (Work::Check, Ok(_)) => {}
             (Work::Check, Err(why)) => self.warn("NetworkCheckFailed", None, why),
         }
@@ -234,8 +251,12 @@ fn dns(pod: &Pod) -> Option<serde_json::Value> {
 }
 
 /// Does it in a child; our end of a pipe on which that answers.
-fn begin(what: impl FnOnce() -> Result<Vec<String>>) -> Result<(Child, OwnedFd)> {
+fn begin(
+    work: Work,
+    what: impl FnOnce(Option<BorrowedFd>) -> Result<Vec<String>>,
+) -> Result<(Child, OwnedFd)> {
     let (ours, theirs) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).os("pipe", || "")?;
+    let supervisor = nix::unistd::getpid();
     let cloned = process::clone3(CloneFlags::empty(), &CloneTarget::default());
     match cloned.os("clone3", || "for the network")? {
         Cloned::Parent(child) => Ok((child, ours)),
@@ -243,7 +264,13 @@ fn begin(what: impl FnOnce() -> Result<Vec<String>>) -> Result<(Child, OwnedFd)>
             process::set_name(c"carob:network");
             // Nothing of the pod's is ours: not its locks, not its pipes.
             let closed = fd::close_others(3, &[theirs.as_fd()]).os("close", || "descriptors");
-            let answer = match closed.and_then(|()| what()) {
+            let stop = match work {
+                Work::Attach | Work::Check => stop_signal(supervisor).map(Some),
+                // Whoever dies, it is done.
+                Work::Release => Ok(None),
+            };
+            let done = closed.and(stop).and_then(|stop| what(stop.as_ref().map(AsFd::as_fd)));
+            let answer = match done {
                 Ok(ips) => format!("+{}", ips.join(" ")),
                 Err(error) => format!("-{error}"),
             };
@@ -252,6 +279,21 @@ fn begin(what: impl FnOnce() -> Result<Vec<String>>) -> Result<(Child, OwnedFd)>
             process::exit_now(0)
         }
     }
+}
+
+/// In the child: becomes readable at SIGTERM, which it also gets when its parent ends.
+fn stop_signal(supervisor: Pid) -> Result<SignalFd> {
+    let mut wanted = SigSet::empty();
+    wanted.add(Signal::SIGTERM);
+    wanted.thread_block().os("sigprocmask", || "SIGTERM")?;
+    let stop = SignalFd::with_flags(&wanted, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK);
+    let stop = stop.os("signalfd", || "SIGTERM")?;
+    set_pdeathsig(Signal::SIGTERM).os("prctl", || "PR_SET_PDEATHSIG")?;
+    // It may have ended before that.
+    if nix::unistd::getppid() != supervisor {
+        kill(Pid::this(), Signal::SIGTERM).os("kill", || "SIGTERM")?;
+    }
+    Ok(stop)
 }
 
 fn outcome(worker: &OwnedFd, answer: &OwnedFd) -> Result<Vec<String>, String> {

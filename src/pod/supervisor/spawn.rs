@@ -138,11 +138,29 @@ fn hear(ours: OwnedFd) -> Result<()> {
     }
 }
 
-/// In the supervisor: says that it has taken over, or why not.
-pub(super) fn report(text: &str) {
-    // Who started us may be gone.
-    let _reader_left = nix::unistd::write(process::STDIN, text.as_bytes());
-    if let Ok(null) = std::fs::File::open("/dev/null") {
-        let _kept = nix::unistd::dup2_stdin(null);
+/// In the supervisor: where it says that it has taken over, or why not. Who started it waits for the
+/// end of that, which must not be in the hands of a process that is started meanwhile.
+pub(super) struct Report(Option<OwnedFd>);
+
+impl Report {
+    /// To the verb that has started it, in place of standard input.
+    pub(super) fn to_verb() -> Result<Self> {
+        let end = process::STDIN.try_clone_to_owned().os("dup", || "stdin")?;
+        let null = std::fs::File::open("/dev/null").os("open", || "/dev/null")?;
+        nix::unistd::dup2_stdin(null).os("dup2", || "/dev/null")?;
+        Ok(Self(Some(end)))
+    }
+
+    /// To nobody.
+    pub(super) fn to_nobody() -> Self {
+        Self(None)
+    }
+
+    /// Says it, the first time.
+    pub(super) fn say(&mut self, text: &str) {
+        if let Some(end) = self.0.take() {
+            // Who started us may be gone.
+            let _reader_left = nix::unistd::write(&end, text.as_bytes());
+        }
     }
 }
