@@ -29,4 +29,5 @@ mod image;
 mod podman;
 #[path = "../container/support/mod.rs"]
 mod support;
+mod systemd;
 mod yard;

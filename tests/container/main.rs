@@ -38,6 +38,7 @@ mod sandbox;
 mod seccomp;
 mod support;
 mod systemd;
+mod systemd_user;
 mod terminal;
 mod tracer;
 mod verbs;

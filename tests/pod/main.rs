@@ -47,5 +47,6 @@ mod status;
 mod stop;
 #[path = "../container/support/mod.rs"]
 mod support;
+mod systemd;
 mod views;
 mod volumes;

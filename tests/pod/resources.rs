@@ -8,22 +8,41 @@ use crate::scene::Scene;
 use crate::support::cgroup;
 
 /// The file of a controller for a pod's own cgroup, or one below it.
-fn file(scene: &Scene, pod: &Value, below: &str, controller: &str, name: &str) -> i64 {
+fn text(scene: &Scene, pod: &Value, below: &str, controller: &str, name: &str) -> String {
     let uid = pod["metadata"]["uid"].as_str().unwrap();
     let dir = cgroup::hierarchy(controller).join(scene.marker()).join(format!("pod{uid}"));
     let path = dir.join(below).join(name);
-    let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    text.trim().parse().unwrap_or_else(|_| panic!("{}: {text}", path.display()))
+    fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())).trim().into()
 }
 
-/// Shares, quota (-1: none) and memory limit (-1: none), on a machine with version 1.
-fn limits(scene: &Scene, pod: &Value, below: &str) -> (i64, i64, i64) {
-    let memory = file(scene, pod, below, "memory", "memory.limit_in_bytes");
+/// Shares, quota (-1: none), its period, and memory limit (-1: none).
+fn limits(scene: &Scene, pod: &Value, below: &str) -> (i64, i64, i64, i64) {
+    let text = |controller, name| text(scene, pod, below, controller, name);
+    let number = |text: &str| if text == "max" { -1 } else { text.parse().unwrap() };
+    if cgroup::is_v2() {
+        let bandwidth = text("cpu", "cpu.max");
+        let (quota, period) = bandwidth.split_once(' ').unwrap();
+        return (
+            shares_of(number(&text("cpu", "cpu.weight"))),
+            number(quota),
+            number(period),
+            number(&text("memory", "memory.max")),
+        );
+    }
+    let memory = number(&text("memory", "memory.limit_in_bytes"));
     (
-        file(scene, pod, below, "cpu", "cpu.shares"),
-        file(scene, pod, below, "cpu", "cpu.cfs_quota_us"),
+        number(&text("cpu", "cpu.shares")),
+        number(&text("cpu", "cpu.cfs_quota_us")),
+        number(&text("cpu", "cpu.cfs_period_us")),
         if memory > 1 << 60 { -1 } else { memory },
     )
+}
+
+/// Which of the shares below become this weight.
+fn shares_of(weight: i64) -> i64 {
+    let known = [(1, 2), (17, 102), (35, 256), (59, 512), (93, 921), (303, 4096), (324, 4455)];
+    let found = known.iter().find(|(known, _)| *known == weight);
+    found.unwrap_or_else(|| panic!("weight {weight}")).1
 }
 
 fn run(scene: &Scene, name: &str, spec: &str, containers: &[(&str, &str)]) -> Value {
@@ -55,9 +74,10 @@ fn score(scene: &Scene, pod: &str, container: &str) -> i64 {
 #[ignore = "needs root: run scripts/test"]
 fn requests_and_limits_reach_the_cgroups() {
     const MIB: i64 = 1 << 20;
-    if cgroup::is_v2() || !cgroup::has("cpu") || !cgroup::has("memory") {
-        return;
+    if !cgroup::has("cpu") || !cgroup::has("memory") {
+        return crate::support::skip("no cgroup controllers cpu and memory");
     }
+    let period = 100_000;
     let scene = Scene::new();
     let pod = run(
         &scene,
@@ -73,19 +93,17 @@ fn requests_and_limits_reach_the_cgroups() {
     );
     assert_eq!(pod["status"]["qosClass"], "Burstable");
     for (name, expected) in [
-        ("c0", (2, -1, -1)),
-        ("c1", (2, 1000, -1)),
-        ("c100", (102, 10_000, 20 * MIB)),
-        ("c250", (256, -1, -1)),
-        ("c4000", (4096, 400_000, 30 * MIB)),
+        ("c0", (2, -1, period, -1)),
+        ("c1", (2, 1000, period, -1)),
+        ("c100", (102, 10_000, period, 20 * MIB)),
+        ("c250", (256, -1, period, -1)),
+        ("c4000", (4096, 400_000, period, 30 * MIB)),
     ] {
         assert_eq!(limits(&scene, &pod, &format!("{name}_0")), expected, "{name}");
-        let period = file(&scene, &pod, &format!("{name}_0"), "cpu", "cpu.cfs_period_us");
-        assert_eq!(period, 100_000);
     }
     // The sum of the requests; not every container has a limit.
-    assert_eq!(limits(&scene, &pod, ""), (4455, -1, -1));
-    assert_eq!(file(&scene, &pod, "POD", "cpu", "cpu.shares"), 2);
+    assert_eq!(limits(&scene, &pod, ""), (4455, -1, period, -1));
+    assert_eq!(limits(&scene, &pod, "POD").0, 2);
     scene.pod(&["rm", "--force", "p"]).ok();
 
     let init = "  initContainers:
@@ -98,17 +116,17 @@ fn requests_and_limits_reach_the_cgroups() {
     );
     assert_eq!(pod["status"]["qosClass"], "Guaranteed");
     // The init container needs more of the one, the others together of the other.
-    assert_eq!(limits(&scene, &pod, ""), (921, 90_000, 48 * MIB));
+    assert_eq!(limits(&scene, &pod, ""), (921, 90_000, period, 48 * MIB));
     scene.pod(&["rm", "--force", "p"]).ok();
 
     let of_pod =
         "  resources: {requests: {cpu: 500m, memory: 40Mi}, limits: {cpu: 1, memory: 64Mi}}";
     let pod = run(&scene, "p", of_pod, &[("a", "limits: {memory: 32Mi}"), ("b", "")]);
     assert_eq!(pod["status"]["qosClass"], "Burstable");
-    assert_eq!(limits(&scene, &pod, ""), (512, 100_000, 64 * MIB));
-    assert_eq!(limits(&scene, &pod, "a_0").2, 32 * MIB);
+    assert_eq!(limits(&scene, &pod, ""), (512, 100_000, period, 64 * MIB));
+    assert_eq!(limits(&scene, &pod, "a_0").3, 32 * MIB);
     assert_eq!(
-        limits(&scene, &pod, "b_0").2,
+        limits(&scene, &pod, "b_0").3,
         64 * MIB,
         "a container without a limit has the pod's"
     );

@@ -202,7 +202,9 @@ impl Scene {
             ("--log-root", self.dir.join("logs").display().to_string()),
             ("--cgroup-parent", format!("/{}", self.marker)),
         ] {
-            args.extend([flag.to_owned(), value]);
+            if !flags.contains(&flag) {
+                args.extend([flag.to_owned(), value]);
+            }
         }
         // The machine's network is nobody's business here; pods on networks are in network.rs.
         if !flags.iter().any(|flag| flag.starts_with("--network") || flag.starts_with("--cni")) {

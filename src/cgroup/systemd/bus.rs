@@ -20,6 +20,7 @@ use super::message::{self, Body, Method, Received};
 use crate::error::Error;
 
 const MANAGER: &str = "org.freedesktop.systemd1";
+const HUNG_UP: &str = "has hung up";
 /// Lines of the handshake are short; whoever sends more speaks something else.
 const LONGEST_LINE: usize = 512;
 
@@ -28,6 +29,8 @@ const LONGEST_LINE: usize = 512;
 pub(super) enum Fault {
     /// There is one: no. The name of the error, and the text for people.
     Refused { name: String, text: String },
+    /// systemd has left the bus with the call: it executes itself again, and will be back.
+    Away(Error),
     /// No connection, none in time, or nonsense.
     Broken(Error),
 }
@@ -150,13 +153,17 @@ impl Bus {
             self.call_of(manager, member, body)?;
         loop {
             for (name, sender, body) in std::mem::take(&mut self.signals) {
-                // Anybody may send signals to anybody.
-                if name != "JobRemoved" || sender != systemd {
+                if name != "JobRemoved" {
                     continue;
                 }
-                let (_, removed, _, result): (u32, zbus::OwnedObjectPath, String, String) =
-                    body.read().map_err(|why| Fault::Broken(self.nonsense(&why)))?;
-                if removed == job {
+                let Ok((_, removed, _, result)) =
+                    body.read::<(u32, zbus::OwnedObjectPath, String, String)>()
+                else {
+                    continue;
+                };
+                // Anybody may send signals to anybody. One that has executed itself again meanwhile
+                // has another name.
+                if removed == job && (sender == systemd || self.is_systemd(&sender)?) {
                     return Ok(result);
                 }
             }
@@ -164,13 +171,25 @@ impl Bus {
                 Received::Signal { member, sender, body } => {
                     self.signals.push((member, sender, body));
                 }
-                Received::Error { name, text } => return Err(Fault::Refused { name, text }),
+                Received::Error { name, text } => return Err(refusal(name, text)),
                 Received::Return { .. } | Received::Other => {}
             }
         }
     }
 
-    /// The answer, and who has sent it.
+    /// Whether this name is systemd's on the bus.
+    fn is_systemd(&mut self, sender: &str) -> Result<bool, Fault> {
+        if self.address.place == Place::Manager {
+            return Ok(false);
+        }
+        match self.answer::<_, (String,)>(bus_method("GetNameOwner"), &(MANAGER,)) {
+            Ok(((owner,), _)) => Ok(owner == sender),
+            Err(Fault::Refused { .. } | Fault::Away(_)) => Ok(false),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    /// The answer of systemd, and who has sent it.
     fn call_of<B, R>(
         &mut self,
         interface: &str,
@@ -184,8 +203,16 @@ impl Bus {
         self.deadline = Instant::now() + self.limit;
         let destination = (self.address.place == Place::Bus).then_some(MANAGER);
         let path = "/org/freedesktop/systemd1";
-        let method = Method { destination, path, interface, member };
-        let serial = self.post(method, body).map_err(Fault::Broken)?;
+        self.answer(Method { destination, path, interface, member }, body)
+    }
+
+    fn answer<B, R>(&mut self, method: Method, body: &B) -> Result<(R, String), Fault>
+    where
+        B: Serialize + Type,
+        R: DeserializeOwned + Type,
+    {
+        let member = method.member;
+        let serial = self.post(method, body).map_err(|error| self.late(error, member))?;
         loop {
             match self.receive().map_err(|error| self.late(error, member))? {
                 Received::Return { to, sender, body } if to == serial => {
@@ -194,7 +221,7 @@ impl Bus {
                     return Ok((answer, sender));
                 }
                 // Also to what was posted before without waiting.
-                Received::Error { name, text } => return Err(Fault::Refused { name, text }),
+                Received::Error { name, text } => return Err(refusal(name, text)),
                 Received::Signal { member, sender, body } => {
                     self.signals.push((member, sender, body));
                 }
@@ -281,7 +308,7 @@ impl Bus {
             // The next look at the clock says whether it was the deadline.
             ErrorKind::WouldBlock => Ok(()),
             ErrorKind::UnexpectedEof => {
-                Err(Error::Invalid(format!("the D-Bus at {} has hung up", self.address)))
+                Err(Error::Invalid(format!("the D-Bus at {} {HUNG_UP}", self.address)))
             }
             _ => Err(Error::Os {
                 op: "talk to systemd",
@@ -298,14 +325,31 @@ impl Bus {
 
     /// Adds to a failure what was waited for.
     fn late(&self, error: Error, member: &str) -> Fault {
-        Fault::Broken(match error {
-            Error::Invalid(text) => Error::Invalid(format!("{member}: {text}")),
-            other => other,
-        })
+        match error {
+            // To its own socket nobody else answers.
+            Error::Invalid(text)
+                if self.address.place == Place::Manager && text.ends_with(HUNG_UP) =>
+            {
+                Fault::Away(Error::Invalid(format!("{member}: {text}")))
+            }
+            Error::Invalid(text) => Fault::Broken(Error::Invalid(format!("{member}: {text}"))),
+            other => Fault::Broken(other),
+        }
     }
 
     fn nonsense(&self, why: &str) -> Error {
         Error::Invalid(format!("unexpected answer from the D-Bus at {}: {why}", self.address))
+    }
+}
+
+/// What the bus says for somebody who is not there (any more) is not that one's answer.
+fn refusal(name: String, text: String) -> Fault {
+    let of_bus = name.strip_prefix("org.freedesktop.DBus.Error.").unwrap_or_default();
+    match of_bus {
+        "NoReply" | "NameHasNoOwner" | "ServiceUnknown" => {
+            Fault::Away(Error::Invalid(format!("systemd is not there: {text} ({name})")))
+        }
+        _ => Fault::Refused { name, text },
     }
 }
 

@@ -29,11 +29,16 @@ struct Server {
 }
 
 impl Server {
-    #[allow(clippy::disallowed_methods, reason = "a thread of the test, not of carob")]
     fn new(place: Place, serve: impl FnOnce(Peer) + Send + 'static) -> Self {
+        Self::listening(place, move |listener| serve(Peer(listener.accept().unwrap().0)))
+    }
+
+    /// For as many connections as it accepts.
+    #[allow(clippy::disallowed_methods, reason = "a thread of the test, not of carob")]
+    fn listening(place: Place, serve: impl FnOnce(UnixListener) + Send + 'static) -> Self {
         let path = socket_path();
         let listener = UnixListener::bind(&path).unwrap();
-        let thread = std::thread::spawn(move || serve(Peer(listener.accept().unwrap().0)));
+        let thread = std::thread::spawn(move || serve(listener));
         Self { address: Address::path(place, path), thread: Some(thread) }
     }
 
@@ -174,11 +179,10 @@ fn a_job_is_over_when_systemd_says_so() {
         let server = Server::new(place, |mut peer| {
             peer.let_in();
             let serial = peer.await_method("StartTransientUnit");
-            // Before the answer, of another job, and from somebody else.
+            // Before the answer, and of another job.
             peer.remove_job(":1.1", "/job/1", "done");
-            peer.remove_job(":1.66", "/job/7", "done");
             peer.answer_job(serial, "/job/7");
-            peer.remove_job(":1.66", "/job/7", "done");
+            peer.remove_job(":1.1", "/job/3", "done");
             peer.remove_job(":1.1", "/job/7", "failed");
             peer.outlast();
         });
@@ -217,6 +221,50 @@ fn a_refusal_has_its_name_and_text() {
         }
         other => panic!("{other:?}"),
     }
+}
+
+#[test]
+fn systemd_that_executes_itself_again_is_asked_again() {
+    for place in [Place::Bus, Place::Manager] {
+        let server = Server::listening(place, move |listener| {
+            let mut first = Peer(listener.accept().unwrap().0);
+            first.let_in();
+            let serial = first.await_method("StartTransientUnit");
+            if place == Place::Bus {
+                let name = Variant::from("org.freedesktop.DBus.Error.NoReply");
+                let text = "Message recipient disconnected from message bus without replying";
+                first.send(3, &[(4, name), (5, Variant::from(serial))], &text);
+            }
+            drop(first);
+            let mut second = Peer(listener.accept().unwrap().0);
+            second.let_in();
+            let serial = second.await_method("StartTransientUnit");
+            second.answer_job(serial, "/job/7");
+            second.remove_job(":1.1", "/job/7", "done");
+            second.outlast();
+        });
+        let address = std::slice::from_ref(&server.address);
+        assert_eq!(super::super::ask_at(address, PATIENT, start).unwrap(), "done");
+    }
+}
+
+#[test]
+fn a_job_may_be_over_after_systemd_has_another_name() {
+    let server = Server::new(Place::Bus, |mut peer| {
+        peer.let_in();
+        let serial = peer.await_method("StartTransientUnit");
+        peer.answer_job(serial, "/job/7");
+        for owner in [":1.1", ":1.99"] {
+            // First somebody else's, then its own.
+            peer.remove_job(":1.99", "/job/7", "done");
+            let serial = peer.await_method("GetNameOwner");
+            let fields = [(5, Variant::from(serial)), (7, Variant::from("org.freedesktop.DBus"))];
+            peer.send(2, &fields, &owner);
+        }
+        peer.outlast();
+    });
+    let mut bus = server.open(PATIENT).unwrap();
+    assert_eq!(start(&mut bus).unwrap(), "done");
 }
 
 #[test]

@@ -21,12 +21,13 @@ mod properties;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use std::{fs, thread};
 
 use serde::{Deserialize, Serialize};
 use zbus::Variant;
 
-use self::address::Manager;
+use self::address::{Address, Manager};
 use self::bus::{Bus, Fault};
 use self::gvariant::properties as annotated;
 use self::name::Name;
@@ -35,6 +36,8 @@ use crate::error::{Error, Result};
 
 /// How long systemd may take to answer a call, and to do a job.
 const LIMIT: Duration = Duration::from_secs(30);
+/// Between two attempts to find systemd back on the bus.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// Whether the host was booted by systemd. Source: sd_booted(3).
 const BOOTED: &str = "/run/systemd/system";
 
@@ -82,8 +85,7 @@ impl Unit {
         let root = match manager {
             Manager::System => PathBuf::from("/"),
             Manager::User => {
-                let mut bus = open(manager)?;
-                let own = bus.property("ControlGroup");
+                let own = ask(manager, |bus| bus.property("ControlGroup"));
                 PathBuf::from(own.map_err(|fault| explain(fault, "systemd's user manager"))?)
             }
         };
@@ -112,13 +114,15 @@ impl Unit {
     ) -> Result<()> {
         let mut properties = self.basics(description, pid);
         properties.extend(wanted);
-        let mut bus = open(self.manager)?;
-        bus.watch_jobs()?;
         let mut has_reset = false;
         loop {
             let auxiliary: Vec<(String, Vec<Property>)> = Vec::new();
             let body = (&*self.name, "replace", &properties, auxiliary);
-            match bus.run_job("StartTransientUnit", &body) {
+            let started = ask(self.manager, |bus| {
+                bus.watch_jobs().map_err(Fault::Broken)?;
+                bus.run_job("StartTransientUnit", &body)
+            });
+            match started {
                 Ok(result) if result == "done" => return Ok(()),
                 Ok(result) => {
                     return Err(Error::Invalid(format!(
@@ -128,7 +132,8 @@ impl Unit {
                     )));
                 }
                 Err(Fault::Refused { name, .. }) if is(&name, "UnitExists") => {
-                    if existing == Existing::Join {
+                    // It was told twice if it went away in between.
+                    if existing == Existing::Join || pid.is_some_and(|pid| self.has(pid)) {
                         return Ok(());
                     }
                     if has_reset {
@@ -139,7 +144,10 @@ impl Unit {
                     }
                     has_reset = true;
                     // If it is not loaded any more, all the better.
-                    match bus.call::<_, ()>("ResetFailedUnit", &(&*self.name,)) {
+                    let reset = ask(self.manager, |bus| {
+                        bus.call::<_, ()>("ResetFailedUnit", &(&*self.name,))
+                    });
+                    match reset {
                         Ok(()) | Err(Fault::Refused { .. }) => {}
                         Err(fault) => return Err(explain(fault, &self.name)),
                     }
@@ -154,6 +162,12 @@ impl Unit {
                 Err(fault) => return Err(explain(fault, &self.name)),
             }
         }
+    }
+
+    /// Whether a process is in the unit's cgroup.
+    fn has(&self, pid: u32) -> bool {
+        let text = fs::read_to_string(format!("/proc/{pid}/cgroup")).unwrap_or_default();
+        text.lines().any(|line| line.rsplit('/').next() == Some(&*self.name))
     }
 
     /// What every unit of carob's has. Accounting is what gives a cgroup the files with usage.
@@ -187,10 +201,10 @@ impl Unit {
     /// # Errors
     /// As [`Unit::start`].
     pub(super) fn set(&self, mut properties: Vec<Property>) -> Result<()> {
-        let mut bus = open(self.manager)?;
         while !properties.is_empty() {
             let body = (&*self.name, true, &properties);
-            match bus.call::<_, ()>("SetUnitProperties", &body) {
+            let set = ask(self.manager, |bus| bus.call::<_, ()>("SetUnitProperties", &body));
+            match set {
                 Ok(()) => return Ok(()),
                 Err(Fault::Refused { name, text }) => {
                     let before = properties.len();
@@ -211,7 +225,7 @@ impl Unit {
     /// As [`Unit::start`].
     pub(super) fn attach(&self, pid: u32) -> Result<()> {
         let body = (&*self.name, "/", vec![pid]);
-        let moved = open(self.manager)?.call::<_, ()>("AttachProcessesToUnit", &body);
+        let moved = ask(self.manager, |bus| bus.call::<_, ()>("AttachProcessesToUnit", &body));
         moved.map_err(|fault| explain(fault, &self.name))
     }
 
@@ -220,9 +234,11 @@ impl Unit {
     /// # Errors
     /// As [`Unit::start`].
     pub(super) fn stop(&self) -> Result<()> {
-        let mut bus = open(self.manager)?;
-        bus.watch_jobs()?;
-        match bus.run_job("StopUnit", &(&*self.name, "replace")) {
+        let stopped = ask(self.manager, |bus| {
+            bus.watch_jobs().map_err(Fault::Broken)?;
+            bus.run_job("StopUnit", &(&*self.name, "replace"))
+        });
+        match stopped {
             // Whatever the result: what is left is seen in the cgroup.
             Ok(_) => Ok(()),
             Err(Fault::Refused { name, .. }) if is(&name, "NoSuchUnit") => Ok(()),
@@ -231,8 +247,35 @@ impl Unit {
     }
 }
 
-fn open(manager: Manager) -> Result<Bus> {
-    Bus::open(&manager.addresses(), LIMIT)
+/// Asks over a connection of its own, and again as long as systemd is only away: while it executes
+/// itself anew (`systemctl daemon-reexec`, each update of its package), it is on no bus.
+fn ask<R>(
+    manager: Manager,
+    question: impl FnMut(&mut Bus) -> std::result::Result<R, Fault>,
+) -> std::result::Result<R, Fault> {
+    ask_at(&manager.addresses(), LIMIT, question)
+}
+
+fn ask_at<R>(
+    addresses: &[Address],
+    limit: Duration,
+    mut question: impl FnMut(&mut Bus) -> std::result::Result<R, Fault>,
+) -> std::result::Result<R, Fault> {
+    let deadline = Instant::now() + limit;
+    let mut was_away = false;
+    loop {
+        let answer = match Bus::open(addresses, limit) {
+            Ok(mut bus) => question(&mut bus),
+            // Its own socket is closed meanwhile.
+            Err(error) if was_away => Err(Fault::Away(error)),
+            Err(error) => Err(Fault::Broken(error)),
+        };
+        match answer {
+            Err(Fault::Away(_)) if Instant::now() < deadline => was_away = true,
+            answer => return answer,
+        }
+        thread::sleep(LOOK_AGAIN);
+    }
 }
 
 fn is(name: &str, error: &str) -> bool {
@@ -249,7 +292,7 @@ fn is_unknown_optional(text: &str, property: &str) -> bool {
 
 fn explain(fault: Fault, unit: &str) -> Error {
     match fault {
-        Fault::Broken(error) => error,
+        Fault::Broken(error) | Fault::Away(error) => error,
         Fault::Refused { name, text } => {
             Error::Invalid(format!("systemd refuses {unit}: {text} ({name})"))
         }

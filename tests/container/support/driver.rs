@@ -1,8 +1,11 @@
 //! Who makes the cgroups of a test's containers: the runtime itself, or systemd.
 
 use super::cgroup;
+use super::user::UID;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 /// The cgroup driver of a test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,6 +75,40 @@ pub fn systemctl(args: &[&str]) -> String {
     let out = Command::new("systemctl").args(args).output().unwrap();
     assert!(out.status.success(), "systemctl {args:?}: {out:?}");
     String::from_utf8(out.stdout).unwrap()
+}
+
+/// `systemctl --user args…` of the user of the tests, which must succeed.
+pub fn systemctl_of_user(args: &[&str]) -> String {
+    let out = Command::new("setpriv")
+        .args(["--reuid", &UID.to_string(), "--regid", &UID.to_string(), "--clear-groups"])
+        .args(["systemctl", "--user"])
+        .args(args)
+        .env("XDG_RUNTIME_DIR", runtime_dir_of_user())
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "systemctl --user {args:?}: {out:?}");
+    String::from_utf8(out.stdout).unwrap()
+}
+
+/// Where logind has the sockets of the user of the tests.
+pub fn runtime_dir_of_user() -> PathBuf {
+    Path::new("/run/user").join(UID.to_string())
+}
+
+/// Starts the systemd of the user of the tests, if the host has both; it stays. Whether it runs.
+pub fn start_manager_of_user() -> bool {
+    let start = || {
+        let unit = format!("user@{UID}.service");
+        let is_known = fs::read_to_string("/etc/passwd").is_ok_and(|text| {
+            text.lines().any(|line| line.split(':').nth(2) == Some(&*UID.to_string()))
+        });
+        if has_systemd() && is_known {
+            systemctl(&["start", &unit]);
+        }
+        has_systemd() && is_known
+    };
+    static RUNS: OnceLock<bool> = OnceLock::new();
+    *RUNS.get_or_init(start)
 }
 
 /// The scopes of a test that systemd still knows, in whatever state.

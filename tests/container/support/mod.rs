@@ -108,6 +108,16 @@ impl Host {
         host
     }
 
+    /// A host on which an ordinary user has a systemd of its own, which makes cgroups; `None` (skip)
+    /// where it has not.
+    pub fn of_systemd_user(ids: Ids) -> Option<Self> {
+        if driver::start_manager_of_user() {
+            return Some(Self::of(User::new(ids, Cgroups::Managed)));
+        }
+        skip("no systemd, or none for the user with the uid of the tests");
+        None
+    }
+
     /// A host for what carob does by intent otherwise than runc 1.1; `None` (skip) on runc.
     pub fn only_carob(reason: &str) -> Option<Self> {
         if peer() == Peer::Carob {
@@ -150,6 +160,10 @@ impl Host {
         if let Some(user) = &self.user {
             user.adapt(&mut spec, &self.dir);
             user.own(&bundle);
+            if user.is_managed() {
+                let path = Driver::Systemd.cgroups_path(&self.marker, id);
+                spec["linux"]["cgroupsPath"] = json!(path);
+            }
         }
         edit(&mut spec);
         fs::write(bundle.join("config.json"), spec.to_string()).unwrap();
@@ -195,7 +209,9 @@ impl Host {
     pub fn call<S: AsRef<OsStr>>(&self, args: &[S]) -> Call {
         let root = self.state_root();
         let root = [OsStr::new("--root"), root.as_os_str()];
-        self.bare_call(&root).args(self.driver.flags()).args(args)
+        let is_managed = self.user.as_ref().is_some_and(User::is_managed);
+        let driver = if is_managed { Driver::Systemd } else { self.driver };
+        self.bare_call(&root).args(driver.flags()).args(args)
     }
 
     /// The runtime with these arguments alone.

@@ -5,7 +5,7 @@
 //! checkout is. Nothing of that is seen outside.
 
 use super::call::Call;
-use super::{cgroup, leaks, rootfs, runtime};
+use super::{cgroup, driver, leaks, rootfs, runtime};
 use nix::unistd::{Gid, Pid, Uid, chown};
 use serde_json::{Value, json};
 use std::fs;
@@ -51,6 +51,8 @@ pub enum Cgroups {
     None,
     /// A cgroup in each of the hierarchies of these controllers is delegated to it.
     Delegated(&'static [&'static str]),
+    /// It has a systemd of its own, which makes them.
+    Managed,
 }
 
 /// The user, and where its calls start.
@@ -64,6 +66,11 @@ pub struct User {
 impl User {
     pub fn new(ids: Ids, cgroups: Cgroups) -> Self {
         Self { ids, cgroups, places: Vec::new() }
+    }
+
+    /// Whether a systemd of its own makes its cgroups.
+    pub fn is_managed(&self) -> bool {
+        self.cgroups == Cgroups::Managed
     }
 
     /// Makes what the user needs in the test's directory.
@@ -151,6 +158,11 @@ impl User {
         let call = Call::new("unshare", files, groups);
         call.args(&["--mount", "--propagation", "private", "sh", "-c", BECOME, "sh"])
             .args(&[dir, &runtime(), &rootfs(), Path::new(&places.join(" "))])
-            .env("XDG_RUNTIME_DIR", dir.join("run"))
+            .env("XDG_RUNTIME_DIR", self.runtime_dir(dir))
+    }
+
+    /// `$XDG_RUNTIME_DIR`, where the user's systemd is reached.
+    fn runtime_dir(&self, dir: &Path) -> PathBuf {
+        if self.is_managed() { driver::runtime_dir_of_user() } else { dir.join("run") }
     }
 }
