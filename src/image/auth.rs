@@ -23,17 +23,34 @@ const TOKEN_USER: &str = "<token>";
 
 /// How to present oneself to a registry.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Credentials {
-    /// Name of the user.
-    pub user: String,
-    /// Password, or a token that serves as one.
-    pub password: String,
+pub enum Credentials {
+    /// A name, and a password or a token that serves as one.
+    Password {
+        /// Name of the user.
+        user: String,
+        /// Never shown.
+        password: String,
+    },
+    /// What the registry's server of tokens gives an access token for.
+    IdentityToken(String),
 }
 
 impl std::fmt::Debug for Credentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Credentials of {:?}", self.user)
+        match self {
+            Self::Password { user, .. } => write!(f, "Credentials of {user:?}"),
+            Self::IdentityToken(_) => write!(f, "an identity token"),
+        }
     }
+}
+
+/// Where credentials are looked for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Sources<'a> {
+    /// `--authfile`: then none of the machine's files is read.
+    pub file: Option<&'a Path>,
+    /// Contents of files that come first, as a JSON array: those of a pod.
+    pub secrets: Option<&'a [u8]>,
 }
 
 /// A file of credentials.
@@ -51,14 +68,34 @@ struct Entry {
     auth: Option<String>,
     username: Option<String>,
     password: Option<String>,
+    #[serde(rename = "identitytoken")]
+    identity_token: Option<String>,
 }
 
-/// Finds the credentials for an image. `given` is `--authfile`: then no other file is read.
+/// Finds the credentials for an image, those to be tried first at the front: of each secret that
+/// has some, then of the first file that has.
 ///
 /// # Errors
 /// [`Error::Invalid`] for a file that is malformed, a helper that fails, or a given file that is
 /// not there.
-pub fn find(image: &Reference, given: Option<&Path>) -> Result<Option<Credentials>> {
+pub fn find(image: &Reference, sources: Sources) -> Result<Vec<Credentials>> {
+    let secrets = sources.secrets.map(|text| of_secrets(text, image)).transpose()?;
+    let mut found = secrets.unwrap_or_default();
+    found.extend(of_files(image, sources.file)?);
+    Ok(found)
+}
+
+fn of_secrets(text: &[u8], image: &Reference) -> Result<Vec<Credentials>> {
+    let secrets: Vec<AuthFile> = serde_json::from_slice(text)
+        .map_err(|error| Error::Invalid(format!("credentials of the pod: {error}")))?;
+    // Whoever writes a manifest does not choose which programs of the machine run.
+    let entries =
+        secrets.into_iter().map(|secret| AuthFile { auths: secret.auths, ..AuthFile::default() });
+    let found = entries.map(|secret| in_file(&secret, image));
+    found.filter_map(Result::transpose).collect()
+}
+
+fn of_files(image: &Reference, given: Option<&Path>) -> Result<Option<Credentials>> {
     if let Some(path) = given {
         let text = read_file(path, MAX_FILE)?;
         return in_file(&parse(path, &text)?, image).map_err(|error| in_path(path, &error));
@@ -109,8 +146,18 @@ fn in_file(file: &AuthFile, image: &Reference) -> Result<Option<Credentials>> {
         }
     }
     for key in &keys {
-        if let Some(entry) = file.auths.get(key)
-            && let Some(found) = of_entry(key, entry)?
+        // As `docker login` of long ago has written them, too.
+        let entries = file.auths.iter().filter(|(name, _)| plain(name) == plain(key));
+        for (name, entry) in entries {
+            if let Some(found) = of_entry(name, entry)? {
+                return Ok(Some(found));
+            }
+        }
+    }
+    // A registry may be a pattern in the secrets of a pod.
+    for (name, entry) in file.auths.iter().filter(|(name, _)| name.contains('*')) {
+        if matches_pattern(plain(name), &image.name())
+            && let Some(found) = of_entry(name, entry)?
         {
             return Ok(Some(found));
         }
@@ -131,17 +178,48 @@ fn keys(image: &Reference) -> Vec<String> {
         name = above.to_owned();
     }
     keys.push(name.clone());
-    keys.push(format!("https://{name}"));
-    keys.push(format!("http://{name}"));
     if name == "docker.io" {
         keys.extend([DOCKER_HUB.to_owned(), "index.docker.io".to_owned()]);
     }
     keys
 }
 
+/// A name of a registry without scheme and version of the protocol.
+fn plain(key: &str) -> &str {
+    let key = key.strip_prefix("https://").or(key.strip_prefix("http://")).unwrap_or(key);
+    let key = key.strip_suffix('/').unwrap_or(key);
+    key.strip_suffix("/v1").or(key.strip_suffix("/v2")).unwrap_or(key)
+}
+
+/// `*` is any text within a label of the host. Source: Kubernetes, "Images", *config.json*.
+fn matches_pattern(pattern: &str, name: &str) -> bool {
+    let host_and_path = |text: &str| match text.split_once('/') {
+        Some((host, path)) => (host.to_owned(), path.to_owned()),
+        None => (text.to_owned(), String::new()),
+    };
+    let ((wanted, prefix), (host, path)) = (host_and_path(pattern), host_and_path(name));
+    let (wanted, host): (Vec<_>, Vec<_>) = (wanted.split('.').collect(), host.split('.').collect());
+    let label = |(wanted, label): (&&str, &&str)| match wanted.split_once('*') {
+        None => wanted == label,
+        Some((start, end)) => {
+            label.len() + 1 >= wanted.len() && label.starts_with(start) && label.ends_with(end)
+        }
+    };
+    let is_below = path.strip_prefix(prefix.as_str());
+    wanted.len() == host.len()
+        && wanted.iter().zip(&host).all(label)
+        && is_below
+            .is_some_and(|rest| prefix.is_empty() || rest.is_empty() || rest.starts_with('/'))
+}
+
 fn of_entry(key: &str, entry: &Entry) -> Result<Option<Credentials>> {
+    let identity = entry.identity_token.as_deref().filter(|token| !token.is_empty());
+    if let Some(identity) = identity {
+        return Ok(Some(Credentials::IdentityToken(identity.to_owned())));
+    }
     if let (Some(user), Some(password)) = (&entry.username, &entry.password) {
-        return Ok(Some(Credentials { user: user.clone(), password: password.clone() }));
+        let (user, password) = (user.clone(), password.clone());
+        return Ok(Some(Credentials::Password { user, password }));
     }
     let Some(auth) = entry.auth.as_deref().filter(|auth| !auth.is_empty()) else { return Ok(None) };
     let decoded = STANDARD.decode(auth).ok().and_then(|bytes| String::from_utf8(bytes).ok());
@@ -149,7 +227,7 @@ fn of_entry(key: &str, entry: &Entry) -> Result<Option<Credentials>> {
     let (user, password) = pair.ok_or_else(|| {
         Error::Invalid(format!("auths.{key}.auth: must be base64 of USER:PASSWORD"))
     })?;
-    Ok(Some(Credentials { user: user.to_owned(), password: password.to_owned() }))
+    Ok(Some(Credentials::Password { user: user.to_owned(), password: password.to_owned() }))
 }
 
 /// Asks `docker-credential-<helper>`.
@@ -185,13 +263,11 @@ fn ask(helper: &str, server: &str) -> Result<Option<Credentials>> {
     }
     let answer: Answer = serde_json::from_str(&text)
         .map_err(|error| Error::Invalid(format!("{program}: its answer: {error}")))?;
-    if answer.username == TOKEN_USER {
-        return Err(Error::Invalid(format!(
-            "{program} has an identity token for {server}, which is not supported; log in with a \
-             user and a password or access token"
-        )));
-    }
-    Ok(Some(Credentials { user: answer.username, password: answer.secret }))
+    Ok(Some(if answer.username == TOKEN_USER {
+        Credentials::IdentityToken(answer.secret)
+    } else {
+        Credentials::Password { user: answer.username, password: answer.secret }
+    }))
 }
 
 #[cfg(test)]
@@ -200,7 +276,10 @@ mod tests {
 
     fn user(file: &str, image: &str) -> Option<String> {
         let file: AuthFile = serde_json::from_str(file).unwrap();
-        in_file(&file, &image.parse().unwrap()).unwrap().map(|found| found.user)
+        in_file(&file, &image.parse().unwrap()).unwrap().map(|found| match found {
+            Credentials::Password { user, .. } => user,
+            Credentials::IdentityToken(token) => format!("token {token}"),
+        })
     }
 
     #[test]
@@ -232,8 +311,51 @@ mod tests {
     }
 
     #[test]
+    fn names_of_registries_have_many_forms() {
+        let entry = |name: &str| {
+            format!(r#"{{"auths": {{"{name}": {{"username": "u", "password": "p"}}}}}}"#)
+        };
+        for (name, image, expected) in [
+            ("https://r.example/v1/", "r.example/a", true),
+            ("http://r.example", "r.example/a", true),
+            ("r.example/v2/", "r.example/a", true),
+            ("index.docker.io", "busybox", true),
+            ("*.r.example", "a.r.example/x", true),
+            ("*.r.example", "r.example/x", false),
+            ("*.r.example", "a.b.r.example/x", false),
+            ("mirror-*.example:5000", "mirror-1.example:5000/x", true),
+            ("*.example/team", "r.example/team/x", true),
+            ("*.example/team", "r.example/teams/x", false),
+        ] {
+            assert_eq!(user(&entry(name), image).is_some(), expected, "{name} {image}");
+        }
+    }
+
+    #[test]
+    fn identity_tokens_come_before_passwords() {
+        let file = r#"{"auths": {"r.example": {"auth": "dTpw", "identitytoken": "it"},
+                                 "s.example": {"auth": "dTpw", "identitytoken": ""}}}"#;
+        assert_eq!(user(file, "r.example/a").as_deref(), Some("token it"));
+        assert_eq!(user(file, "s.example/a").as_deref(), Some("u"));
+    }
+
+    #[test]
+    fn secrets_come_first_and_all_of_them_are_tried() {
+        let secrets = br#"[{"auths": {"r.example": {"auth": "YTpw"}}}, {"auths": {}},
+                           {"auths": {"r.example": {"auth": "Yjpw"}}}]"#;
+        let found = of_secrets(secrets, &"r.example/x".parse().unwrap()).unwrap();
+        let shown: Vec<String> = found.iter().map(|one| format!("{one:?}")).collect();
+        assert_eq!(shown, ["Credentials of \"a\"", "Credentials of \"b\""]);
+        assert!(of_secrets(b"{}", &"r.example/x".parse().unwrap()).is_err());
+    }
+
+    #[test]
     fn passwords_are_not_shown() {
-        let credentials = Credentials { user: "u".into(), password: "secret".into() };
-        assert!(!format!("{credentials:?}").contains("secret"));
+        let (user, password) = ("u".into(), "secret".into());
+        for credentials in
+            [Credentials::Password { user, password }, Credentials::IdentityToken("secret".into())]
+        {
+            assert!(!format!("{credentials:?}").contains("secret"));
+        }
     }
 }

@@ -9,6 +9,7 @@
 //! The child unpacks while the next layers come in: two processors are busy, and the event loop of
 //! this one never waits for a disk full of small files.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::fd::OwnedFd;
@@ -20,7 +21,8 @@ use nix::sched::CloneFlags;
 use tokio::sync::mpsc;
 
 use super::add::Announced;
-use super::auth;
+use super::auth::{self, Sources};
+use super::digest::Digest;
 use super::download;
 use super::manifest::Platform;
 use super::progress::{Event, Progress};
@@ -43,6 +45,8 @@ pub struct PullOptions {
     pub platform: Platform,
     /// `--authfile`.
     pub auth_file: Option<PathBuf>,
+    /// Contents of such files that come before all others, as a JSON array.
+    pub pull_secrets: Option<Vec<u8>>,
     /// HTTP also for a registry that is not on this machine.
     pub plain_http: bool,
 }
@@ -83,9 +87,7 @@ async fn pull_from(
     (endpoint, options): (&Endpoint, &PullOptions),
     progress: &dyn Progress,
 ) -> Result<ImageRecord> {
-    let credentials = auth::find(&endpoint.reference, options.auth_file.as_deref())?;
-    let registry = Registry::new(&endpoint.reference, endpoint.plain_http, credentials)?;
-    let (offer, digests) = registry.offer(&options.platform).await?;
+    let (registry, offer, digests) = ask(endpoint, options).await?;
     let announced = Announced::new(&offer)?;
     fetch_layers(store, image, (&registry, &offer, &announced), progress).await?;
     // By its digest alone an image gets no name.
@@ -95,6 +97,24 @@ async fn pull_from(
     };
     let digests = digests.iter().map(|digest| image.at(digest).to_string()).collect();
     announced.finish(store, &names, digests)
+}
+
+/// Asks with each of the credentials that there are for the image, until they are accepted.
+async fn ask(endpoint: &Endpoint, options: &PullOptions) -> Result<(Registry, Offer, Vec<Digest>)> {
+    let sources =
+        Sources { file: options.auth_file.as_deref(), secrets: options.pull_secrets.as_deref() };
+    let mut candidates: VecDeque<_> =
+        auth::find(&endpoint.reference, sources)?.into_iter().map(Some).collect();
+    loop {
+        let credentials = candidates.pop_front().flatten();
+        let how = (endpoint.plain_http, endpoint.is_here());
+        let registry = Registry::new(&endpoint.reference, how, credentials)?;
+        match registry.offer(&options.platform).await {
+            Ok((offer, digests)) => return Ok((registry, offer, digests)),
+            Err(refused) if refused.is_unauthorized && !candidates.is_empty() => {}
+            Err(refused) => return Err(refused.error),
+        }
+    }
 }
 
 async fn fetch_layers(

@@ -49,6 +49,13 @@ pub(super) struct Endpoint {
     pub(super) plain_http: bool,
 }
 
+impl Endpoint {
+    /// Whether it is on this machine, where no proxy leads.
+    pub(super) fn is_here(&self) -> bool {
+        is_loopback(&self.reference.registry)
+    }
+}
+
 /// The places of an image, mirrors first.
 ///
 /// # Errors

@@ -19,11 +19,13 @@ pub struct Registry<'a> {
     pub address: SocketAddr,
 }
 
-/// Who may pull.
+/// Who may pull, and how.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Access {
     Everybody,
     User,
+    /// By HTTPS, with the certificates that the test has written to `key.pem` and `chain.pem`.
+    Tls,
 }
 
 impl<'a> Registry<'a> {
@@ -37,15 +39,22 @@ impl<'a> Registry<'a> {
         drop(listener);
         fs::write(dir.join("htpasswd"), HTPASSWD).unwrap();
         let auth = match access {
-            Access::Everybody => String::new(),
+            Access::Everybody | Access::Tls => String::new(),
             Access::User => {
                 format!("auth: {{htpasswd: {{realm: test, path: {}/htpasswd}}}}\n", dir.display())
             }
         };
+        let tls = match access {
+            Access::Tls => format!(
+                ", tls: {{certificate: {dir}/chain.pem, key: {dir}/key.pem}}",
+                dir = scene.dir().display()
+            ),
+            Access::Everybody | Access::User => String::new(),
+        };
         let config = format!(
             "version: 0.1\nlog: {{level: error, accesslog: {{disabled: true}}}}\n\
              storage: {{filesystem: {{rootdirectory: {}/content}}, delete: {{enabled: true}}}}\n\
-             http: {{addr: '{address}'}}\n{auth}",
+             http: {{addr: '{address}'{tls}}}\n{auth}",
             dir.display()
         );
         fs::write(dir.join("config.yml"), config).unwrap();

@@ -349,7 +349,13 @@ impl Scene {
         make_orphans(pid);
         kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
         let end = Instant::now() + LIMIT;
-        while self.supervisor(pod) == Some(pid) {
+        // Its command line goes before its locks do; with both gone it is a zombie or not there.
+        let lives = || {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+            state.is_some_and(|state| !matches!(state, 'Z' | 'X'))
+        };
+        while lives() {
             assert!(Instant::now() < end, "the supervisor does not die");
             std::thread::yield_now();
         }

@@ -1,12 +1,16 @@
 //! `image pull`.
 
+use std::io::Read;
 use std::path::PathBuf;
 
 use super::StoreChoice;
 use super::progress::Shown;
 use crate::cli::{Context, Verb, output};
-use crate::error::{Error, Result};
+use crate::error::{Error, OsContext, Result};
 use crate::image::{self, ImageRecord, Location, Platform, Progress, PullOptions, Silent, Store};
+
+/// Longest credentials of a pod, bytes: a Secret has at most 1 MiB.
+const MAX_SECRETS: u64 = 16 << 20;
 
 /// How registries are asked.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -25,6 +29,7 @@ impl RegistryChoice {
             platform: platform.unwrap_or_default(),
             auth_file: self.authfile.clone(),
             plain_http: self.plain_http,
+            pull_secrets: None,
         }
     }
 }
@@ -44,6 +49,9 @@ pub(super) struct Pull {
     /// Show no progress
     #[arg(short, long)]
     quiet: bool,
+    /// Read credentials that come before all others from standard input: of a pod
+    #[arg(long, hide = true)]
+    secrets_on_stdin: bool,
     /// A name (busybox is docker.io/library/busybox:latest), docker://NAME, or what `image import`
     /// takes
     #[arg(value_name = "IMAGE")]
@@ -58,7 +66,13 @@ Examples:
 
 impl Verb for Pull {
     fn run(self, _: &Context) -> Result<i32> {
-        let options = self.registry.options(self.platform);
+        let mut options = self.registry.options(self.platform);
+        if self.secrets_on_stdin {
+            let mut text = Vec::new();
+            let secrets = std::io::stdin().take(MAX_SECRETS).read_to_end(&mut text);
+            secrets.os("read", || "the credentials of the pod")?;
+            options.pull_secrets = Some(text);
+        }
         let image = fetch(&self.store.store(), &self.image, &options, self.quiet)?;
         output::print(&format!("{}\n", image.id))?;
         Ok(0)

@@ -11,6 +11,7 @@
 
 mod docker;
 mod files;
+mod http;
 mod layout;
 pub(super) mod registry;
 

@@ -1,7 +1,8 @@
-//! Registries, through `oci-client`.
+//! Registries, through `oci-client`; what it leaves open is in `http.rs`.
 //!
-//! Its client verifies digests of manifests; what it gives is verified again, as everything else.
+//! What comes from it is verified here, whatever it has verified itself.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use futures_util::TryStreamExt;
@@ -9,31 +10,50 @@ use futures_util::stream::BoxStream;
 use oci_client::client::{BlobResponse, ClientConfig, ClientProtocol};
 use oci_client::errors::OciDistributionError;
 use oci_client::secrets::RegistryAuth;
-use oci_client::{Client, Reference as Name};
+use oci_client::{Client, Reference as Name, RegistryOperation};
 
 use super::Offer;
+use super::http::{AccessToken, Http, NoDocument, Proof, unusable};
 use super::layout::verified;
 use crate::error::{Error, Result};
 use crate::image::auth::Credentials;
 use crate::image::digest::Digest;
-use crate::image::manifest::{self, Blob, Document, MAX_DOCUMENT, MEDIA_TYPES, Platform};
+use crate::image::manifest::{self, Blob, Document, MAX_DOCUMENT, Platform};
 use crate::image::reference::Reference;
 
 /// How long a connection may take to be made, and a transfer may stand still.
-const CONNECT_LIMIT: Duration = Duration::from_secs(30);
-const STALL_LIMIT: Duration = Duration::from_secs(60);
+pub(super) const CONNECT_LIMIT: Duration = Duration::from_secs(30);
+pub(super) const STALL_LIMIT: Duration = Duration::from_secs(60);
+pub(super) const USER_AGENT: &str = concat!("carob/", env!("CARGO_PKG_VERSION"));
 
 /// A repository of a registry.
 pub(in crate::image) struct Registry {
-    client: Client,
     name: Name,
-    auth: RegistryAuth,
+    plain_http: bool,
+    direct: bool,
+    credentials: Option<Credentials>,
+    http: Http,
+    client: RefCell<Client>,
+    /// In exchange for an identity token.
+    token: RefCell<Option<AccessToken>>,
 }
 
 /// A part of a layer, from an offset on or from the beginning.
 pub(in crate::image) struct Part {
     pub(in crate::image) from_beginning: bool,
     pub(in crate::image) stream: BoxStream<'static, std::io::Result<bytes::Bytes>>,
+}
+
+/// No image, and whether other credentials may help.
+pub(in crate::image) struct Refused {
+    pub(in crate::image) error: Error,
+    pub(in crate::image) is_unauthorized: bool,
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self { error, is_unauthorized: false }
+    }
 }
 
 /// What went wrong, and whether it may go right the next time.
@@ -43,10 +63,11 @@ pub(in crate::image) struct Failed {
 }
 
 impl Registry {
-    /// Prepares to talk to the registry of an image; nothing is sent yet.
+    /// Prepares to talk to the registry of an image; nothing is sent yet. `direct` is for one that
+    /// no proxy can reach: on this machine.
     pub(in crate::image) fn new(
         image: &Reference,
-        plain_http: bool,
+        (plain_http, direct): (bool, bool),
         credentials: Option<Credentials>,
     ) -> Result<Self> {
         let name = match &image.digest {
@@ -63,27 +84,22 @@ impl Registry {
         };
         // A second time is fine: it is the same one.
         let _installed = rustls::crypto::ring::default_provider().install_default();
-        let config = ClientConfig {
-            protocol: if plain_http { ClientProtocol::Http } else { ClientProtocol::Https },
-            connect_timeout: Some(CONNECT_LIMIT),
-            read_timeout: Some(STALL_LIMIT),
-            user_agent: concat!("carob/", env!("CARGO_PKG_VERSION")),
-            ..ClientConfig::default()
-        };
-        let client = Client::try_from(config)
-            .map_err(|error| Error::Invalid(format!("HTTP client: {}", chain(&error))))?;
-        let auth = match credentials {
-            Some(Credentials { user, password }) => RegistryAuth::Basic(user, password),
-            None => RegistryAuth::Anonymous,
-        };
-        Ok(Self { client, name, auth })
+        Ok(Self {
+            name,
+            http: Http::new(plain_http, direct)?,
+            client: RefCell::new(client(plain_http, direct)?),
+            plain_http,
+            direct,
+            credentials,
+            token: RefCell::default(),
+        })
     }
 
     /// The image of a platform, and the digests that it can be asked for by.
     pub(in crate::image) async fn offer(
         &self,
         platform: &Platform,
-    ) -> Result<(Offer, Vec<Digest>)> {
+    ) -> Result<(Offer, Vec<Digest>), Refused> {
         let (text, digest) = self.manifest(&self.name).await?;
         let mut digests = vec![digest];
         let (text, parsed) = match manifest::parse(&text)? {
@@ -96,7 +112,8 @@ impl Registry {
                 match manifest::parse(&text)? {
                     Document::Manifest(parsed) => (text, parsed),
                     Document::Index(_) => {
-                        return Err(Error::Invalid("an index that leads to an index".into()));
+                        let why = "an index that leads to an index".into();
+                        return Err(Error::Invalid(why).into());
                     }
                 }
             }
@@ -105,19 +122,48 @@ impl Registry {
         Ok((Offer { names: Vec::new(), manifest: text, config, layers: parsed.layers }, digests))
     }
 
-    async fn manifest(&self, name: &Name) -> Result<(Vec<u8>, Digest)> {
-        let answer = self.client.pull_manifest_raw(name, &self.auth, &MEDIA_TYPES).await;
-        let (text, _) = answer.map_err(|error| self.error(name, &error))?;
-        if text.len() as u64 > MAX_DOCUMENT {
-            return Err(Error::Invalid(format!(
-                "manifest of {name} is larger than {MAX_DOCUMENT} bytes"
-            )));
-        }
+    async fn manifest(&self, name: &Name) -> Result<(Vec<u8>, Digest), Refused> {
+        let auth = self.auth().await?;
+        let client = self.client.borrow().clone();
+        let token = client.auth(name, &auth, RegistryOperation::Pull).await;
+        let token = token.map_err(|error| self.refused(name, &error))?;
+        let proof = match (&token, &self.credentials) {
+            (Some(token), _) => Proof::Token(token),
+            (None, Some(Credentials::Password { user, password })) => {
+                Proof::Password(user, password)
+            }
+            (None, _) => Proof::Nothing,
+        };
+        let text = self.http.manifest(name, proof).await.map_err(|no| self.absent(name, no))?;
         let digest = Digest::of(&text);
         if name.digest().is_some_and(|expected| *expected != digest.to_string()) {
-            return Err(Error::Invalid(format!("manifest of {name} has the digest {digest}")));
+            let why = format!("manifest of {name} has the digest {digest}");
+            return Err(Error::Invalid(why).into());
         }
-        Ok((text.to_vec(), digest))
+        Ok((text, digest))
+    }
+
+    /// What `oci-client` shows to the registry, or to its server of tokens.
+    async fn auth(&self) -> Result<RegistryAuth> {
+        let identity = match &self.credentials {
+            None => return Ok(RegistryAuth::Anonymous),
+            Some(Credentials::Password { user, password }) => {
+                return Ok(RegistryAuth::Basic(user.clone(), password.clone()));
+            }
+            Some(Credentials::IdentityToken(identity)) => identity,
+        };
+        let present = self.token.borrow().clone().filter(AccessToken::is_good);
+        let token = match present {
+            Some(token) => token,
+            None => {
+                let token = self.http.exchange(&self.name, identity).await?;
+                // The one before stays with the token that it has seen first.
+                *self.client.borrow_mut() = client(self.plain_http, self.direct)?;
+                *self.token.borrow_mut() = Some(token.clone());
+                token
+            }
+        };
+        Ok(RegistryAuth::Bearer(token.text))
     }
 
     /// A configuration.
@@ -143,9 +189,12 @@ impl Registry {
 
     /// Begins to fetch a layer from an offset on.
     pub(in crate::image) async fn part(&self, blob: &Blob, offset: u64) -> Result<Part, Failed> {
+        let final_failure = |error: Error| Failed { why: error.to_string(), may_retry: false };
+        let auth = self.auth().await.map_err(final_failure)?;
+        let client = self.client.borrow().clone();
+        client.store_auth_if_needed(self.name.resolve_registry(), &auth).await;
         let digest = blob.digest.to_string();
-        match self.client.pull_blob_stream_partial(&self.name, digest.as_str(), offset, None).await
-        {
+        match client.pull_blob_stream_partial(&self.name, digest.as_str(), offset, None).await {
             Ok(BlobResponse::Full(stream)) => {
                 Ok(Part { from_beginning: true, stream: stream.stream })
             }
@@ -154,7 +203,7 @@ impl Registry {
             }
             Err(error) => Err(Failed {
                 may_retry: may_retry(&error),
-                why: self.error(&self.name, &error).to_string(),
+                why: self.refused(&self.name, &error).error.to_string(),
             }),
         }
     }
@@ -164,31 +213,63 @@ impl Registry {
         Error::Invalid(format!("registry {}: {}", self.name.resolve_registry(), chain(error)))
     }
 
-    fn error(&self, name: &Name, error: &OciDistributionError) -> Error {
-        let registry = name.resolve_registry();
-        let what = format!("registry {registry}: {}", name.whole());
-        let has = !matches!(self.auth, RegistryAuth::Anonymous);
-        Error::Invalid(match error {
-            OciDistributionError::ImageManifestNotFoundError(_) => format!("{what}: not found"),
+    fn absent(&self, name: &Name, no: NoDocument) -> Refused {
+        match no {
+            NoDocument::Unauthorized => self.unauthorized(name),
+            NoDocument::NotFound => self.refusal(name, "not found"),
+            NoDocument::Other(why) => self.refusal(name, &why),
+        }
+    }
+
+    fn refused(&self, name: &Name, error: &OciDistributionError) -> Refused {
+        match error {
+            OciDistributionError::ImageManifestNotFoundError(_)
+            | OciDistributionError::ServerError { code: 404, .. } => {
+                self.refusal(name, "not found")
+            }
             OciDistributionError::RegistryError { envelope, .. }
                 if envelope.errors.iter().any(|error| is_unknown(&error.code)) =>
             {
-                format!("{what}: not found")
+                self.refusal(name, "not found")
             }
-            OciDistributionError::ServerError { code: 404, .. } => format!("{what}: not found"),
             OciDistributionError::UnauthorizedError { .. }
-            | OciDistributionError::AuthenticationFailure(_) => format!(
-                "{what}: unauthorized: {}",
-                if has {
-                    "the registry does not accept the credentials"
-                } else {
-                    "it does not exist or needs credentials; podman login, docker login or --authfile \
-                     gives them"
-                }
-            ),
-            other => format!("{what}: {}", chain(other)),
-        })
+            | OciDistributionError::AuthenticationFailure(_) => self.unauthorized(name),
+            other => self.refusal(name, &chain(other)),
+        }
     }
+
+    fn unauthorized(&self, name: &Name) -> Refused {
+        let why = if self.credentials.is_some() {
+            "unauthorized: the registry does not accept the credentials"
+        } else {
+            "unauthorized: it does not exist or needs credentials; podman login, docker login or \
+             --authfile gives them"
+        };
+        Refused { is_unauthorized: true, ..self.refusal(name, why) }
+    }
+
+    fn refusal(&self, name: &Name, why: &str) -> Refused {
+        let registry = name.resolve_registry();
+        Error::Invalid(format!("registry {registry}: {}: {why}", name.whole())).into()
+    }
+}
+
+/// `oci-client`'s, with what it cannot be told otherwise.
+fn client(plain_http: bool, direct: bool) -> Result<Client> {
+    // Only a proxy that is named keeps it from those of the environment; nothing is sent to it.
+    let unused = direct.then(|| "http://127.0.0.1".to_owned());
+    let config = ClientConfig {
+        protocol: if plain_http { ClientProtocol::Http } else { ClientProtocol::Https },
+        connect_timeout: Some(CONNECT_LIMIT),
+        read_timeout: Some(STALL_LIMIT),
+        user_agent: USER_AGENT,
+        http_proxy: unused.clone(),
+        https_proxy: unused,
+        // The asterisk stands for names alone.
+        no_proxy: direct.then(|| "*,0.0.0.0/0,::/0".to_owned()),
+        ..ClientConfig::default()
+    };
+    Client::try_from(config).map_err(|error| unusable(&error))
 }
 
 fn is_unknown(code: &oci_client::errors::OciErrorCode) -> bool {
@@ -206,7 +287,7 @@ fn may_retry(error: &OciDistributionError) -> bool {
 }
 
 /// An error and what has caused it.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
