@@ -30,3 +30,5 @@ mod scene;
 mod store;
 #[path = "../container/support/mod.rs"]
 mod support;
+mod volumes;
+mod ways;

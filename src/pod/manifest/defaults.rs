@@ -60,8 +60,7 @@ fn pod_spec(spec: &mut PodSpec) {
 
 fn container(container: &mut Container, host_network: bool) {
     let image = container.image.as_deref().unwrap_or_default();
-    let policy = if is_latest(image) { "Always" } else { "IfNotPresent" };
-    text(&mut container.image_pull_policy, policy);
+    text(&mut container.image_pull_policy, pull_policy(image));
     text(&mut container.termination_message_path, "/dev/termination-log");
     text(&mut container.termination_message_policy, "File");
     for port in container.ports.iter_mut().flatten() {
@@ -85,6 +84,10 @@ fn container(container: &mut Container, host_network: bool) {
     ];
     probes.into_iter().flatten().for_each(probe);
     container.lifecycle.iter_mut().for_each(lifecycle);
+}
+
+fn pull_policy(image: &str) -> &'static str {
+    if is_latest(image) { "Always" } else { "IfNotPresent" }
 }
 
 fn is_latest(image: &str) -> bool {
@@ -135,6 +138,7 @@ fn volume(volume: &mut Volume) {
         volume.config_map.is_some(),
         volume.downward_api.is_some(),
         volume.host_path.is_some(),
+        volume.image.is_some(),
         volume.persistent_volume_claim.is_some(),
         volume.projected.is_some(),
         volume.secret.is_some(),
@@ -147,6 +151,10 @@ fn volume(volume: &mut Volume) {
     }
     if let Some(source) = &mut volume.secret {
         source.default_mode.get_or_insert(MODE);
+    }
+    if let Some(source) = &mut volume.image {
+        let reference = source.reference.as_deref().unwrap_or_default();
+        text(&mut source.pull_policy, pull_policy(reference));
     }
     if let Some(source) = &mut volume.host_path {
         source.type_.get_or_insert_default();

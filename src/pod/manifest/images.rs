@@ -17,17 +17,28 @@ pub(super) fn resolve(spec: &mut PodSpec, dir: Option<&Path>, problems: &mut Pro
     let paths: Vec<String> = rules::containers(spec).map(|(path, _)| path).collect();
     let init = spec.init_containers.iter_mut().flatten();
     for (container, path) in init.chain(&mut spec.containers).zip(paths) {
-        let Some(image) = &mut container.image else { continue };
-        let Some((scheme, relative)) = relative(image) else { continue };
-        match dir {
-            Some(dir) => *image = format!("{scheme}{}", join(dir, relative).display()),
-            None => problems.invalid(
-                &format!("{path}.image"),
-                &image,
-                "must be an absolute path: a relative one counts from the directory of the \
-                 manifest, and standard input has none",
-            ),
+        if let Some(image) = &mut container.image {
+            reference(image, &format!("{path}.image"), dir, problems);
         }
+    }
+    for (index, volume) in spec.volumes.iter_mut().flatten().enumerate() {
+        if let Some(image) = volume.image.as_mut().and_then(|source| source.reference.as_mut()) {
+            let path = format!("spec.volumes[{index}].image.reference");
+            reference(image, &path, dir, problems);
+        }
+    }
+}
+
+fn reference(image: &mut String, path: &str, dir: Option<&Path>, problems: &mut Problems) {
+    let Some((scheme, relative)) = relative(image) else { return };
+    match dir {
+        Some(dir) => *image = format!("{scheme}{}", join(dir, relative).display()),
+        None => problems.invalid(
+            path,
+            &image,
+            "must be an absolute path: a relative one counts from the directory of the manifest, \
+             and standard input has none",
+        ),
     }
 }
 
@@ -55,19 +66,28 @@ fn join(dir: &Path, relative: &str) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use k8s_openapi::api::core::v1::Container;
+    use k8s_openapi::api::core::v1::{Container, ImageVolumeSource, Volume};
 
     use super::*;
 
     fn images(image: &str, dir: Option<&str>) -> (Vec<String>, bool) {
         let container = Container { image: Some(image.into()), ..Container::default() };
         let init_containers = Some(vec![container.clone()]);
-        let mut spec =
-            PodSpec { containers: vec![container], init_containers, ..PodSpec::default() };
+        let source = ImageVolumeSource { reference: Some(image.into()), pull_policy: None };
+        let volume = Volume { image: Some(source), ..Volume::default() };
+        let mut spec = PodSpec {
+            containers: vec![container],
+            init_containers,
+            volumes: Some(vec![volume]),
+            ..PodSpec::default()
+        };
         let mut problems = Problems::default();
         resolve(&mut spec, dir.map(Path::new), &mut problems);
         let all = spec.init_containers.into_iter().flatten().chain(spec.containers);
-        (all.filter_map(|container| container.image).collect(), problems.is_empty())
+        let mut images: Vec<String> = all.filter_map(|container| container.image).collect();
+        let volumes = spec.volumes.into_iter().flatten();
+        images.extend(volumes.filter_map(|volume| volume.image?.reference));
+        (images, problems.is_empty())
     }
 
     #[test]
@@ -82,7 +102,7 @@ mod tests {
             ("nginx:1.27", "nginx:1.27"),
         ] {
             let (images, is_good) = images(image, Some("/a/b"));
-            assert_eq!(images, [expected, expected], "{image}");
+            assert_eq!(images, [expected; 3], "{image}");
             assert!(is_good, "{image}");
         }
     }
@@ -96,7 +116,7 @@ mod tests {
             ("rootfs:", true),
             ("x:y", true),
         ] {
-            assert_eq!(images(image, None), (vec![image.into(); 2], expected), "{image}");
+            assert_eq!(images(image, None), (vec![image.into(); 3], expected), "{image}");
         }
     }
 }

@@ -4,6 +4,7 @@
 //! quantity.rs          numbers of Kubernetes: 100m, 64Mi, 1e3
 //! node.rs              facts of the machine, read once
 //! image.rs             where a container's files and defaults come from
+//! pull_secrets.rs      credentials for registries
 //! users.rs             user, groups, runAsNonRoot; reads the image's passwd and group
 //! env.rs               environment, $(NAME) expansion, the command line
 //! resources.rs         requests and limits → shares, quota, memory
@@ -23,6 +24,7 @@
 pub mod env;
 pub mod image;
 pub mod node;
+pub mod pull_secrets;
 pub mod qos;
 pub mod quantity;
 pub mod resources;
@@ -38,6 +40,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 pub use env::environment;
 pub use image::{Image, Root};
 pub use node::Node;
+pub use pull_secrets::pull_secrets;
 pub use qos::{QosClass, qos};
 pub use resources::pod_resources;
 pub use sandbox::{SandboxPlace, hostname, sandbox_spec};

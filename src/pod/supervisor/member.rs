@@ -227,7 +227,7 @@ impl Supervisor {
             .map_err(|error| failure("CreateContainerError", error.to_string()))
     }
 
-    fn sandbox_record(&self) -> Result<&SandboxRecord, StartFailure> {
+    pub(super) fn sandbox_record(&self) -> Result<&SandboxRecord, StartFailure> {
         let none = || failure("CreateContainerError", "the pod has no sandbox");
         self.record.sandbox.as_ref().ok_or_else(none)
     }

@@ -23,6 +23,7 @@ mod discard;
 mod exec;
 mod exit;
 mod hooks;
+mod images;
 mod journal;
 mod limits;
 mod member;
@@ -52,7 +53,7 @@ use self::limits::Limits;
 use self::member::Member;
 use self::network::Work;
 use self::parking::Parking;
-use self::pull::Pull;
+use self::pull::Pulls;
 use self::service::Service;
 use self::spawn::Report;
 pub use self::spawn::{VERB, spawn};
@@ -123,7 +124,7 @@ struct Supervisor {
     node: Node,
     sandbox: Option<Sandbox>,
     /// Images that are being pulled, or have been for a start, by the name of the container.
-    pulls: BTreeMap<String, Pull>,
+    pulls: BTreeMap<String, Pulls>,
     /// Running instances, by the name of the container.
     members: BTreeMap<String, Member>,
     events: EventLog,

@@ -4,39 +4,41 @@
 //! against the pod's supervisor, and the event loop goes on. If this process is killed meanwhile
 //! the next one asks again, and finds what has been fetched by then.
 
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{Read, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Container;
 use nix::sched::CloneFlags;
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use tokio::task::AbortHandle;
 
 use super::spawn::{c_string, environment};
 use super::{Signal, Supervisor, ended};
 use crate::error::{OsContext, Result};
-use crate::image::{Owner, Use};
 use crate::pod::clock::{Moment, Stamp};
 use crate::pod::decide::transition::FailedStart;
-use crate::pod::member::{self, Image, Root};
+use crate::pod::member;
 use crate::pod::record::StartFailure;
 use crate::sys::process::{self, Child, CloneTarget, Cloned, Exit};
 
 /// Longest answer of a pull, bytes.
 const MAX_ANSWER: u64 = 16 << 10;
 
-/// The image of a container.
-pub(super) enum Pull {
-    /// It is being pulled.
-    Running(#[allow(dead_code, reason = "it is what its end does")] Running),
-    /// It is there, with this id, for one start.
-    Done(String),
+/// Images of a container that is about to be started.
+#[derive(Default)]
+pub(super) struct Pulls {
+    /// The one that is being pulled.
+    running: Option<Running>,
+    /// Those that are there, by reference; with an id if they have been pulled for this start.
+    pub(super) done: BTreeMap<String, Option<String>>,
 }
 
 /// A pull that goes on; ended when this is dropped.
-pub(super) struct Running {
+struct Running {
+    reference: String,
     pidfd: Rc<OwnedFd>,
     task: AbortHandle,
 }
@@ -51,62 +53,19 @@ impl Drop for Running {
 }
 
 impl Supervisor {
-    /// The image of a container that is about to be started; `None` if it has to be waited for.
-    pub(super) fn image(&mut self, container: &Container) -> Result<Option<Image>, StartFailure> {
-        let name = container.name.as_str();
-        let reference = container.image.as_deref().unwrap_or_default();
-        let store = self.file.dirs.images();
-        let pulled = match self.pulls.remove(name) {
-            Some(Pull::Done(id)) => Some(id),
-            Some(running @ Pull::Running(_)) => {
-                self.pulls.insert(name.to_owned(), running);
-                return Ok(None);
-            }
-            None => None,
-        };
-        let found = match pulled {
-            Some(id) => Some(member::image::by_id(reference, &id, &store)?),
-            None => {
-                let policy = container.image_pull_policy.as_deref();
-                let found = member::image::find(reference, policy, &store)?;
-                if found.is_some() {
-                    let text = format!("Container image {reference:?} already present on machine");
-                    self.normal("Pulled", Some(name), text);
-                }
-                found
-            }
-        };
-        let Some(image) = found else {
-            self.begin_pull(name, reference).map_err(|error| StartFailure {
-                reason: "ErrImagePull".to_owned(),
-                message: format!("failed to pull image {reference:?}: {error}"),
-            })?;
-            return Ok(None);
-        };
-        self.hold(name, &image).map_err(|error| StartFailure {
-            reason: "CreateContainerError".to_owned(),
-            message: error.to_string(),
-        })?;
-        Ok(Some(image))
+    /// Whether a container waits for an image.
+    pub(super) fn is_pulling(&self, container: &str) -> bool {
+        self.pulls.get(container).is_some_and(|pulls| pulls.running.is_some())
     }
 
-    /// Keeps the layers of an image from being removed for as long as the pod is there.
-    fn hold(&self, name: &str, image: &Image) -> Result<()> {
-        let Root::Layers { store, image, layers } = &image.root else { return Ok(()) };
-        let _lock = store.lock_content()?;
-        // Removed since it was looked up?
-        store.open_layers(layers)?;
-        let owner = Owner::Pod { state: self.file.dirs.state.clone() };
-        let begun = Use { image: image.clone(), layers: layers.clone(), owner };
-        store.begin_use(&format!("pod-{}-{name}", self.rules.uid), &begun).map(drop)
-    }
-
-    fn begin_pull(&mut self, name: &str, reference: &str) -> Result<()> {
+    /// Begins to pull an image that a container needs.
+    pub(super) fn begin_pull(&mut self, name: &str, reference: &str) -> Result<()> {
+        let secrets = self.pull_secrets()?;
         let (answer, their_answer) =
             nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).os("pipe", || "")?;
         let (errors, their_errors) =
             nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).os("pipe", || "")?;
-        let child = self.spawn_pull(reference, &[their_answer, their_errors])?;
+        let child = self.spawn_pull(reference, secrets, &[their_answer, their_errors])?;
         self.normal("Pulling", Some(name), format!("Pulling image {reference:?}"));
         let pidfd = Rc::new(child.pidfd);
         let (container, begun, of) = (name.to_owned(), Moment::now(), Rc::clone(&pidfd));
@@ -115,34 +74,69 @@ impl Supervisor {
             let outcome = outcome(&of, answer, errors);
             Some(Signal::Pulled { container, outcome, took: Moment::now().since(begun) })
         });
-        self.pulls.insert(name.to_owned(), Pull::Running(Running { pidfd, task }));
+        let running = Running { reference: reference.to_owned(), pidfd, task };
+        self.pulls.entry(name.to_owned()).or_default().running = Some(running);
         if let Some(record) = self.record.container_mut(name) {
             record.pulling = true;
         }
         Ok(())
     }
 
-    fn spawn_pull(&self, reference: &str, outputs: &[OwnedFd; 2]) -> Result<Child> {
+    /// The credentials of `imagePullSecrets`; `None` without any.
+    fn pull_secrets(&mut self) -> Result<Option<File>> {
+        let (found, missing) = member::pull_secrets(&self.file.manifest);
+        if !missing.is_empty() {
+            let text = format!(
+                "Unable to retrieve some image pull secrets ({}); attempting to pull the image may \
+                 not succeed.",
+                missing.join(", ")
+            );
+            self.warn("FailedToRetrieveImagePullSecret", None, text);
+        }
+        if found.is_empty() {
+            return Ok(None);
+        }
+        // Not on a disk, and not in a command line.
+        let file = memfd_create("carob-pull-secrets", MFdFlags::MFD_CLOEXEC);
+        let mut file = File::from(file.os("memfd_create", || "the credentials of the pod")?);
+        let text = serde_json::Value::Array(found).to_string();
+        file.write_all(text.as_bytes())
+            .and_then(|()| file.rewind())
+            .os("write", || "the credentials of the pod")?;
+        Ok(Some(file))
+    }
+
+    fn spawn_pull(
+        &self,
+        reference: &str,
+        secrets: Option<File>,
+        outputs: &[OwnedFd; 2],
+    ) -> Result<Child> {
         let data_root = self.file.dirs.data.ancestors().nth(2).unwrap_or(&self.file.dirs.data);
-        let words: [&std::ffi::OsStr; 8] = [
+        let mut words: Vec<&std::ffi::OsStr> = vec![
             "carob".as_ref(),
             "image".as_ref(),
             "pull".as_ref(),
             "--quiet".as_ref(),
             "--data-root".as_ref(),
             data_root.as_ref(),
-            "--".as_ref(),
-            reference.as_ref(),
         ];
+        if secrets.is_some() {
+            words.push("--secrets-on-stdin".as_ref());
+        }
+        words.extend::<[&std::ffi::OsStr; 2]>(["--".as_ref(), reference.as_ref()]);
         let arguments = words.into_iter().map(c_string).collect::<Result<Vec<_>>>()?;
         let environment = environment()?;
-        let null = File::open("/dev/null").os("open", || "/dev/null")?;
+        let input = match secrets {
+            Some(secrets) => secrets,
+            None => File::open("/dev/null").os("open", || "/dev/null")?,
+        };
         let cloned = process::clone3(CloneFlags::empty(), &CloneTarget::default());
         match cloned.os("clone3", || "the pull")? {
             Cloned::Parent(child) => Ok(child),
             Cloned::Child => {
                 let become_pull = || -> nix::Result<()> {
-                    nix::unistd::dup2_stdin(&null)?;
+                    nix::unistd::dup2_stdin(&input)?;
                     nix::unistd::dup2_stdout(&outputs[0])?;
                     nix::unistd::dup2_stderr(&outputs[1])?;
                     process::reset_signals();
@@ -160,13 +154,12 @@ impl Supervisor {
 
     /// A pull has ended.
     pub(super) fn pulled(&mut self, name: &str, outcome: Result<String, String>, took: Duration) {
-        self.pulls.remove(name);
+        let ended = self.pulls.get_mut(name).and_then(|pulls| pulls.running.take());
         let Some(record) = self.record.container_mut(name) else { return };
         if !std::mem::take(&mut record.pulling) || self.record.stop.is_some() {
             return;
         }
-        let container = self.manifest_container(name);
-        let reference = container.and_then(|own| own.image.clone()).unwrap_or_default();
+        let reference = ended.map(|running| running.reference.clone()).unwrap_or_default();
         match outcome {
             Ok(id) => {
                 let took = format!("{:.3}s", took.as_secs_f64());
@@ -176,9 +169,11 @@ impl Supervisor {
                      Image size: {size} bytes."
                 );
                 self.normal("Pulled", Some(name), text);
-                self.pulls.insert(name.to_owned(), Pull::Done(id));
+                let pulls = self.pulls.entry(name.to_owned()).or_default();
+                pulls.done.insert(reference, Some(id));
             }
             Err(why) => {
+                self.pulls.remove(name);
                 self.warn(
                     "Failed",
                     Some(name),

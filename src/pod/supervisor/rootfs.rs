@@ -15,7 +15,7 @@ use crate::pod::member::Root;
 use crate::pod::record::SandboxRecord;
 use crate::pod::sandbox::namespace_path;
 use crate::pod::store::PodDirs;
-use crate::sys::mount::{self, Subtree};
+use crate::sys::mount::{self, Attributes, Subtree};
 use crate::sys::path as sys_path;
 
 /// Name of the directory of a container's writable layer.
@@ -51,10 +51,7 @@ pub(super) fn make(
     if let Some(root) = root.transpose()? {
         make_alike(&upper_fd, &root, base).os("set the owner and mode of", || upper.display())?;
     }
-    let lower: Vec<OwnedFd> = match sandbox.user_namespace_base {
-        Some(_) => trees.iter().map(|tree| mapped(tree, sandbox)).collect::<Result<_>>()?,
-        None => trees.into_iter().map(OwnedFd::from).collect(),
-    };
+    let lower = lower(trees, sandbox)?;
     let writable = Writable { upper: upper_fd, work: work_fd };
     crate::image::overlay(&lower, Some(&writable), Style::Trusted).map_err(|error| {
         Error::Invalid(format!(
@@ -63,6 +60,41 @@ pub(super) fn make(
             layer.display()
         ))
     })
+}
+
+/// The files of an image as a volume has them, mounted nowhere.
+///
+/// # Errors
+/// As [`make`].
+pub(super) fn read_only(sandbox: &SandboxRecord, image: &Root) -> Result<OwnedFd> {
+    let mut trees = trees(image)?;
+    let tree = match image {
+        Root::Directory(path) => {
+            let tree = mount::clone_tree(path, Subtree::Alone).os("clone", || path.display())?;
+            match sandbox.user_namespace_base {
+                Some(_) => mapped(&File::from(tree), sandbox)?,
+                None => tree,
+            }
+        }
+        Root::Layers { store, .. } => {
+            if trees.len() == 1 {
+                // The kernel wants two.
+                trees.extend(store.open_layers(&[])?.into_iter().map(File::from));
+            }
+            crate::image::overlay(&lower(trees, sandbox)?, None, Style::Trusted)?
+        }
+    };
+    mount::set_attributes(tree.as_fd(), Attributes::read_only(), Subtree::Alone)
+        .os("make read-only", || image_name(image))?;
+    Ok(tree)
+}
+
+/// What an overlay is made of: with the ids of the pod, if it has its own.
+fn lower(trees: Vec<File>, sandbox: &SandboxRecord) -> Result<Vec<OwnedFd>> {
+    match sandbox.user_namespace_base {
+        Some(_) => trees.iter().map(|tree| mapped(tree, sandbox)).collect(),
+        None => Ok(trees.into_iter().map(OwnedFd::from).collect()),
+    }
 }
 
 /// The directories of an image, the uppermost first.

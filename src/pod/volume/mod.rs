@@ -6,7 +6,7 @@
 //! downward.rs   fields and resources of the pod as text                │
 //! hosts.rs, resolv.rs   texts of /etc/hosts and /etc/resolv.conf       ┘
 //! atomic.rs     such files in a directory, replaced all at once
-//! empty_dir.rs, host_path.rs   the other kinds
+//! empty_dir.rs, host_path.rs, image.rs   the other kinds
 //! fsgroup.rs    ownership by `fsGroup`
 //! subpath.rs    a part of a volume, pinned
 //! etc.rs        /etc/hosts, hostname, resolv.conf on a small tmpfs; termination messages
@@ -26,6 +26,7 @@ mod etc;
 mod fsgroup;
 mod host_path;
 mod hosts;
+pub mod image;
 mod mounts;
 mod payload;
 mod resolv;
@@ -127,6 +128,8 @@ fn make(place: &Place<'_>, volume: &Resolved<'_>) -> Result<(), String> {
             let kind = source.type_.as_deref().unwrap_or_default();
             host_path::check(Path::new(&source.path), kind).map_err(text)
         }
+        // Pulled and mounted when the first container that uses it is started.
+        Source::Image => Ok(()),
         Source::Device(path) => host_path::check(Path::new(path), "BlockDevice").map_err(text),
         Source::Local(path, name) => {
             host_path::check(Path::new(path), "Directory").map_err(text)?;

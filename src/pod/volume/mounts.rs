@@ -118,7 +118,9 @@ fn volume_mount(one: &One<'_>, env: &[(String, String)]) -> Result<Mount> {
         (false, false) => "rw",
     };
     let mut mount = bind(&one.wanted.mount_path, &source, &[propagation.option(), access]);
-    if let Some(base) = one.place.user_namespace_base {
+    // Those of an image are mapped below its overlay.
+    let is_image = matches!(volume.source, Source::Image);
+    if let Some(base) = one.place.user_namespace_base.filter(|_| !is_image) {
         let ids = LinuxIdMappingBuilder::default()
             .container_id(0_u32)
             .host_id(base)

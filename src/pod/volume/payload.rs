@@ -46,9 +46,11 @@ pub(super) fn payload(place: &Place<'_>, source: &Source<'_>) -> Result<Payload,
             downward_api(place, source.items.as_ref(), source.default_mode)
         }
         Source::Projected(source) => projected(place, source),
-        Source::EmptyDir(_) | Source::HostPath(_) | Source::Local(..) | Source::Device(_) => {
-            Ok(Payload::new())
-        }
+        Source::EmptyDir(_)
+        | Source::HostPath(_)
+        | Source::Local(..)
+        | Source::Device(_)
+        | Source::Image => Ok(Payload::new()),
     }
 }
 

@@ -31,6 +31,8 @@ pub(super) enum Source<'a> {
     DownwardApi(&'a DownwardAPIVolumeSource),
     /// Files in memory.
     Projected(&'a ProjectedVolumeSource),
+    /// The files of an image, mounted for the pod.
+    Image,
 }
 
 /// Where an emptyDir is.
@@ -86,6 +88,7 @@ impl Resolved<'_> {
             Source::Local(path, _) | Source::Device(path) => PathBuf::from(path),
             Source::ConfigMap(_) => dirs.volume("configmap", self.name),
             Source::Secret(_) | Source::DownwardApi(_) | Source::Projected(_) => in_memory(),
+            Source::Image => dirs.volume(super::image::PLUGIN, self.name),
         }
     }
 }
@@ -112,6 +115,9 @@ pub(super) fn resolve<'a>(place: &Place<'a>, volume: &'a Volume) -> Result<Resol
     }
     if let Some(source) = &volume.projected {
         return resolved(Source::Projected(source), true);
+    }
+    if volume.image.is_some() {
+        return resolved(Source::Image, true);
     }
     if let Some(claim) = &volume.persistent_volume_claim {
         let source = claimed(place, &claim.claim_name)?;

@@ -321,10 +321,16 @@ const INVALID: &[(&str, &str, &str)] = &[
         "",
         "serviceAccountToken: Forbidden: there is no API server",
     ),
+    ("volumes: [{name: v, image: {}}]", "", "spec.volumes[0].image.reference: Required value"),
     (
-        "volumes: [{name: v, image: {reference: a}}]",
+        "volumes: [{name: v, image: {reference: ' a'}}]",
         "",
-        "spec.volumes[0].image: Forbidden: volumes of images are not supported yet",
+        "spec.volumes[0].image.reference: Invalid value: \" a\": must not have leading",
+    ),
+    (
+        "volumes: [{name: v, image: {reference: a}, emptyDir: {}}]",
+        "",
+        "spec.volumes[0].image: Forbidden: may not specify more than 1 volume type",
     ),
     (
         "volumes: [{name: v, projected: {sources: [{downwardAPI: {}, secret: {name: s, optional: true}}]}}]",

@@ -31,6 +31,7 @@ fn one_source(path: &str, volume: &Volume, problems: &mut Problems) {
         ("downwardAPI", volume.downward_api.is_some()),
         ("emptyDir", volume.empty_dir.is_some()),
         ("hostPath", volume.host_path.is_some()),
+        ("image", volume.image.is_some()),
         ("persistentVolumeClaim", volume.persistent_volume_claim.is_some()),
         ("projected", volume.projected.is_some()),
         ("secret", volume.secret.is_some()),
@@ -66,6 +67,12 @@ fn source(path: &str, volume: &Volume, spec: &PodSpec, problems: &mut Problems) 
     {
         let path = format!("{path}.emptyDir.sizeLimit");
         problems.forbidden(&path, "SizeLimit field must be a valid resource quantity");
+    }
+    if let Some(reference) = volume.image.as_ref().and_then(|source| source.reference.as_deref())
+        && reference.trim() != reference
+    {
+        let detail = "must not have leading or trailing whitespace";
+        problems.invalid(&format!("{path}.image.reference"), reference, detail);
     }
     if let Some(source) = &volume.host_path {
         host_path(&format!("{path}.hostPath.path"), &source.path, problems);

@@ -30,7 +30,8 @@ POD_SPEC "PodSpec" {
     honoured "hostUsers" Bool, "false: a user namespace of the pod's own.";
     honoured "hostname" Label, "Host name instead of the pod's name.";
     honoured "hostnameOverride" Text, "Host name instead of all else, without a domain.";
-    ignored "imagePullSecrets" List(&Object(&LOCAL_REFERENCE)), "Credentials for registries are the machine's.";
+    honoured "imagePullSecrets" List(&Object(&LOCAL_REFERENCE)),
+        "Secrets with credentials for registries; those of the machine come after them.";
     honoured "initContainers" List(&Object(&CONTAINER)),
         "Run one after the other before the app containers; sidecars go on running.";
     ignored "nodeName" Text, CLUSTER;

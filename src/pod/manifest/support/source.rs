@@ -34,7 +34,7 @@ VOLUME "Volume" {
         "runs programs of the repository on the machine; clone in an init container";
     refused "glusterfs" Opaque("GlusterfsVolumeSource"), NETWORK;
     honoured "hostPath" Object(&HOST_PATH), "A file or directory of the machine.";
-    refused "image" Opaque("ImageVolumeSource"), "volumes of images are not supported yet";
+    honoured "image" Object(&IMAGE_SOURCE), "The files of an image, read-only.";
     refused "iscsi" Opaque("ISCSIVolumeSource"), NETWORK;
     required "name" Label, "Unique in the pod.";
     refused "nfs" Opaque("NFSVolumeSource"), NETWORK;
@@ -55,6 +55,12 @@ CONFIG_MAP_SOURCE "ConfigMapVolumeSource" {
     honoured "items" List(&Object(&KEY_TO_PATH)), "Only these keys.";
     required "name" Text, "Name of the ConfigMap.";
     honoured "optional" Bool, "Go on without it.";
+}
+
+IMAGE_SOURCE "ImageVolumeSource" {
+    honoured "pullPolicy" Words(&["Always", "IfNotPresent", "Never"]),
+        "Default Always for the tag latest, else IfNotPresent.";
+    required "reference" Text, "As the image of a container.";
 }
 
 SECRET_SOURCE "SecretVolumeSource" {
