@@ -13,6 +13,7 @@ from pathlib import Path
 
 import bundles
 import clients
+import images
 import measure
 import pods
 import report
@@ -295,7 +296,8 @@ def measure_parallel(bench: Bench) -> None:
 
 MEASUREMENTS = [
     measure_run, measure_verbs, measure_exec, measure_run_counts, measure_limit,
-    measure_parallel, measure_many, pods.measure_pods, clients.measure_clients,
+    measure_parallel, measure_many, pods.measure_pods, images.measure_images,
+    clients.measure_clients,
 ]
 
 

@@ -13,6 +13,7 @@ CAROB, FLOOR = "carob", "floor"
 RUN = {"crun": 0.5, "runc": 0.2, "floor": 1.5}
 FULL = {"crun": 0.5, "runc": 0.2}
 VERB = {"crun": 0.7}
+PODMAN = {"podman, crun": 1.0}
 # Measure → what it may be, as a multiple of the peer's. Times hold for CPU time as well.
 TIME_GOALS = {
     "run": RUN,
@@ -27,6 +28,9 @@ TIME_GOALS = {
     "kill": VERB,
     "delete": VERB,
     "exec": RUN,
+    "pull and unpack": PODMAN,
+    "first start": PODMAN,
+    "second start": PODMAN,
     "pod run -d": {"floor": 4.0, "podman, runc": 0.15, "podman, crun": 0.15},
 }
 # Prefix of the measure → peer, factor, and whether more is better.
@@ -45,6 +49,8 @@ NUMBER_GOALS = [
     ("PSS per pod, 100 pods", None, 1536, False),
     ("CPU time of an exec probe", "floor", 1.5, False),
     ("wake-ups of an idle pod", None, 0, False),
+    ("disk use of an image", "podman, crun", 1.0, False),
+    ("second start over rootfs:", None, 2, False),
 ]
 COLOURS = {CAROB: "#e8590c", "crun": "#1c7ed6", "runc": "#2f9e44", FLOOR: "#868e96"}
 MORE_COLOURS = ["#9c36b5", "#0c8599", "#e03131", "#f08c00", "#6741d9", "#66a80f"]

@@ -18,6 +18,7 @@
 )]
 
 mod files;
+mod layers;
 mod made;
 mod nginx;
 mod pods;

@@ -1,6 +1,10 @@
 //! An overlay of directories, mounted nowhere.
 
+mod many;
+
 use std::os::fd::{BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
 
 use super::fd::proc_path;
 use super::mount::{self, NewFileSystem, Refused};
@@ -25,32 +29,49 @@ pub struct Overlay<'a> {
 
 /// Makes the overlay.
 ///
+/// More layers than an option has room for have an option each; before Linux 6.8, which has that,
+/// there is a longer way.
+///
 /// # Errors
-/// [`Refused`] as [`mount::create`]; `EINVAL` for more layers than about ten before Linux 6.8,
-/// or for layers that are themselves mounted nowhere before Linux 6.15.
+/// [`Refused`] as [`mount::create`]; `EINVAL` for layers that are themselves mounted nowhere
+/// before Linux 6.15, `ESTALE` if there are many of them before Linux 6.8.
 pub fn create(overlay: &Overlay) -> Result<OwnedFd, Refused> {
-    mount::create(&NewFileSystem {
+    let (options, each) = options(overlay);
+    let made = mount::create(&NewFileSystem {
         kind: "overlay",
         source: Some("overlay"),
-        options: &options(overlay),
+        options: &options,
         attributes: overlay.attributes,
-    })
+    });
+    match made {
+        Err(refused) if each == Each::InItsOwn && refused.errno == Errno::EINVAL => {
+            many::create(overlay).map_err(|errno| Refused { errno, ..refused })
+        }
+        other => other,
+    }
 }
 
-fn options(overlay: &Overlay) -> Vec<String> {
+/// How layers are given to the kernel.
+#[derive(Debug, PartialEq, Eq)]
+enum Each {
+    InOne,
+    InItsOwn,
+}
+
+fn options(overlay: &Overlay) -> (Vec<String>, Each) {
     let layers: Vec<String> = overlay.lower.iter().map(proc_path).collect();
     let joined = layers.join(":");
-    let mut words = if joined.len() <= OPTION_BYTES {
-        vec![format!("lowerdir={joined}")]
+    let (mut words, each) = if joined.len() <= OPTION_BYTES {
+        (vec![format!("lowerdir={joined}")], Each::InOne)
     } else {
-        layers.iter().map(|layer| format!("lowerdir+={layer}")).collect()
+        (layers.iter().map(|layer| format!("lowerdir+={layer}")).collect(), Each::InItsOwn)
     };
     if let Some((upper, work)) = overlay.upper {
         words.push(format!("upperdir={}", proc_path(upper)));
         words.push(format!("workdir={}", proc_path(work)));
     }
     words.extend(overlay.options.iter().map(|&word| word.to_owned()));
-    words
+    (words, each)
 }
 
 #[cfg(test)]
@@ -65,9 +86,11 @@ mod tests {
         let few =
             Overlay { lower: &lower[..2], upper: None, options: &["volatile"], attributes: 0 };
         let path = proc_path(&file);
-        assert_eq!(options(&few), [format!("lowerdir={path}:{path}"), "volatile".to_owned()]);
-        let many = options(&Overlay { lower: &lower, upper: Some((lower[0], lower[0])), ..few });
-        assert_eq!(many.len(), 103);
+        let words = vec![format!("lowerdir={path}:{path}"), "volatile".to_owned()];
+        assert_eq!(options(&few), (words, Each::InOne));
+        let (many, each) =
+            options(&Overlay { lower: &lower, upper: Some((lower[0], lower[0])), ..few });
+        assert_eq!((many.len(), each), (103, Each::InItsOwn));
         assert_eq!(many[0], format!("lowerdir+={path}"));
         assert_eq!(many[100..102], [format!("upperdir={path}"), format!("workdir={path}")]);
     }
