@@ -134,10 +134,12 @@ fn limits_are_told_to_systemd_and_survive_its_reload() {
         }
     };
     told("at first");
-    assert!(cpu_max(&host, &c).starts_with("12345"), "exact: {}", cpu_max(&host, &c));
+    // Exact, until systemd applies its settings again: another test may have had it do so already.
+    let quota = cpu_max(&host, &c);
+    assert!(["12345", "12500"].iter().any(|exact| quota.starts_with(exact)), "{quota}");
     systemctl(&["daemon-reload"]);
     told("reloaded");
-    systemctl(&["daemon-reexec"]);
+    driver::execute_systemd_again();
     told("executed again");
 }
 
@@ -190,7 +192,7 @@ fn device_rules_survive_a_reload() {
     in_force("at first");
     systemctl(&["daemon-reload"]);
     in_force("reloaded");
-    systemctl(&["daemon-reexec"]);
+    driver::execute_systemd_again();
     in_force("executed again");
     // Settings applied again, the controller's own among them.
     systemctl(&["set-property", "--runtime", &host.scope(c.id()), "TasksMax=99"]);
@@ -280,7 +282,8 @@ fn a_failed_unit_of_the_same_name_does_not_stand_in_the_way() {
          sh -c 'trap \"\" TERM; echo up; while :; do sleep 1; done' | \
          {{ read -r up; systemctl stop {unit}; }}; systemctl is-failed {unit}"
     );
-    let out = Command::new("timeout").args(["60", "sh", "-c", &script]).output().unwrap();
+    let _alone = driver::present();
+    let out = Command::new("timeout").args(["100", "sh", "-c", &script]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&out.stdout).trim(), "failed", "{out:?}");
     c.run_detached();
     assert_eq!(property(&host, &c, "ActiveState"), "active");

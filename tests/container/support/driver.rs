@@ -1,11 +1,11 @@
 //! Who makes the cgroups of a test's containers: the runtime itself, or systemd.
 
-use super::cgroup;
 use super::user::UID;
+use super::{cgroup, wait_until};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// The cgroup driver of a test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,22 +72,42 @@ pub fn scope(marker: &str, id: &str) -> String {
 
 /// `systemctl args…`, which must succeed.
 pub fn systemctl(args: &[&str]) -> String {
-    let out = Command::new("systemctl").args(args).output().unwrap();
-    assert!(out.status.success(), "systemctl {args:?}: {out:?}");
-    String::from_utf8(out.stdout).unwrap()
+    succeed(Command::new("systemctl").args(args))
+}
+
+/// Runs it until it succeeds: while systemd executes itself again, in another test, it answers nobody.
+fn succeed(command: &mut Command) -> String {
+    wait_until("systemctl", || {
+        let out = command.output().unwrap();
+        if out.status.success() {
+            return Ok(String::from_utf8(out.stdout).unwrap());
+        }
+        Err(format!("{command:?}: {out:?}"))
+    })
+}
+
+/// Has systemd execute itself again, as an update of its package does.
+pub fn execute_systemd_again() {
+    let _alone = present();
+    systemctl(&["daemon-reexec"]);
+    systemctl(&["show", "--property", "Version"]);
+}
+
+/// As long as this is held, systemd does not execute itself again: for what cannot wait for it.
+pub fn present() -> MutexGuard<'static, ()> {
+    static PRESENT: Mutex<()> = Mutex::new(());
+    PRESENT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// `systemctl --user args…` of the user of the tests, which must succeed.
 pub fn systemctl_of_user(args: &[&str]) -> String {
-    let out = Command::new("setpriv")
+    let mut command = Command::new("setpriv");
+    command
         .args(["--reuid", &UID.to_string(), "--regid", &UID.to_string(), "--clear-groups"])
         .args(["systemctl", "--user"])
         .args(args)
-        .env("XDG_RUNTIME_DIR", runtime_dir_of_user())
-        .output()
-        .unwrap();
-    assert!(out.status.success(), "systemctl --user {args:?}: {out:?}");
-    String::from_utf8(out.stdout).unwrap()
+        .env("XDG_RUNTIME_DIR", runtime_dir_of_user());
+    succeed(&mut command)
 }
 
 /// Where logind has the sockets of the user of the tests.
