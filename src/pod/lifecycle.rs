@@ -15,7 +15,7 @@ use super::network::{self, Plan, Store};
 use super::record::PodRecord;
 use super::store::{self, PodDirs, PodFile, StoredPod};
 use super::watch::Watch;
-use super::{leftover, rights, sandbox, supervisor, volume};
+use super::{leftover, ports, rights, sandbox, supervisor, volume};
 use crate::container::{CgroupDriver, Force, Runtime};
 use crate::error::{Error, OsContext, Result};
 
@@ -97,12 +97,23 @@ pub fn apply(
                 changes.join(", ")
             )));
         }
+        refuse_taken_ports(runtime, &manifest, &dir)?;
         drop(lock);
         remove(runtime, &old, Removal::Forced)?;
         let _lock = PodDirs::lock_all(&runtime.root)?;
         return Ok((Applied::Replaced, make(runtime, manifest, places)?));
     }
+    refuse_taken_ports(runtime, &manifest, &dir)?;
     Ok((Applied::Created, make(runtime, manifest, places)?))
+}
+
+/// Of pods that have not ended; those that are still to be started have been promised theirs.
+fn refuse_taken_ports(runtime: &Runtime, manifest: &Manifest, state: &Path) -> Result<()> {
+    let has_not_ended = |other: &StoredPod| {
+        let ended = other.record.as_ref().is_some_and(|record| record.ended.is_some());
+        !ended && other.file.dirs.state != state
+    };
+    ports::check(&manifest.pod, || StoredPod::list(&runtime.root), has_not_ended)
 }
 
 fn identity(manifest: &Manifest) -> (String, String) {
@@ -211,6 +222,7 @@ pub fn prepare_start(runtime: &Runtime, pod: &StoredPod) -> Result<()> {
     if !ended(&now) {
         return Ok(());
     }
+    refuse_taken_ports(runtime, &now.file.manifest, &now.file.dirs.state)?;
     let record = PodRecord::new(&now.file.rules()?, Stamp::now());
     now.file.dirs.write_record(&record.continuing(now.record.as_ref()))
 }

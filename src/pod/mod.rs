@@ -18,6 +18,7 @@
 //! forward.rs   local ports, passed on into the network of a pod
 //! store.rs     the directories of a pod
 //! rights.rs    who may make pods
+//! ports.rs     ports of the machine that pods take
 //! leftover.rs  data and logs of pods that no longer exist; prune.rs: all that they left
 //! supervisor/  one process per pod, one thread: waits, decides, acts, writes down
 //! control.rs   what the command line and the supervisor say to each other
@@ -39,6 +40,7 @@ pub mod member;
 pub mod network;
 pub mod outcome;
 pub mod phase;
+mod ports;
 pub mod probe;
 pub mod prune;
 pub mod record;

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::leftover;
 use super::lifecycle::{self, Removal};
 use super::network::{Attachment, NetworkList, Sources, Store, network_lists};
+use super::sandbox::standalone;
 use super::store::{PodDirs, StoredPod};
 use crate::container::Runtime;
 use crate::error::Result;
@@ -84,13 +85,14 @@ pub fn lost(runtime: &Runtime, data_root: &Path) -> Result<Vec<Pruned>> {
     Ok(pruned)
 }
 
-/// Whether there is a pod that says so itself.
+/// Whether there is a pod or a sandbox that says so itself.
 fn is_in_use(one: &Attachment) -> bool {
     let pod = StoredPod::read(&one.state);
     // Who cannot be asked may be in it.
-    let Ok(pod) = pod else { return true };
+    let (Ok(pod), Ok(sandbox)) = (pod, standalone::id_on_network(&one.state)) else { return true };
     let network = pod.and_then(|pod| pod.record).and_then(|record| record.network);
-    network.is_some_and(|network| network.id == one.place.id)
+    let id = network.map(|network| network.id).or(sandbox);
+    id.is_some_and(|id| id == one.place.id)
 }
 
 /// Lets the plugins of all networks forget what is not of carob's pods below a data root.

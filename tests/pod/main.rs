@@ -39,6 +39,7 @@ mod repeat;
 mod resources;
 mod restart;
 mod run;
+mod sandbox_network;
 mod scene;
 mod security;
 mod serve;

@@ -118,6 +118,57 @@ fn two_pods_talk_and_a_published_port_is_reached() {
 
 #[test]
 #[ignore = "needs root: run scripts/test"]
+fn a_port_that_another_pod_has_is_refused_with_its_name() {
+    let scene = Scene::with_own_network();
+    let with = |name: &str, port: &str| server(name, &format!("    ports: [{{{port}}}]\n"));
+    run(&scene, &BUILT_IN, &with("web", "containerPort: 80, hostPort: 8080"));
+    scene.wait_ready("web");
+    let clash = "spec.containers[0].ports[0].hostPort: port 8080 (TCP) is that of pod default/web";
+    let try_it = |text: &str| scene.try_run_with(&BUILT_IN, text);
+    try_it(&with("b", "containerPort: 80, hostPort: 8080, hostIP: 127.0.0.1")).fails(1, &[clash]);
+    assert!(!scene.state("b").exists());
+    // In the machine's network a port is the machine's.
+    let host = with("b", "containerPort: 8080").replace("spec:", "spec:\n  hostNetwork: true");
+    scene.try_run_with(&["-d"], &host).fails(1, &["ports[0].containerPort: port 8080 (TCP)"]);
+    try_it(&with("b", "containerPort: 80, hostPort: 8080, protocol: UDP")).ok();
+    // The one that is there may be replaced, and who has ended holds nothing, but asks again.
+    let replace = [&BUILT_IN[..], &["--replace"]].concat();
+    let changed = with("web", "containerPort: 80, hostPort: 8080, name: http");
+    scene.try_run_with(&replace, &changed).ok();
+    scene.pod(&["stop", "web"]).ok();
+    try_it(&with("c", "containerPort: 80, hostPort: 8080")).ok();
+    let started = scene.pod(&["start", "web"]);
+    started.fails(1, &["ports[0].hostPort: port 8080 (TCP) is that of pod default/c"]);
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn bandwidth_and_dns_reach_the_plugins_of_debian_and_ours() {
+    let scene = Scene::with_own_network();
+    let slow = server("web", "").replace(
+        "metadata: {name: web}",
+        "metadata: {name: web, annotations: {kubernetes.io/ingress-bandwidth: 8M}}",
+    );
+    run(&scene, &BUILT_IN, &slow);
+    scene.wait_ready("web");
+    // A token bucket on the host's end.
+    let queues = scene.sh_on_machine("tc qdisc show").ok().stdout;
+    assert!(queues.contains("tbf") && queues.contains("rate 8Mbit"), "{queues}");
+    scene.pod(&["rm", "--force", "web"]).ok();
+    nothing_is_left(&scene, "carob");
+    let test = Plugins::new("1.0.0", r#"{"type": "first", "capabilities": {"dns": true}}"#);
+    test.program("first", GIVES_ADDRESS);
+    let dns = "spec:\n  dnsConfig: {nameservers: [10.0.0.53], searches: [a.example], \
+               options: [{name: ndots, value: '2'}, {name: edns0}]}";
+    test.try_run(&sleeper("").replace("spec:", dns)).ok();
+    test.scene.wait_ready("p");
+    let told = serde_json::json!({"dns": {"servers": ["10.0.0.53"], "searches": ["a.example"],
+        "options": ["ndots:2", "edns0"]}});
+    assert_eq!(test.told("ADD.first")["runtimeConfig"], told);
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
 fn a_supervisor_that_was_killed_leaves_no_address() {
     let scene = Scene::with_own_network();
     run(&scene, &BUILT_IN, &server("web", "    ports: [{containerPort: 80, hostPort: 8080}]\n"));

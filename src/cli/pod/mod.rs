@@ -8,6 +8,7 @@ mod inspect;
 mod lifecycle;
 mod live;
 mod logs;
+mod plugins;
 mod port_forward;
 mod prune;
 mod ps;

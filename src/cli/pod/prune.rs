@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
+use super::plugins::PluginChoice;
 use crate::cli::{Context, Verb, output};
 use crate::error::Result;
-use crate::pod::network::Sources;
 use crate::pod::prune::{self, Pruned};
 use crate::pod::store;
 
@@ -23,17 +23,8 @@ pub(super) struct Prune {
     /// Where volumes and writable layers are kept
     #[arg(long, value_name = "DIR", default_value = store::DATA_ROOT)]
     data_root: PathBuf,
-    /// Where CNI configurations are
-    #[arg(long, value_name = "DIR", default_value = "/etc/cni/net.d")]
-    cni_conf_dir: PathBuf,
-    /// Where CNI plugins are
-    #[arg(
-        long,
-        value_name = "DIR[:DIR]",
-        value_delimiter = ':',
-        default_value = "/usr/lib/cni:/opt/cni/bin"
-    )]
-    cni_bin_dir: Vec<PathBuf>,
+    #[command(flatten)]
+    plugins: PluginChoice,
 }
 
 const EXAMPLES: &str = "\
@@ -51,8 +42,7 @@ impl Verb for Prune {
         }
         pruned.extend(prune::lost(&context.runtime, &data)?);
         if self.networks {
-            let sources = Sources { configs: self.cni_conf_dir, plugins: self.cni_bin_dir };
-            pruned.extend(prune::networks(&data, &sources)?);
+            pruned.extend(prune::networks(&data, &self.plugins.sources())?);
         }
         for one in &pruned {
             output::print(&line(one))?;

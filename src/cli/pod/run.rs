@@ -11,6 +11,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 use super::choice::ManifestChoice;
 use super::live::Live;
+use super::plugins::PluginChoice;
 use crate::cli::output::{self, Paint};
 use crate::cli::{Context, Verb};
 use crate::container::CgroupDriver;
@@ -18,7 +19,7 @@ use crate::error::{Error, OsContext, Result};
 use crate::pod::event::EventTail;
 use crate::pod::lifecycle::{self, Applied, Existing, Places, Removal};
 use crate::pod::manifest;
-use crate::pod::network::{Sources, wish};
+use crate::pod::network::wish;
 use crate::pod::outcome;
 use crate::pod::record::StopCause;
 use crate::pod::store::{self, StoredPod};
@@ -92,12 +93,8 @@ struct Make {
     /// of the files, else carob's own: a bridge carob0, if there are plugins.
     #[arg(long, value_name = "NAME|none|host")]
     network: Option<String>,
-    /// Where CNI configurations are
-    #[arg(long, value_name = "DIR", default_value = "/etc/cni/net.d")]
-    cni_conf_dir: PathBuf,
-    /// Where CNI plugins are [default: the variable CNI_PATH, else /usr/lib/cni:/opt/cni/bin]
-    #[arg(long, value_name = "DIR[:DIR]", value_delimiter = ':')]
-    cni_bin_dir: Vec<PathBuf>,
+    #[command(flatten)]
+    plugins: PluginChoice,
     #[command(flatten)]
     manifests: ManifestChoice,
 }
@@ -113,10 +110,7 @@ impl Make {
             data: absolute(&self.data_root),
             logs: absolute(&self.log_root),
             cgroup_parent: self.cgroup_parent(context)?,
-            network: Sources {
-                configs: absolute(&self.cni_conf_dir),
-                plugins: self.plugins().iter().map(absolute).collect(),
-            },
+            network: self.plugins.sources(),
         };
         let existing = if self.replace { Existing::Replace } else { Existing::Keep };
         lifecycle::apply(&context.runtime, manifest, &places, existing)
@@ -140,16 +134,6 @@ impl Make {
                 CgroupDriver::Systemd => store::SLICE.into(),
                 CgroupDriver::Cgroupfs => store::CGROUP_PARENT.into(),
             }),
-        }
-    }
-
-    fn plugins(&self) -> Vec<PathBuf> {
-        if !self.cni_bin_dir.is_empty() {
-            return self.cni_bin_dir.clone();
-        }
-        match std::env::var_os("CNI_PATH").filter(|path| !path.is_empty()) {
-            Some(path) => std::env::split_paths(&path).collect(),
-            None => Sources::default().plugins,
         }
     }
 

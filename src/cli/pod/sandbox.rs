@@ -7,10 +7,13 @@ use std::path::{Path, PathBuf};
 use clap::{ArgMatches, Command, ValueEnum};
 use oci_spec::runtime::LinuxResources;
 
+use super::super::output::{Format, KUBECTL, Table};
 use super::super::{Context, Failure, Row, Verb, output, row};
+use super::plugins::PluginChoice;
 use crate::error::{Error, OsContext, Result};
 use crate::oci::load;
-use crate::pod::sandbox::standalone::{self, Options, Pid};
+use crate::pod::sandbox::standalone::{self, Network, Options, Pid, Report};
+use crate::pod::store;
 use crate::sys::self_exe;
 
 /// `carob pod sandbox` in the table of the pod verbs.
@@ -27,6 +30,7 @@ const VERBS: &[Row] = &[
     row::<Start>("start", "Start a sandbox that was stopped"),
     row::<Stop>("stop", "Stop a sandbox and all in its cgroup"),
     row::<Remove>("rm", "Stop a sandbox and remove all of it"),
+    row::<List>("ls", "List sandboxes"),
     row::<Inspect>("inspect", "Print what containers need to join a sandbox"),
 ];
 
@@ -61,9 +65,15 @@ struct Create {
     /// Name of the sandbox
     #[arg(value_name = "NAME")]
     name: String,
-    /// A network of its own with a loopback device, or the host's
-    #[arg(long, value_enum, default_value_t = Network::None)]
-    network: Network,
+    /// none: a loopback device; host; cni: the first CNI configuration or carob's own; or a
+    /// configuration's name
+    #[arg(long, value_name = "none|host|cni|NAME", default_value = "none")]
+    network: String,
+    #[command(flatten)]
+    plugins: PluginChoice,
+    /// Where it is kept what plugins have to undo: beyond a reboot
+    #[arg(long, value_name = "DIR", default_value = store::DATA_ROOT)]
+    data_root: PathBuf,
     /// Who has which pid namespace: each container its own, one for all, or the host's
     #[arg(long, value_enum, default_value_t = PidChoice::Container)]
     pid: PidChoice,
@@ -102,15 +112,10 @@ struct Create {
 const CREATE_EXAMPLES: &str = "\
 Examples:
   carob pod sandbox create web
+  carob pod sandbox create --network cni web | jq -r .ips[]
   carob pod sandbox create --pid pod --hosts-entry 10.0.0.7=db,db.local web
   carob pod sandbox create --sysctl net.ipv4.ip_unprivileged_port_start=0 web |
     jq -r .namespaces.network";
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Network {
-    None,
-    Host,
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Ipc {
@@ -129,7 +134,8 @@ impl Create {
     fn options(&self) -> Result<Options> {
         let resources = self.resources.as_deref().map(read_resources).transpose()?;
         Ok(Options {
-            host_network: self.network == Network::Host,
+            host_network: self.network == "host",
+            network: self.network(),
             host_ipc: self.ipc == Ipc::Host,
             pid: match self.pid {
                 PidChoice::Container => Pid::Container,
@@ -143,6 +149,20 @@ impl Create {
             resources,
             hosts: self.hosts_entry.iter().map(|text| host(text)).collect::<Result<_>>()?,
             resolv_conf: self.resolv_conf()?,
+        })
+    }
+
+    fn network(&self) -> Option<Network> {
+        let name = match self.network.as_str() {
+            "none" | "host" => return None,
+            "cni" => None,
+            name => Some(name.to_owned()),
+        };
+        let data_root = std::path::absolute(&self.data_root);
+        Some(Network {
+            name,
+            sources: self.plugins.sources(),
+            data_root: data_root.unwrap_or_else(|_| self.data_root.clone()),
         })
     }
 
@@ -203,6 +223,56 @@ impl Verb for Create {
         output::print_json(&standalone::create(&context.runtime, &self.name, options)?)?;
         Ok(0)
     }
+}
+
+/// List sandboxes
+#[derive(Debug, clap::Args)]
+#[command(after_help = LIST_EXAMPLES)]
+struct List {
+    /// Output format
+    #[arg(short, visible_short_alias = 'o', long, value_name = "FORMAT", default_value = "table",
+          value_parser = Format::parser(&["table", "name", "json", "yaml"]))]
+    format: Format,
+}
+
+const LIST_EXAMPLES: &str = "\
+Examples:
+  carob pod sandbox ls
+  carob pod sandbox ls --format json | jq -r '.[].cgroup'";
+
+impl Verb for List {
+    fn run(self, context: &Context) -> Result<i32> {
+        let all = standalone::list(&context.runtime)?;
+        match self.format {
+            Format::Json | Format::Yaml => output::print_object(self.format, &all)?,
+            Format::Name => {
+                output::print(
+                    &all.iter().map(|one| format!("{}\n", one.name)).collect::<String>(),
+                )?;
+            }
+            Format::Table | Format::Wide => output::print(&table(&all))?,
+        }
+        Ok(0)
+    }
+}
+
+fn table(all: &[Report]) -> String {
+    let mut table = Table::new(KUBECTL, ["NAME", "STATUS", "PID", "NETWORK", "IP", "CGROUP"]);
+    for one in all {
+        let none = || "-".to_owned();
+        let own = one.namespaces.contains_key("network");
+        let pid = if one.pid == 0 { none() } else { one.pid.to_string() };
+        let network = match &one.network {
+            Some(name) => name.clone(),
+            None if own => "none".to_owned(),
+            None if one.pid == 0 => none(),
+            None => "host".to_owned(),
+        };
+        let ips = if one.ips.is_empty() { none() } else { one.ips.join(",") };
+        let cgroup = one.cgroup.display().to_string();
+        table.push([one.name.clone(), one.status.to_owned(), pid, network, ips, cgroup]);
+    }
+    table.take()
 }
 
 /// Start a sandbox that was stopped, with the same host ids; one that runs is left alone

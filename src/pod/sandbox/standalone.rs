@@ -9,6 +9,7 @@
 //! ```
 
 mod etc;
+mod network;
 
 use std::fs::{self, DirBuilder, File};
 use std::io::ErrorKind;
@@ -28,6 +29,8 @@ use crate::pod::record::SandboxRecord;
 use crate::pod::store::{CGROUP_PARENT, PodDirs, StoredPod};
 use crate::sys::{credentials, fd};
 
+pub use network::{Network, id_on_network};
+
 const FILE: &str = "sandbox.json";
 const FILE_BYTES: u64 = 16 << 20;
 /// The kubelet's, for pause.
@@ -39,6 +42,9 @@ const CAP_SYS_RESOURCE: u32 = 24;
 pub struct Options {
     /// Whether network and host name are the host's.
     pub host_network: bool,
+    /// The network that plugins put it on; without one it has a loopback device.
+    #[serde(default)]
+    pub network: Option<Network>,
     /// Whether IPC and `/dev/shm` are the host's.
     pub host_ipc: bool,
     /// `container`, `pod` or `host`.
@@ -78,6 +84,9 @@ struct Stored {
     name: String,
     options: Options,
     dirs: PodDirs,
+    /// Its own, unlike its name.
+    #[serde(default)]
+    uid: String,
     /// How often it has been started.
     attempt: u32,
     user_namespace_base: Option<u32>,
@@ -102,6 +111,10 @@ pub struct Report {
     /// The namespaces that containers are to join, by the kinds of config.json. What is missing is
     /// the host's, or each container's own.
     pub namespaces: std::collections::BTreeMap<&'static str, PathBuf>,
+    /// The network it is on.
+    pub network: Option<String>,
+    /// Its addresses there.
+    pub ips: Vec<String>,
     /// First host id of its user namespace, of 65536.
     pub user_namespace_base: Option<u32>,
     /// The pod's cgroup, for `linux.cgroupsPath` of containers below it.
@@ -131,13 +144,33 @@ pub fn bases_in_use(root: &Path) -> Result<Vec<u32>> {
 /// Makes a sandbox and starts it.
 ///
 /// # Errors
-/// [`Error::Invalid`] if the name is taken or the cgroup has processes; else as [`super::start`].
-/// Nothing is left then.
+/// [`Error::Invalid`] if the name is taken or the cgroup has processes; else as [`super::start`], or
+/// what a plugin of its network says. Nothing is left then.
 pub fn create(runtime: &Runtime, name: &str, options: Options) -> Result<Report> {
+    let mut stored = make(runtime, name, options)?;
+    match connect(runtime, &mut stored).and_then(|()| report(runtime, &stored)) {
+        Ok(report) => Ok(report),
+        Err(error) => {
+            let _lock = lock(&runtime.root)?;
+            // Not another one of its name.
+            if read_file(&stored.dirs.state)?.is_some_and(|now| now.uid == stored.uid)
+                && let Err(left) = clear(runtime, &stored)
+            {
+                crate::log::warn(left);
+            }
+            Err(error)
+        }
+    }
+}
+
+fn make(runtime: &Runtime, name: &str, options: Options) -> Result<Stored> {
     let root = &runtime.root;
     let name = ContainerId::new(name)?.to_string();
     etc::check_hostname(options.hostname.as_deref().unwrap_or(&name))?;
     crate::pod::rights::check()?;
+    if let Some(network) = &options.network {
+        network.list()?;
+    }
     let _lock = lock(root)?;
     let _bases = options.user_namespace.then(|| lock_bases(root)).transpose()?;
     let base = match options.user_namespace {
@@ -164,12 +197,13 @@ pub fn create(runtime: &Runtime, name: &str, options: Options) -> Result<Report>
     remove_directory(&dirs.state)?;
     let made = DirBuilder::new().mode(0o700).create(&dirs.state);
     made.os("mkdir", || dirs.state.display())?;
+    let uid = uuid::Uuid::new_v4().to_string();
     let mut stored =
-        Stored { name, options, dirs, attempt: 0, user_namespace_base: base, record: None };
+        Stored { name, options, dirs, uid, attempt: 0, user_namespace_base: base, record: None };
     let made = etc::write_files(&stored.dirs.state, &stored.options, stored.hostname())
         .and_then(|()| up(runtime, &mut stored));
-    match made.and_then(|()| report(runtime, &stored)) {
-        Ok(report) => Ok(report),
+    match made {
+        Ok(()) => Ok(stored),
         Err(error) => {
             if let Err(left) = clear(runtime, &stored) {
                 crate::log::warn(left);
@@ -184,12 +218,49 @@ pub fn create(runtime: &Runtime, name: &str, options: Options) -> Result<Report>
 /// # Errors
 /// As [`create`]; the sandbox stays, stopped.
 pub fn start(runtime: &Runtime, name: &str) -> Result<Report> {
-    let _lock = lock(&runtime.root)?;
-    let mut stored = read(&runtime.root, name)?;
-    if !is_running(runtime, &stored)? {
+    let mut stored = {
+        let _lock = lock(&runtime.root)?;
+        let mut stored = read(&runtime.root, name)?;
+        if is_running(runtime, &stored)? {
+            return report(runtime, &stored);
+        }
         up(runtime, &mut stored)?;
+        stored
+    };
+    if let Err(error) = connect(runtime, &mut stored) {
+        if let Err(left) = stop(runtime, name) {
+            crate::log::warn(left);
+        }
+        return Err(error);
     }
     report(runtime, &stored)
+}
+
+/// Puts it on its network, if it is to be on one. Not locked meanwhile: others would wait for plugins.
+fn connect(runtime: &Runtime, stored: &mut Stored) -> Result<()> {
+    let Some(network) = stored.options.network.clone() else { return Ok(()) };
+    let ips = network::join(stored, &network)?;
+    let _lock = lock(&runtime.root)?;
+    let now = read_file(&stored.dirs.state)?;
+    let same = |now: Stored| (now.uid, now.attempt) == (stored.uid.clone(), stored.attempt);
+    if !now.is_some_and(same) || !is_running(runtime, stored)? {
+        network::leave(stored, false)?;
+        let name = &stored.name;
+        return Err(Error::Invalid(format!("sandbox {name:?} has been stopped meanwhile")));
+    }
+    network::write_hosts(stored, &ips)?;
+    if let Some(record) = &mut stored.record {
+        record.ips = ips;
+    }
+    stored.write()
+}
+
+/// Takes it off its network; that it cannot be is a warning, and no reason to keep the sandbox.
+fn disconnect(runtime: &Runtime, stored: &Stored) -> Result<()> {
+    if let Err(error) = network::leave(stored, is_running(runtime, stored)?) {
+        crate::log::warn(error);
+    }
+    Ok(())
 }
 
 /// Stops a sandbox, and whatever runs in its cgroup; its directory and its host ids stay.
@@ -197,6 +268,7 @@ pub fn start(runtime: &Runtime, name: &str) -> Result<Report> {
 /// # Errors
 /// As [`super::stop`].
 pub fn stop(runtime: &Runtime, name: &str) -> Result<()> {
+    disconnect(runtime, &read(&runtime.root, name)?)?;
     let _lock = lock(&runtime.root)?;
     let mut stored = read(&runtime.root, name)?;
     super::stop(runtime, &stored.id(), &stored.dirs)?;
@@ -209,8 +281,21 @@ pub fn stop(runtime: &Runtime, name: &str) -> Result<()> {
 /// # Errors
 /// As [`super::stop`].
 pub fn remove(runtime: &Runtime, name: &str) -> Result<()> {
+    disconnect(runtime, &read(&runtime.root, name)?)?;
     let _lock = lock(&runtime.root)?;
     clear(runtime, &read(&runtime.root, name)?)
+}
+
+/// Looks at all sandboxes, in the order of their names; one that goes meanwhile is left out.
+///
+/// # Errors
+/// [`Error::Os`] if one cannot be read.
+pub fn list(runtime: &Runtime) -> Result<Vec<Report>> {
+    let mut names = names(&runtime.root)?;
+    names.sort();
+    let stored = names.iter().map(|name| read_file(&all(&runtime.root).join(name)));
+    let stored = stored.filter_map(Result::transpose);
+    stored.map(|stored| report(runtime, &stored?)).collect()
 }
 
 /// Looks at a sandbox.
@@ -248,20 +333,28 @@ fn names(root: &Path) -> Result<Vec<String>> {
 }
 
 fn read(root: &Path, name: &str) -> Result<Stored> {
-    let path = all(root).join(ContainerId::new(name)?.as_str()).join(FILE);
+    let state = all(root).join(ContainerId::new(name)?.as_str());
+    read_file(&state)?.ok_or_else(|| Error::Invalid(format!("sandbox {name:?} not found")))
+}
+
+/// The sandbox with this state directory, if there is one.
+fn read_file(state: &Path) -> Result<Option<Stored>> {
+    let path = state.join(FILE);
     let text = match fd::read_file(&path, FILE_BYTES) {
-        Err(error) if error.errno() == Some(nix::errno::Errno::ENOENT) => {
-            return Err(Error::Invalid(format!("sandbox {name:?} not found")));
-        }
+        Err(error) if error.errno() == Some(nix::errno::Errno::ENOENT) => return Ok(None),
         other => other?,
     };
-    serde_json::from_slice(&text)
-        .map_err(|error| Error::Invalid(format!("{}: {error}", path.display())))
+    let stored = serde_json::from_slice(&text);
+    stored.map(Some).map_err(|error| Error::Invalid(format!("{}: {error}", path.display())))
 }
 
 impl Stored {
     fn hostname(&self) -> &str {
         self.options.hostname.as_deref().unwrap_or(&self.name)
+    }
+
+    fn network_name(&self) -> Option<&str> {
+        self.record.as_ref()?.network.as_deref()
     }
 
     fn id(&self) -> String {
@@ -299,6 +392,8 @@ fn up(runtime: &Runtime, stored: &mut Stored) -> Result<()> {
         sysctls: &options.sysctls,
         oom_score_adj: may_lower.then_some(OOM_SCORE_ADJ),
     })?;
+    let network = options.network.as_ref().map(Network::list).transpose()?;
+    let network = network.map(|(list, _)| list.name);
     let (record, _child) = super::start(
         runtime,
         Start {
@@ -309,7 +404,7 @@ fn up(runtime: &Runtime, stored: &mut Stored) -> Result<()> {
             shm: if options.host_ipc { Shm::Host } else { Shm::Own },
             user_namespace_base: stored.user_namespace_base,
             ips: Vec::new(),
-            network: None,
+            network,
             held: None,
         },
     )?;
@@ -318,6 +413,7 @@ fn up(runtime: &Runtime, stored: &mut Stored) -> Result<()> {
 }
 
 fn clear(runtime: &Runtime, stored: &Stored) -> Result<()> {
+    disconnect(runtime, stored)?;
     super::stop(runtime, &stored.id(), &stored.dirs)?;
     remove_directory(&stored.dirs.state)
 }
@@ -361,6 +457,8 @@ fn report(runtime: &Runtime, stored: &Stored) -> Result<Report> {
                 own.map(|(name, kind, _)| (name, namespace_path(record, kind)))
             })
             .collect(),
+        network: record.and_then(|record| record.network.clone()),
+        ips: record.map(|record| record.ips.clone()).unwrap_or_default(),
         user_namespace_base: stored.user_namespace_base,
         cgroup: dirs.cgroup.clone(),
         shm: if options.host_ipc { "/dev/shm".into() } else { shm_path(dirs) },
