@@ -11,6 +11,9 @@ use serde::{Deserialize, Deserializer, forward_to_deserialize_any};
 
 use super::SpecText;
 
+#[path = "../../tests/container/support/named_tests.rs"]
+mod named_tests;
+
 /// What a walk through a type has met.
 #[derive(Default)]
 struct Met {
@@ -176,7 +179,7 @@ fn documented(cell: usize) -> Vec<String> {
     let rows = text.lines().filter(|line| line.starts_with("| `"));
     let cells = rows.filter_map(|row| row.split('|').nth(cell).map(str::to_owned));
     cells
-        .flat_map(|cell| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>())
+        .flat_map(|cell| named_tests::quoted(&cell).map(str::to_owned).collect::<Vec<_>>())
         .collect()
 }
 
@@ -194,17 +197,8 @@ fn every_property_has_its_place_in_the_table() {
 
 #[test]
 fn the_tests_in_the_table_exist() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut code = String::new();
-    let mut left = vec![root.join("src"), root.join("tests")];
-    while let Some(path) = left.pop() {
-        if path.is_dir() {
-            left.extend(fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            code += &fs::read_to_string(path).unwrap();
-        }
-    }
+    let tests = named_tests::all();
     for name in documented(3) {
-        assert!(code.contains(&format!("fn {name}()")), "there is no test {name}");
+        assert!(tests.contains(&name), "there is no test {name}");
     }
 }

@@ -3,9 +3,8 @@
 //! The list of all requirements, each with its tests, is in docs/clients.md.
 
 use crate::support::socket::{listen, receive};
-use crate::support::{Host, wait_until};
+use crate::support::{Host, named_tests, wait_until};
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
 use std::fs;
 use std::io::Read;
 use std::os::unix::fs::symlink;
@@ -20,36 +19,16 @@ fn every_rule_in_the_documentation_names_tests_that_exist() {
     let doc = fs::read_to_string(root.join("docs/clients.md")).unwrap();
     let rows: Vec<Vec<&str>> =
         doc.lines().filter(|l| l.starts_with("| ")).map(|l| l.split('|').collect()).collect();
-    let tests = names_of_tests(&[root.join("tests/container"), root.join("src")]);
+    let tests = named_tests::all();
     for number in 1..=RULES {
         let row = rows.iter().find(|cells| cells[1].trim() == number.to_string());
         let row = row.unwrap_or_else(|| panic!("rule {number} is not in docs/clients.md"));
-        let named: Vec<&str> = row[3].split('`').skip(1).step_by(2).collect();
+        let named: Vec<&str> = named_tests::quoted(row[3]).collect();
         assert!(!named.is_empty(), "rule {number} has no test");
         for name in named {
             assert!(tests.contains(name), "rule {number}: there is no test {name}");
         }
     }
-}
-
-/// The functions below a `#[test]` in all files of these directories.
-fn names_of_tests(dirs: &[PathBuf]) -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
-    let mut left = dirs.to_vec();
-    while let Some(dir) = left.pop() {
-        for entry in fs::read_dir(&dir).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                left.push(path);
-            } else if path.extension().is_some_and(|e| e == "rs") {
-                let text = fs::read_to_string(&path).unwrap();
-                let after = text.split("#[test]").skip(1);
-                let heads = after.filter_map(|t| t.split_once("fn ")?.1.split_once('('));
-                names.extend(heads.map(|(name, _)| name.to_owned()));
-            }
-        }
-    }
-    names
 }
 
 #[test]

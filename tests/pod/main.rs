@@ -49,5 +49,6 @@ mod stop;
 #[path = "../container/support/mod.rs"]
 mod support;
 mod systemd;
+mod threats;
 mod views;
 mod volumes;

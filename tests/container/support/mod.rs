@@ -9,6 +9,7 @@ pub mod cgroup;
 pub mod container;
 pub mod driver;
 pub mod leaks;
+pub mod named_tests;
 pub mod socket;
 pub mod user;
 pub mod without;
