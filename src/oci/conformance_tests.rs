@@ -12,6 +12,11 @@ use serde::{Deserialize, Deserializer, forward_to_deserialize_any};
 use super::SpecText;
 
 #[path = "../../tests/container/support/named_tests.rs"]
+#[allow(
+    unreachable_pub,
+    dead_code,
+    reason = "of the tests' harness, which is a library of its own"
+)]
 mod named_tests;
 
 /// What a walk through a type has met.

@@ -86,6 +86,7 @@ pub fn apply(
     let (namespace, name) = identity(&manifest);
     clear_half_made(&runtime.root, &namespace, &name)?;
     let dir = PodDirs::all(&runtime.root).join(format!("{namespace}_{name}"));
+    ports::refuse_taken(&runtime.root, &manifest.pod, &dir)?;
     if let Some(old) = StoredPod::read(&dir)? {
         let changes = manifest::differences(&old.file.manifest, &manifest);
         if changes.is_empty() {
@@ -97,23 +98,12 @@ pub fn apply(
                 changes.join(", ")
             )));
         }
-        refuse_taken_ports(runtime, &manifest, &dir)?;
         drop(lock);
         remove(runtime, &old, Removal::Forced)?;
         let _lock = PodDirs::lock_all(&runtime.root)?;
         return Ok((Applied::Replaced, make(runtime, manifest, places)?));
     }
-    refuse_taken_ports(runtime, &manifest, &dir)?;
     Ok((Applied::Created, make(runtime, manifest, places)?))
-}
-
-/// Of pods that have not ended; those that are still to be started have been promised theirs.
-fn refuse_taken_ports(runtime: &Runtime, manifest: &Manifest, state: &Path) -> Result<()> {
-    let has_not_ended = |other: &StoredPod| {
-        let ended = other.record.as_ref().is_some_and(|record| record.ended.is_some());
-        !ended && other.file.dirs.state != state
-    };
-    ports::check(&manifest.pod, || StoredPod::list(&runtime.root), has_not_ended)
 }
 
 fn identity(manifest: &Manifest) -> (String, String) {
@@ -222,9 +212,10 @@ pub fn prepare_start(runtime: &Runtime, pod: &StoredPod) -> Result<()> {
     if !ended(&now) {
         return Ok(());
     }
-    refuse_taken_ports(runtime, &now.file.manifest, &now.file.dirs.state)?;
+    let dirs = &now.file.dirs;
+    ports::refuse_taken(&runtime.root, &now.file.manifest.pod, &dirs.state)?;
     let record = PodRecord::new(&now.file.rules()?, Stamp::now());
-    now.file.dirs.write_record(&record.continuing(now.record.as_ref()))
+    dirs.write_record(&record.continuing(now.record.as_ref()))
 }
 
 /// Finds a pod; a supervisor that was killed is brought back.
@@ -246,11 +237,8 @@ pub fn find(runtime: &Runtime, namespace: &str, name: &str) -> Result<StoredPod>
 /// As [`StoredPod::list`].
 pub fn list(runtime: &Runtime) -> Result<Vec<StoredPod>> {
     let pods = StoredPod::list(&runtime.root)?;
-    let mut any = false;
-    for pod in &pods {
-        any |= revive_or_warn(runtime, pod);
-    }
-    if any { StoredPod::list(&runtime.root) } else { Ok(pods) }
+    let revived = pods.iter().filter(|pod| revive_or_warn(runtime, pod)).count();
+    if revived > 0 { StoredPod::list(&runtime.root) } else { Ok(pods) }
 }
 
 fn revive_or_warn(runtime: &Runtime, pod: &StoredPod) -> bool {

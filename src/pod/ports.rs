@@ -1,5 +1,7 @@
 //! Ports of the machine that pods take: no two pods can have the same one.
 
+use std::path::Path;
+
 use k8s_openapi::api::core::v1::{Container, Pod};
 
 use super::store::StoredPod;
@@ -23,21 +25,22 @@ impl HostPort {
     }
 }
 
-/// Refuses a pod that asks for a port that another one has. `holds` says which of the others count.
+/// Refuses a pod that asks for a port that another one has: one that has not ended, since those that
+/// are still to be started have been promised theirs. `state` is its own directory.
 ///
 /// # Errors
 /// [`Error::Config`] with the field and the name of the other pod.
-pub(super) fn check(
-    pod: &Pod,
-    others: impl FnOnce() -> Result<Vec<StoredPod>>,
-    holds: impl Fn(&StoredPod) -> bool,
-) -> Result<()> {
+pub(super) fn refuse_taken(root: &Path, pod: &Pod, state: &Path) -> Result<()> {
     let wanted = of(pod);
     // Most ask for none: the others need not be read.
     if wanted.is_empty() {
         return Ok(());
     }
-    for other in others()?.iter().filter(|other| holds(other)) {
+    let has_not_ended = |other: &StoredPod| {
+        let ended = other.record.as_ref().is_some_and(|record| record.ended.is_some());
+        !ended && other.file.dirs.state != state
+    };
+    for other in StoredPod::list(root)?.into_iter().filter(has_not_ended) {
         let taken = of(&other.file.manifest.pod);
         let clash = wanted.iter().find(|port| taken.iter().any(|other| port.overlaps(other)));
         if let Some(HostPort { field, number, protocol, .. }) = clash {

@@ -10,29 +10,31 @@
 
 mod etc;
 mod network;
+mod report;
+mod stored;
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder};
 use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{Flock, FlockArg};
-use oci_spec::runtime::{LinuxNamespaceType as Kind, LinuxResources};
+use oci_spec::runtime::LinuxResources;
 use serde::{Deserialize, Serialize};
 
 use super::spec::{PidScope, Shape, pause_spec};
 use super::user_namespace::{lock_bases, lowest_free_base};
-use super::{Shm, Start, cgroup, namespace_path, shm_path, write};
+use super::{Shm, Start, cgroup};
 use crate::container::{ContainerId, Runtime};
 use crate::error::{Error, OsContext, Result};
-use crate::pod::record::SandboxRecord;
-use crate::pod::store::{CGROUP_PARENT, PodDirs, StoredPod};
-use crate::sys::{credentials, fd};
+use crate::pod::store::{CGROUP_PARENT, PodDirs};
+use crate::sys::credentials;
 
 pub use network::{Network, id_on_network};
+pub use report::Report;
+use report::report;
+pub use stored::bases_in_use;
+use stored::{FILE, Stored, all, lock, names, read, read_file};
 
-const FILE: &str = "sandbox.json";
-const FILE_BYTES: u64 = 16 << 20;
 /// The kubelet's, for pause.
 const OOM_SCORE_ADJ: i32 = -998;
 const CAP_SYS_RESOURCE: u32 = 24;
@@ -76,69 +78,6 @@ pub enum Pid {
     Pod,
     /// The host's.
     Host,
-}
-
-/// `sandbox.json`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-struct Stored {
-    name: String,
-    options: Options,
-    dirs: PodDirs,
-    /// Its own, unlike its name.
-    #[serde(default)]
-    uid: String,
-    /// How often it has been started.
-    attempt: u32,
-    user_namespace_base: Option<u32>,
-    /// Absent while it is stopped.
-    record: Option<SandboxRecord>,
-}
-
-/// What is to be known of a sandbox by those who join it.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Report {
-    /// Its name.
-    pub name: String,
-    /// `running` or `stopped`.
-    pub status: &'static str,
-    /// Id of the pause container.
-    pub id: String,
-    /// Pid of pause; 0 when stopped.
-    pub pid: i32,
-    /// Since when it runs, RFC 3339.
-    pub started: Option<String>,
-    /// The namespaces that containers are to join, by the kinds of config.json. What is missing is
-    /// the host's, or each container's own.
-    pub namespaces: std::collections::BTreeMap<&'static str, PathBuf>,
-    /// The network it is on.
-    pub network: Option<String>,
-    /// Its addresses there.
-    pub ips: Vec<String>,
-    /// First host id of its user namespace, of 65536.
-    pub user_namespace_base: Option<u32>,
-    /// The pod's cgroup, for `linux.cgroupsPath` of containers below it.
-    pub cgroup: PathBuf,
-    /// The tmpfs to mount at `/dev/shm`.
-    pub shm: PathBuf,
-    /// The file to mount at `/etc/hosts`.
-    pub hosts: PathBuf,
-    /// The file to mount at `/etc/hostname`.
-    pub hostname: PathBuf,
-    /// The file to mount at `/etc/resolv.conf`.
-    pub resolv_conf: PathBuf,
-}
-
-/// The first host ids of all user namespaces that sandboxes and pods below this state root have.
-///
-/// # Errors
-/// [`Error::Os`] if something cannot be read.
-pub fn bases_in_use(root: &Path) -> Result<Vec<u32>> {
-    let pods = StoredPod::list(root)?.into_iter();
-    let pods = pods.filter_map(|pod| pod.record?.sandbox?.user_namespace_base);
-    let sandboxes = names(root)?.into_iter().map(|name| read(root, &name));
-    let sandboxes = sandboxes.collect::<Result<Vec<_>>>()?;
-    Ok(pods.chain(sandboxes.into_iter().filter_map(|one| one.user_namespace_base)).collect())
 }
 
 /// Makes a sandbox and starts it.
@@ -306,71 +245,6 @@ pub fn inspect(runtime: &Runtime, name: &str) -> Result<Report> {
     report(runtime, &read(&runtime.root, name)?)
 }
 
-fn all(root: &Path) -> PathBuf {
-    root.join("@sandboxes")
-}
-
-fn lock(root: &Path) -> Result<Flock<File>> {
-    let all = all(root);
-    let made = DirBuilder::new().mode(0o700).recursive(true).create(&all);
-    let dir = made.and_then(|()| File::open(&all)).os("open", || all.display())?;
-    Flock::lock(dir, FlockArg::LockExclusive)
-        .map_err(|(_dir, errno)| errno)
-        .os("lock", || all.display())
-}
-
-fn names(root: &Path) -> Result<Vec<String>> {
-    let all = all(root);
-    match fs::read_dir(&all) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-        other => {
-            let entries = other.os("read", || all.display())?;
-            let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-            // One that is being made, or whose maker was killed at once, has no file yet.
-            Ok(names.filter(|name| all.join(name).join(FILE).exists()).collect())
-        }
-    }
-}
-
-fn read(root: &Path, name: &str) -> Result<Stored> {
-    let state = all(root).join(ContainerId::new(name)?.as_str());
-    read_file(&state)?.ok_or_else(|| Error::Invalid(format!("sandbox {name:?} not found")))
-}
-
-/// The sandbox with this state directory, if there is one.
-fn read_file(state: &Path) -> Result<Option<Stored>> {
-    let path = state.join(FILE);
-    let text = match fd::read_file(&path, FILE_BYTES) {
-        Err(error) if error.errno() == Some(nix::errno::Errno::ENOENT) => return Ok(None),
-        other => other?,
-    };
-    let stored = serde_json::from_slice(&text);
-    stored.map(Some).map_err(|error| Error::Invalid(format!("{}: {error}", path.display())))
-}
-
-impl Stored {
-    fn hostname(&self) -> &str {
-        self.options.hostname.as_deref().unwrap_or(&self.name)
-    }
-
-    fn network_name(&self) -> Option<&str> {
-        self.record.as_ref()?.network.as_deref()
-    }
-
-    fn id(&self) -> String {
-        format!("{}_POD_{}", self.name, self.attempt)
-    }
-
-    fn write(&self) -> Result<()> {
-        let (path, new) = (self.dirs.state.join(FILE), self.dirs.state.join(".sandbox.json"));
-        let text = serde_json::to_vec(self)
-            .map_err(|error| Error::Invalid(format!("state of {}: {error}", self.name)))?;
-        let _left_over = fs::remove_file(&new);
-        write(&new, 0o600, &text)?;
-        fs::rename(&new, &path).os("rename", || path.display())
-    }
-}
-
 /// What is on disk says first what there will be, and then what there is.
 fn up(runtime: &Runtime, stored: &mut Stored) -> Result<()> {
     super::stop(runtime, &stored.id(), &stored.dirs)?;
@@ -430,40 +304,4 @@ fn is_running(runtime: &Runtime, stored: &Stored) -> Result<bool> {
         Err(Error::NotFound { .. }) => Ok(false),
         other => Ok(other?.is_some() && stored.record.is_some()),
     }
-}
-
-fn report(runtime: &Runtime, stored: &Stored) -> Result<Report> {
-    let running = is_running(runtime, stored)?;
-    let record = stored.record.as_ref().filter(|_| running);
-    let options = &stored.options;
-    let namespaces = [
-        ("network", Kind::Network, !options.host_network),
-        ("uts", Kind::Uts, !options.host_network),
-        ("ipc", Kind::Ipc, !options.host_ipc),
-        ("pid", Kind::Pid, options.pid == Pid::Pod),
-        ("user", Kind::User, options.user_namespace),
-    ];
-    let dirs = &stored.dirs;
-    Ok(Report {
-        name: stored.name.clone(),
-        status: if running { "running" } else { "stopped" },
-        id: stored.id(),
-        pid: record.map_or(0, |record| record.pid),
-        started: record.map(|record| record.started.wall.to_string()),
-        namespaces: record
-            .iter()
-            .flat_map(|record| {
-                let own = namespaces.into_iter().filter(|(_, _, is_own)| *is_own);
-                own.map(|(name, kind, _)| (name, namespace_path(record, kind)))
-            })
-            .collect(),
-        network: record.and_then(|record| record.network.clone()),
-        ips: record.map(|record| record.ips.clone()).unwrap_or_default(),
-        user_namespace_base: stored.user_namespace_base,
-        cgroup: dirs.cgroup.clone(),
-        shm: if options.host_ipc { "/dev/shm".into() } else { shm_path(dirs) },
-        hosts: dirs.etc("hosts"),
-        hostname: dirs.etc("hostname"),
-        resolv_conf: dirs.etc("resolv.conf"),
-    })
 }

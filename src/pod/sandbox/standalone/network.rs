@@ -11,11 +11,13 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::Flock;
 use oci_spec::runtime::LinuxNamespaceType as Kind;
 
-use super::{Stored, etc, namespace_path};
+use super::etc;
+use super::stored::{Stored, read_file};
 use crate::error::{Error, Result};
 use crate::pod::network::{
     Attachment, NetworkList, Place, Plan, Sources, Store, names, plan, wish,
 };
+use crate::pod::sandbox::namespace_path;
 
 /// What sandboxes are in, as pods are in namespaces.
 const NAMESPACE: &str = "default";
@@ -114,7 +116,7 @@ pub(super) fn write_hosts(stored: &Stored, ips: &[String]) -> Result<()> {
 /// # Errors
 /// [`Error::Os`] if its file cannot be read.
 pub fn id_on_network(state: &Path) -> Result<Option<String>> {
-    let stored = super::read_file(state)?;
+    let stored = read_file(state)?;
     Ok(stored.filter(|stored| stored.record.is_some()).map(|stored| id(&stored)))
 }
 
