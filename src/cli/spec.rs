@@ -14,6 +14,7 @@ use super::image::run::When;
 use super::image::{self, StoreChoice};
 use super::{Context, Verb};
 use crate::cgroup;
+use crate::container::{Entered, MappedTo, enter_own_namespace, own_ids};
 use crate::error::{Error, OsContext, Result};
 use crate::image::Location;
 use crate::pod::member::Root;
@@ -83,6 +84,7 @@ impl Verb for Spec {
 
 impl Spec {
     fn of_image(&self, location: &Location) -> Result<()> {
+        let entered = enter_own_namespace()?;
         let store = self.store.store();
         let id = image::run::find(&store, location, When::Missing, &self.registry)?;
         let found = image::bundle::image(&store, location, id.as_deref())?;
@@ -98,6 +100,8 @@ impl Spec {
             terminal: true,
             hostname: "carob".into(),
             network: Network::None,
+            // As they are outside, where the bundle will be run.
+            ids: (entered == Entered::Yes).then(|| own_ids(MappedTo::Outside)).transpose()?,
         };
         let spec = image::bundle::spec(&found, &wanted)?;
         let rootfs = self.bundle.join("rootfs");

@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::hooks::run_late;
+use super::own_namespace::{Entered, enter_own_namespace};
 use super::state::{Container, Status};
 use super::store::{ContainerDir, Lock};
 use super::{Force, Runtime};
@@ -141,11 +142,18 @@ pub(super) fn clear(container: &Container, force: Force) -> Result<()> {
 /// Removes a directory that the container has written in.
 fn remove(place: &Path) -> Result<()> {
     let (Some(parent), Some(name)) = (place.parent(), place.file_name()) else { return Ok(()) };
-    match dir::open(parent) {
-        Err(Errno::ENOENT) => Ok(()),
-        opened => dir::remove(opened.os("open", || parent.display())?, name)
-            .os("remove", || place.display()),
+    let parent_dir = match dir::open(parent) {
+        Err(Errno::ENOENT) => return Ok(()),
+        opened => opened.os("open", || parent.display())?,
+    };
+    match dir::remove(&parent_dir, name) {
+        // Of a user: what is in it belongs to ids that are granted to it. Nothing else comes after.
+        Err(Errno::EACCES | Errno::EPERM) if enter_own_namespace()? == Entered::Yes => {
+            dir::remove(&parent_dir, name)
+        }
+        other => other,
     }
+    .os("remove", || place.display())
 }
 
 /// Kills init and waits until it has gone.

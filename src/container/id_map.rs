@@ -155,6 +155,19 @@ fn check_granted(rights: Rights, kind: Kind, own: u32, map: &[LinuxIdMapping]) -
     Ok(())
 }
 
+/// The ranges that such a file gives to a user, each id once.
+pub(super) fn granted(file: &str, uid: u32) -> Vec<std::ops::Range<u64>> {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let mut ranges: Vec<std::ops::Range<u64>> = Vec::new();
+    for range in subids::granted(&text, user_name(uid).as_deref(), uid) {
+        let is_new = ranges.iter().all(|one| range.end <= one.start || one.end <= range.start);
+        if is_new && !range.is_empty() {
+            ranges.push(range);
+        }
+    }
+    ranges
+}
+
 /// The ranges that `/etc/subuid` or `/etc/subgid` gives to the caller, for people to read; `None` if
 /// there are none.
 #[must_use]

@@ -173,7 +173,7 @@ impl Prepared {
     /// Whether the user namespace's maps are written by somebody whom init must not be hidden from
     /// meanwhile: `/proc/<pid>` of a process that is not dumpable belongs to root.
     pub(super) fn maps_are_written_by_user(&self) -> bool {
-        self.map_writer.is_some() && !nix::unistd::geteuid().is_root()
+        self.map_writer.is_some() && !crate::sys::credentials::is_host_root()
     }
 
     /// Whether init is cloned directly, in one step.

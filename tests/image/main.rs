@@ -25,6 +25,7 @@ mod pods;
 mod proxy;
 mod pull;
 mod registry;
+mod rootless;
 mod run;
 #[path = "../pod/scene.rs"]
 mod scene;

@@ -7,10 +7,11 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{Container, Pod};
-use oci_spec::runtime::{LinuxNamespaceType, Spec};
+use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceBuilder, LinuxNamespaceType, Spec};
 
 use crate::error::{Error, OsContext, Result};
 use crate::image::{Location, Store, Writable};
+use crate::oci::plan::IdMaps;
 use crate::pod::member::image::{bare, by_id};
 use crate::pod::member::{Image, Node, Root, security, users};
 use crate::pod::record::StartFailure;
@@ -18,6 +19,10 @@ use crate::sys::path::{Missing, Rootfs};
 
 /// The same as `carob spec` writes.
 const DEFAULT: &str = include_str!("../spec.json");
+/// Whether processes here may have more groups than one: not with one id alone.
+const SETGROUPS: &str = "/proc/self/setgroups";
+/// The group of terminals.
+const TERMINALS: u32 = 5;
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Source: image-spec, conversion.md.
 const STOP_SIGNAL: &str = "org.opencontainers.image.stopSignal";
@@ -42,6 +47,8 @@ pub(in crate::cli) struct Wanted {
     pub(in crate::cli) terminal: bool,
     pub(in crate::cli) hostname: String,
     pub(in crate::cli) network: Network,
+    /// Of a user namespace of its own: for a caller who is not root.
+    pub(in crate::cli) ids: Option<IdMaps>,
 }
 
 /// The image that a location leads to, in the store or as a directory.
@@ -89,12 +96,51 @@ pub(in crate::cli) fn spec(image: &Image, wanted: &Wanted) -> Result<Spec> {
             linux.set_namespaces(Some(namespaces));
         }
     }
+    if let Some(ids) = &wanted.ids {
+        add_user_namespace(&mut spec, ids)?;
+    }
     spec.set_hostname(Some(wanted.hostname.chars().take(63).collect()));
     if let Some(signal) = &image.stop_signal {
         let annotations = [(STOP_SIGNAL.to_owned(), signal.clone())];
         spec.set_annotations(Some(annotations.into_iter().collect()));
     }
     Ok(spec)
+}
+
+/// What is different for a caller who is not root.
+fn add_user_namespace(spec: &mut Spec, ids: &IdMaps) -> Result<()> {
+    let user = LinuxNamespaceBuilder::default().typ(LinuxNamespaceType::User).build();
+    let user = user.map_err(|error| Error::Invalid(error.to_string()))?;
+    if let Some(linux) = spec.linux_mut() {
+        let mut namespaces = linux.namespaces().clone().unwrap_or_default();
+        namespaces.push(user);
+        linux.set_namespaces(Some(namespaces));
+        linux.set_uid_mappings(Some(ids.uids.clone()));
+        linux.set_gid_mappings(Some(ids.gids.clone()));
+        linux.set_resources(None);
+    }
+    let groups = std::fs::read_to_string(SETGROUPS).os("read", || SETGROUPS)?;
+    if groups.trim() == "deny"
+        && let Some(process) = spec.process_mut()
+    {
+        let mut user = process.user().clone();
+        user.set_additional_gids(None);
+        process.set_user(user);
+    }
+    let has_group = |gid: u32| {
+        let below = |line: &LinuxIdMapping| gid.checked_sub(line.container_id());
+        ids.gids.iter().any(|line| below(line).is_some_and(|at| at < line.size()))
+    };
+    if !has_group(TERMINALS) {
+        let option = format!("gid={TERMINALS}");
+        for mount in spec.mounts_mut().iter_mut().flatten() {
+            let options = mount.options().as_ref().map(|options| {
+                options.iter().filter(|one| **one != option).cloned().collect::<Vec<_>>()
+            });
+            mount.set_options(options);
+        }
+    }
+    Ok(())
 }
 
 fn command(image: &Image, given: &[String]) -> Result<Vec<String>> {

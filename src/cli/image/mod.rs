@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use clap::{ArgMatches, Command};
 
 use super::{Context, Failure, Row, row};
+use crate::container::{self, Entered};
 use crate::error::{Error, Result};
 use crate::image::{self, Store};
 
@@ -76,6 +77,13 @@ fn run(matches: &ArgMatches, context: &Context) -> Result<i32> {
         .subcommand()
         .ok_or_else(|| Error::Invalid("image: a verb is missing; see carob image --help".into()))?;
     let row = verb(name).ok_or_else(|| Error::Invalid(format!("image: unknown verb {name:?}")))?;
+    if container::enter_own_namespace()? == Entered::Yes && name == "mount" {
+        return Err(Error::Invalid(
+            "image mount needs root: nobody else would see the mount; carob image unpack copies the \
+             files"
+                .into(),
+        ));
+    }
     (row.run)(arguments, context)
 }
 

@@ -4,7 +4,9 @@ use super::StoreChoice;
 use super::bundle::{self, Network, Wanted};
 use super::pull::{RegistryChoice, fetch};
 use crate::cli::{Context, output};
-use crate::container::{Attach, CreateOptions, GivenRoot, RunOptions};
+use crate::container::{
+    Attach, CreateOptions, Entered, GivenRoot, MappedTo, RunOptions, enter_to_run, own_ids,
+};
 use crate::error::{Error, Result};
 use crate::image::{Location, Owner, Store, Use};
 use crate::pod::member::Root;
@@ -69,6 +71,7 @@ impl ImageRun {
         let Some(location) = &self.image else {
             return Err(Error::Invalid("no image is given".into()));
         };
+        let entered = enter_to_run(options.create.preserve_fds)?;
         let store = self.store.store();
         let lock = store.lock_content()?;
         let image = bundle::image(
@@ -94,6 +97,8 @@ impl ImageRun {
             terminal: self.tty,
             hostname: id.clone(),
             network: self.network,
+            // Below ours: there the verbs of the user reach it also from outside.
+            ids: (entered == Entered::Yes).then(|| own_ids(MappedTo::Themselves)).transpose()?,
         };
         let detached = options.attach == Attach::Detach;
         options.create = CreateOptions { id: id.clone(), bundle: place.clone(), ..options.create };

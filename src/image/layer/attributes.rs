@@ -45,7 +45,7 @@ impl<'a> Attributes<'a> {
 /// the file system does not take.
 pub(super) fn set(made: BorrowedFd, attributes: &Attributes) -> Result<Vec<String>> {
     // A change of the owner takes set-user-ID bits and capabilities away.
-    fchown(made, Some(attributes.uid), Some(attributes.gid)).os("chown", || owner(attributes))?;
+    fchown(made, Some(attributes.uid), Some(attributes.gid)).map_err(|e| chown(e, attributes))?;
     fchmod(made, attributes.mode).os("chmod", || format!("to {:o}", attributes.mode))?;
     let lost = set_xattrs(attributes.xattrs, |name, value| xattr::set(made, name, value))?;
     set_time(made, attributes.mtime).os("set the time", || "of the file")?;
@@ -60,7 +60,7 @@ pub(super) fn set_by_name(
 ) -> Result<Vec<String>> {
     let flags = AtFlags::AT_SYMLINK_NOFOLLOW;
     fchownat(directory, name, Some(attributes.uid), Some(attributes.gid), flags)
-        .os("chown", || owner(attributes))?;
+        .map_err(|errno| chown(errno, attributes))?;
     let mut lost = Vec::new();
     if !attributes.xattrs.is_empty() {
         let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
@@ -72,8 +72,15 @@ pub(super) fn set_by_name(
     Ok(lost)
 }
 
-fn owner(attributes: &Attributes) -> String {
-    format!("to {}:{}", attributes.uid, attributes.gid)
+fn chown(errno: Errno, attributes: &Attributes) -> Error {
+    let owner = format!("{}:{}", attributes.uid, attributes.gid);
+    if errno == Errno::EINVAL {
+        return Error::Invalid(format!(
+            "its owner {owner} is none of the ids of this user namespace; /etc/subuid and /etc/subgid \
+             grant more: usermod --add-subuids FIRST-LAST --add-subgids FIRST-LAST USER"
+        ));
+    }
+    Error::Os { op: "chown", target: format!("to {owner}"), source: errno.into() }
 }
 
 /// Sets modification and access time.
