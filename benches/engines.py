@@ -95,6 +95,8 @@ class Podman:
         # Podman's own containers and storage mounts are in this namespace; the directory is ours.
         subprocess.run(["umount", "-q", "-R", str(self.data / "root/overlay")], capture_output=True)
         measure.remove_tree(self.data)
+        # It was there; podman refuses to do anything without it.
+        os.environ.pop("CONTAINERS_CONF", None)
         remove_no_cgroups(PARENT)
         remove_cgroups(PARENT)
 
