@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
 use nix::sched::CloneFlags;
 use nix::sys::stat::{Mode, mkdirat};
 
@@ -12,6 +13,7 @@ use super::mounts::{change, open_destination};
 use crate::cgroup::{CgroupMount, V1Mount};
 use crate::error::{Error, OsContext, Result};
 use crate::oci::plan::MountPlan;
+use crate::sys::classic_mount::{self, Procfs};
 use crate::sys::mount::{self, Attributes, NewFileSystem, Subtree};
 use crate::sys::path::Missing;
 
@@ -25,10 +27,9 @@ pub(super) fn mount(init: &Init, plan: &MountPlan) -> Result<()> {
             let holder = new(plan, "tmpfs", "tmpfs", &["mode=755".into()], 0)?;
             let destination = open_destination(init.rootfs()?, plan, Missing::Directory)?;
             mount::attach(&holder, &destination).os("attach", || plan.destination.display())?;
-            let trees = hierarchies
-                .iter()
-                .map(|hierarchy| one_hierarchy(&holder, plan, hierarchy, namespace))
-                .collect::<Result<Vec<_>>>()?;
+            for hierarchy in &hierarchies {
+                one_hierarchy(init, &holder, plan, hierarchy)?;
+            }
             for (name, target) in &links {
                 nix::unistd::symlinkat(target.as_str(), &holder, name.as_str())
                     .os("symlink", || name)?;
@@ -40,14 +41,18 @@ pub(super) fn mount(init: &Init, plan: &MountPlan) -> Result<()> {
             match mount::set_attributes(holder.as_fd(), attributes, Subtree::Recursive) {
                 // Before Linux 5.12: one by one.
                 Err(Errno::ENOSYS | Errno::EPERM) => {
-                    trees.iter().chain([&holder]).try_for_each(|tree| {
+                    let names = hierarchies.iter().map(|hierarchy| hierarchy.name.as_str());
+                    names.chain(["."]).try_for_each(|name| {
+                        let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+                        let tree =
+                            openat(&holder, name, flags, Mode::empty()).os("open", || name)?;
                         mount::set_attributes(tree.as_fd(), attributes, Subtree::Alone)
                             .os("set attributes of", here)
                     })
                 }
                 other => other.os("set attributes of", here),
             }?;
-            trees.into_iter().chain([holder, destination]).for_each(|fd| init.spent.put(fd));
+            [holder, destination].into_iter().for_each(|fd| init.spent.put(fd));
             Ok(())
         }
     }
@@ -55,21 +60,29 @@ pub(super) fn mount(init: &Init, plan: &MountPlan) -> Result<()> {
 
 /// The holder is a tmpfs that only this process knows yet: names in it are safe.
 fn one_hierarchy(
+    init: &Init,
     holder: &OwnedFd,
     plan: &MountPlan,
     hierarchy: &V1Mount,
-    namespace: bool,
-) -> Result<OwnedFd> {
+) -> Result<()> {
     let name = hierarchy.name.as_str();
     mkdirat(holder, name, Mode::from_bits_truncate(0o755)).os("mkdir", || name)?;
-    let tree = if namespace {
+    let is_namespaced = init.plan.namespaces.is_new(CloneFlags::CLONE_NEWCGROUP);
+    let tree = if is_namespaced {
         new(plan, "cgroup", "cgroup", std::slice::from_ref(&hierarchy.options), 0)?
     } else {
+        let at = holder.as_fd();
+        if init.procfs() == Procfs::Hosts
+            && classic_mount::bind_at(&hierarchy.path, at, name).is_ok()
+        {
+            return Ok(());
+        }
         mount::clone_tree(&hierarchy.path, Subtree::Alone)
             .os("clone the mount of", || hierarchy.path.display())?
     };
     mount::attach_at(&tree, holder, name).os("attach", || name)?;
-    Ok(tree)
+    init.spent.put(tree);
+    Ok(())
 }
 
 fn unified(init: &Init, plan: &MountPlan, path: &Path, namespace: bool) -> Result<()> {

@@ -26,6 +26,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 
 use nix::fcntl::OFlag;
+use nix::sched::CloneFlags;
 use nix::sys::stat::Mode;
 use oci_spec::runtime::LinuxNamespaceType as Kind;
 
@@ -33,6 +34,7 @@ use crate::cgroup::Entrance;
 use crate::error::{Error, OsContext, Result};
 use crate::oci::plan::{Plan, ProcessPlan};
 use crate::seccomp::Filter;
+use crate::sys::classic_mount::Procfs;
 use crate::sys::fd::Spent;
 use crate::sys::path::Rootfs;
 use crate::sys::process;
@@ -103,6 +105,15 @@ pub struct Task<'a> {
     pub host_proc: Option<OwnedFd>,
     /// Open `/proc/self/attr/*` files of the host's procfs, for labels written at the end.
     pub labels: credentials::Labels,
+}
+
+impl Init<'_> {
+    /// Until the switch of the root.
+    fn procfs(&self) -> Procfs {
+        // One that is joined may have any; a new one has what carob sees.
+        let is_own = self.plan.namespaces.is_new(CloneFlags::CLONE_NEWNS);
+        if is_own { Procfs::Hosts } else { Procfs::Unknown }
+    }
 }
 
 impl<'a> Task<'a> {

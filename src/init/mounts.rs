@@ -18,6 +18,7 @@ use super::{cgroup_mount, confined, copy_up};
 use crate::error::{Error, OsContext, Result};
 use crate::oci::mount_opts::{Bind, IdMap};
 use crate::oci::plan::{MountPlan, MountSource};
+use crate::sys::classic_mount::{self, Procfs};
 use crate::sys::mount::{self, Attributes, NewFileSystem, Refused, Subtree};
 use crate::sys::path::{Missing, Rootfs};
 
@@ -88,13 +89,13 @@ pub(super) fn open_destination(
         }
     };
     let is_proc_itself = *inside == *Path::new("/proc");
-    let on_procfs = fstatfs(&destination).is_ok_and(|s| s.filesystem_type() == PROC_SUPER_MAGIC);
+    let on_procfs = || fstatfs(&destination).is_ok_and(|s| s.filesystem_type() == PROC_SUPER_MAGIC);
     let allowed = PROC_ALLOWED.iter().any(|allowed| *inside == *Path::new(allowed));
     if is_proc_itself && !mounts_procfs(&plan.source) {
         // What is written through /proc later, labels and the like, would go to the fake.
         return Err(Error::Invalid("only procfs can be mounted on /proc".into()));
     }
-    if (on_procfs || inside.starts_with("/proc")) && !is_proc_itself && !allowed {
+    if !is_proc_itself && !allowed && (inside.starts_with("/proc") || on_procfs()) {
         let inside = inside.display();
         return Err(Error::Invalid(format!("{inside} is inside /proc, where nothing is mounted")));
     }
@@ -265,18 +266,19 @@ fn file_system(init: &Init, plan: &MountPlan, kind: &str, source: &str) -> Resul
     if let Some(label) = label.filter(|_| Path::new("/sys/fs/selinux/enforce").exists()) {
         words.push(format!("context={label}"));
     }
-    let attributes = options.attributes();
-    let made = mount::create(&NewFileSystem {
-        kind,
-        source: (!source.is_empty()).then_some(source),
-        options: &words,
-        attributes: if writable_for_now {
-            attributes & !libc::MOUNT_ATTR_RDONLY
-        } else {
-            attributes
-        },
-    });
-    let tree = match made {
+    let mut attributes = options.attributes();
+    if writable_for_now {
+        attributes &= !libc::MOUNT_ATTR_RDONLY;
+    }
+    let source = (!source.is_empty()).then_some(source);
+    let new = NewFileSystem { kind, source, options: &words, attributes };
+    if can_be_made_in_place(init, plan, &new)
+        && classic_mount::create_on(&new, destination.as_fd()).is_ok()
+    {
+        init.spent.put(destination);
+        return Ok(());
+    }
+    let tree = match mount::create(&new) {
         Err(refused) if refused.errno == Errno::EPERM && confined::has_substitute(init, kind) => {
             return confined::host_tree(plan, kind, &destination);
         }
@@ -301,6 +303,15 @@ fn unmade(refused: &Refused, kind: &str, words: &[String]) -> Error {
         why => format!("file system {kind} with options {words:?} ({why})"),
     };
     Error::Os { op: "make", target, source: refused.errno.into() }
+}
+
+/// Whether mount(2) does all of it. Where it refuses, the way by descriptors tells why.
+fn can_be_made_in_place(init: &Init, plan: &MountPlan, new: &NewFileSystem) -> bool {
+    let is_simple = matches!(new.kind, "proc" | "tmpfs" | "devpts" | "mqueue");
+    // It would make the file system read-only with its mount.
+    let is_safe = !is_of_namespace(new.kind) || new.attributes & libc::MOUNT_ATTR_RDONLY == 0;
+    let ends_here = !plan.options.tmpcopyup && plan.options.propagation.is_empty();
+    is_simple && is_safe && ends_here && init.procfs() == Procfs::Hosts
 }
 
 /// Whether all mounts of a kind in one namespace are of one file system: what is said of that, every

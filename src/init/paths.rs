@@ -1,14 +1,14 @@
 //! Masked and read-only paths.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 
 use nix::errno::Errno;
-use nix::sys::stat::fstat;
+use nix::fcntl::OFlag;
+use nix::sys::stat::{Mode, fstat};
 
 use super::Init;
 use crate::error::{Error, OsContext, Result};
-use crate::sys::fd::Spent;
+use crate::sys::classic_mount::{self, Procfs};
 use crate::sys::mount::{self, Attributes, NewFileSystem, Subtree};
 use crate::sys::path::is_null_device;
 
@@ -31,15 +31,23 @@ pub(super) fn make_read_only(init: &mut Init) -> Result<()> {
 /// Hides each path: a directory behind an empty one, anything else behind the null device.
 pub(super) fn mask(init: &mut Init) -> Result<()> {
     let rootfs = init.rootfs()?;
-    let (mut directory, mut file) = (Mask::new(empty_directory), Mask::new(null_device));
+    let (mut empty, mut null) = (None, None);
     for path in &init.plan.masked_paths {
         let here = || path.display();
         let Some(found) = present(rootfs.find(path)).os("open", here)? else { continue };
         let kind = fstat(&found).os("fstat", here)?.st_mode & libc::S_IFMT;
-        let mask = if kind == libc::S_IFDIR { &mut directory } else { &mut file };
-        mask.put_on(&found, &init.spent)?.os("mask", here)?;
+        if kind == libc::S_IFDIR {
+            hide_directory(&found, &mut empty, init.procfs())?.os("mask", here)?;
+        } else {
+            let null = match &null {
+                Some(null) => null,
+                None => &*null.insert(null_device()?),
+            };
+            classic_mount::bind(null.as_fd(), found.as_fd(), init.procfs()).os("mask", here)?;
+        }
         init.spent.put(found);
     }
+    empty.into_iter().chain(null).for_each(|fd| init.spent.put(fd));
     Ok(())
 }
 
@@ -51,26 +59,15 @@ fn present(found: nix::Result<OwnedFd>) -> nix::Result<Option<OwnedFd>> {
     }
 }
 
-/// What lies over masked paths: one mount, and copies of it.
-struct Mask {
-    make: fn() -> Result<OwnedFd>,
-    first: Option<OwnedFd>,
-}
-
-impl Mask {
-    fn new(make: fn() -> Result<OwnedFd>) -> Self {
-        Self { make, first: None }
-    }
-
-    fn put_on(&mut self, path: &OwnedFd, spent: &Spent) -> Result<nix::Result<()>> {
-        let Some(first) = &self.first else {
-            let first = (self.make)()?;
-            return Ok(mount::attach(self.first.insert(first), path));
-        };
-        let copy = mount::clone_tree_at(first.as_fd(), Subtree::Alone).os("clone", || "a mask")?;
-        let done = mount::attach(&copy, path);
-        spent.put(copy);
-        Ok(done)
+/// All of them behind the same file system, which the first one makes.
+fn hide_directory(
+    path: &OwnedFd,
+    empty: &mut Option<OwnedFd>,
+    procfs: Procfs,
+) -> Result<nix::Result<()>> {
+    match empty {
+        Some(empty) => Ok(classic_mount::bind(empty.as_fd(), path.as_fd(), procfs)),
+        None => Ok(mount::attach(empty.insert(empty_directory()?), path)),
     }
 }
 
@@ -88,10 +85,10 @@ fn empty_directory() -> Result<OwnedFd> {
 /// The host's null device, still visible and checked: the container's own may be anything.
 fn null_device() -> Result<OwnedFd> {
     let here = || "/dev/null";
-    let tree =
-        mount::clone_tree(Path::new("/dev/null"), Subtree::Alone).os("clone the mount of", here)?;
-    if is_null_device(&tree).os("fstat", here)? {
-        Ok(tree)
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+    let device = nix::fcntl::open(here(), flags, Mode::empty()).os("open", here)?;
+    if is_null_device(&device).os("fstat", here)? {
+        Ok(device)
     } else {
         Err(Error::Invalid("the host's /dev/null is not the null device".into()))
     }

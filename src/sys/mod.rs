@@ -4,6 +4,7 @@
 #![allow(unsafe_code, reason = "the wrappers around system calls; everything above them is safe")]
 
 pub mod bpf;
+pub mod classic_mount;
 pub mod command;
 pub mod credentials;
 pub mod dir;
