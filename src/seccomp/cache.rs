@@ -22,7 +22,7 @@ use crate::sys::seccomp::{INSTRUCTION_BYTES, MAX_INSTRUCTIONS};
 /// First bytes of an entry.
 const MAGIC: &[u8; 8] = b"carobscf";
 /// To be raised whenever the same profile compiles to another program.
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 /// Magic, length of the program, length of the key, checksum of the program.
 const HEADER_BYTES: usize = 8 + 4 + 4 + 8;
 /// Entries kept. A host has a handful of profiles; each takes about 20 KiB.

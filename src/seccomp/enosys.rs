@@ -7,8 +7,9 @@
 //! architecture the highest number that the profile names tells how new it is; every number
 //! above gets `ENOSYS`, as from a kernel of that age. runc does the same, and images rely on it.
 
-use libseccomp::{ScmpArch, ScmpSyscall};
-use oci_spec::runtime::{Arch, LinuxSyscall};
+use oci_spec::runtime::Arch;
+
+use super::numbers::ARM_PRIVATE;
 
 /// `BPF_LD | BPF_W | BPF_ABS`: load a word of `struct seccomp_data`.
 pub(super) const LOAD: u16 = 0x20;
@@ -26,16 +27,14 @@ pub(super) const JUMP_SET: u16 = 0x45;
 pub(super) const RETURN: u16 = 0x06;
 
 /// Offset of `nr` in `struct seccomp_data`, in bytes.
-const NR: u32 = 0;
+pub(super) const NR: u32 = 0;
 /// Offset of `arch` in `struct seccomp_data`, in bytes.
-const ARCH: u32 = 4;
+pub(super) const ARCH: u32 = 4;
 /// `SECCOMP_RET_ERRNO | ENOSYS`.
 pub(super) const RET_ENOSYS: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.unsigned_abs();
 
 /// Set in the number of an x32 call, which otherwise looks like one of x86_64.
-const X32_BIT: u32 = 0x4000_0000;
-/// Where ARM's own calls (`cacheflush`, `set_tls`) start, far above the common table.
-const ARM_PRIVATE: u32 = 0x000f_0000;
+pub(super) const X32_BIT: u32 = 0x4000_0000;
 
 /// One `struct sock_filter`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +46,7 @@ pub(super) struct Instruction {
 }
 
 impl Instruction {
-    const fn new(code: u16, if_true: u8, if_false: u8, k: u32) -> Self {
+    pub(super) const fn new(code: u16, if_true: u8, if_false: u8, k: u32) -> Self {
         Self { code, if_true, if_false, k }
     }
 
@@ -56,18 +55,6 @@ impl Instruction {
         let [e, f, g, h] = self.k.to_ne_bytes();
         [a, b, self.if_true, self.if_false, e, f, g, h]
     }
-}
-
-/// The highest number that `syscalls` names on `arch`; `None` if it has none of them.
-pub(super) fn newest(syscalls: &[LinuxSyscall], arch: ScmpArch) -> Option<u32> {
-    let names = syscalls.iter().flat_map(|rule| rule.names());
-    names
-        .filter_map(|name| ScmpSyscall::from_name_by_arch(name, arch).ok())
-        // Calls of other architectures have negative numbers of libseccomp's own.
-        .filter_map(|call| u32::try_from(call.as_raw_syscall()).ok())
-        // A profile that allows ARM's own calls says nothing about how new it is.
-        .filter(|nr| arch != ScmpArch::Arm || *nr < ARM_PRIVATE)
-        .max()
 }
 
 /// The prologue for the given architectures and the highest number of each; it falls through

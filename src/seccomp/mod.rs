@@ -1,14 +1,19 @@
-//! Seccomp profiles: compiled by libseccomp, cached by content.
+//! Seccomp profiles: compiled here or by libseccomp, cached by content.
 //!
 //! Turns `linux.seccomp` into what seccomp(2) takes, and loads nothing itself: the parent
 //! compiles, and the container's process calls [`crate::sys::seccomp::load`] last of all.
 
 mod cache;
+mod conditions;
 mod enosys;
 mod names;
+mod numbers;
 mod rules;
 #[cfg(test)]
 mod tests;
+mod tree;
+#[cfg(test)]
+mod tree_tests;
 
 use std::path::{Path, PathBuf};
 

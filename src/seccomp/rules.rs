@@ -1,17 +1,20 @@
-//! From `linux.seccomp` to a program, by libseccomp. The slow path: [`super::cache`] avoids it.
+//! From `linux.seccomp` to a program: by [`super::tree`], or by libseccomp where that has none. The
+//! slow path: [`super::cache`] avoids it.
 
 use std::{fs::File, os::unix::fs::FileExt};
 
 use libseccomp::{
-    ScmpAction, ScmpArch, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall,
-    error::SeccompError,
+    ScmpAction, ScmpArch, ScmpArgCompare, ScmpFilterContext, ScmpSyscall, error::SeccompError,
 };
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use oci_spec::runtime::{Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSyscall};
 
 use super::{
-    enosys,
+    conditions::Condition,
+    enosys::{self, Instruction},
     names::{self, ActionRow, Value},
+    numbers::Numbers,
+    tree::{self, Rule},
 };
 use crate::{
     error::{Error, OsContext, Result},
@@ -21,8 +24,8 @@ use crate::{
 /// A system call has arguments 0 to 5.
 const MAX_ARGS: usize = 6;
 
-/// Profiles with more system calls than this get a binary tree instead of a chain of
-/// comparisons.
+/// Profiles with more system calls than this get a binary tree from libseccomp, too, instead of a
+/// chain of comparisons.
 ///
 /// Measured with an engine's default profile (x86_64, x86, x32) on Linux 6.18: the kernel loads
 /// the tree in 0.27 ms and the chain in 0.56 ms, as it runs the filter for each number to learn
@@ -36,25 +39,49 @@ const TREE_FROM: usize = 32;
 /// # Errors
 /// A value that libseccomp or the kernel does not have, by its JSON path.
 pub(super) fn compile(profile: &LinuxSeccomp) -> Result<Vec<u8>> {
+    compile_with(profile, tree::program)
+}
+
+/// Makes a program of checked rules, or leaves that to libseccomp.
+type Compiler = fn(ScmpAction, &[Rule], &[Numbers]) -> Option<Vec<Instruction>>;
+
+/// As [`compile`], with a compiler that may be none.
+pub(super) fn compile_with(profile: &LinuxSeccomp, compiler: Compiler) -> Result<Vec<u8>> {
     let syscalls = profile.syscalls().as_deref().unwrap_or_default();
     let row = action_row(profile.default_action(), "defaultAction")?;
     let default = action(row, profile.default_errno_ret(), "defaultErrnoRet")?;
-    let mut filter = ScmpFilterContext::new(default).map_err(|e| refused("defaultAction", &e))?;
-    let archs = add_archs(&mut filter, profile)?;
-    if needs_tree(syscalls, &archs) {
-        filter.set_ctl_optimize(2).map_err(|e| refused("syscalls", &e))?;
-    }
-    for (index, rule) in syscalls.iter().enumerate() {
-        add_rule(&mut filter, default, rule, index)?;
-    }
+    let archs = archs(profile)?;
+    let rules: Vec<Rule> = syscalls
+        .iter()
+        .enumerate()
+        .map(|(index, entry)| rule(entry, index))
+        .collect::<Result<_>>()?;
+    let numbers: Vec<Numbers> =
+        archs.iter().map(|(_, arch)| Numbers::new(syscalls, *arch)).collect();
 
     let mut program = Vec::new();
     if !row.permissive && default != ScmpAction::Errno(libc::ENOSYS) {
-        let newest = |&(name, arch)| Some((name, enosys::newest(syscalls, arch)?));
-        let newest: Vec<(Arch, u32)> = archs.iter().filter_map(newest).collect();
-        program.extend(enosys::prologue(&newest).into_iter().flat_map(|i| i.to_bytes()));
+        let newest = |numbers: &Numbers| Some((numbers.name, numbers.newest()?));
+        let newest: Vec<(Arch, u32)> = numbers.iter().filter_map(newest).collect();
+        program.extend(enosys::prologue(&newest).into_iter().flat_map(Instruction::to_bytes));
     }
-    export(&filter, &mut program)?;
+    match compiler(default, &rules, &numbers) {
+        Some(code) => program.extend(code.into_iter().flat_map(Instruction::to_bytes)),
+        None => {
+            let mut filter =
+                ScmpFilterContext::new(default).map_err(|e| refused("defaultAction", &e))?;
+            for (field, (name, arch)) in &archs {
+                filter.add_arch(*arch).map_err(|e| refused(&format!("{field}: {name}"), &e))?;
+            }
+            if needs_tree(syscalls, &numbers) {
+                filter.set_ctl_optimize(2).map_err(|e| refused("syscalls", &e))?;
+            }
+            for (index, (entry, rule)) in syscalls.iter().zip(&rules).enumerate() {
+                add_rule(&mut filter, default, (entry, rule), index)?;
+            }
+            export(&filter, &mut program)?;
+        }
+    }
     let count = program.len() / kernel::INSTRUCTION_BYTES;
     if count > kernel::MAX_INSTRUCTIONS {
         let max = kernel::MAX_INSTRUCTIONS;
@@ -69,11 +96,10 @@ pub(super) fn compile(profile: &LinuxSeccomp) -> Result<Vec<u8>> {
 /// Its chain (as of 2.5.4) puts calls with conditions last and loads the number of the call for the
 /// first one only. Where an architecture has none of the calls before those with conditions, nobody
 /// loads it, and no condition ever holds. Its tree is wrong for an architecture without any call.
-fn needs_tree(syscalls: &[LinuxSyscall], archs: &[(Arch, ScmpArch)]) -> bool {
+fn needs_tree(syscalls: &[LinuxSyscall], archs: &[Numbers]) -> bool {
     let count: usize = syscalls.iter().map(|rule| rule.names().len()).sum();
     let has_conditions = syscalls.iter().any(|rule| rule.args().is_some());
-    (count > TREE_FROM || has_conditions)
-        && archs.iter().all(|(_, arch)| enosys::newest(syscalls, *arch).is_some())
+    (count > TREE_FROM || has_conditions) && archs.iter().all(|numbers| numbers.newest().is_some())
 }
 
 /// An error about `linux.seccomp.{field}` in libseccomp's words.
@@ -81,14 +107,12 @@ fn refused(field: &str, cause: &SeccompError) -> Error {
     Error::config(format!("linux.seccomp.{field}"), format!("libseccomp: {cause}"))
 }
 
-/// Adds the profile's architectures; the native one is always there. Returns them all.
-fn add_archs(
-    filter: &mut ScmpFilterContext,
-    profile: &LinuxSeccomp,
-) -> Result<Vec<(Arch, ScmpArch)>> {
+/// The profile's architectures with their fields; the native one is always there.
+fn archs(profile: &LinuxSeccomp) -> Result<Vec<(String, (Arch, ScmpArch))>> {
     let native = ScmpArch::native();
-    let mut all: Vec<(Arch, ScmpArch)> =
-        names::ARCHS.iter().filter(|(_, arch)| *arch == native).copied().collect();
+    let own = names::ARCHS.iter().find(|(_, arch)| *arch == native);
+    let mut all: Vec<(String, (Arch, ScmpArch))> =
+        own.map(|row| ("architectures".to_owned(), *row)).into_iter().collect();
     for (index, name) in profile.architectures().iter().flatten().enumerate() {
         let field = format!("architectures[{index}]");
         let Some(row) = names::ARCHS.iter().find(|(known, _)| known == name) else {
@@ -97,9 +121,8 @@ fn add_archs(
         if !names::arch_known(row.1) {
             return Err(unknown(&field, name));
         }
-        filter.add_arch(row.1).map_err(|e| refused(&format!("{field}: {name}"), &e))?;
-        if row.1 != ScmpArch::Native && !all.contains(row) {
-            all.push(*row);
+        if row.1 != ScmpArch::Native && all.iter().all(|(_, seen)| seen != row) {
+            all.push((field, *row));
         }
     }
     Ok(all)
@@ -110,31 +133,37 @@ fn unknown(field: &str, value: impl std::fmt::Display) -> Error {
     Error::config(format!("linux.seccomp.{field}"), reason)
 }
 
-/// Adds one entry of `syscalls`: each of its names, under its conditions.
+/// One entry of `syscalls`.
+fn rule(entry: &LinuxSyscall, index: usize) -> Result<Rule> {
+    let field = format!("syscalls[{index}]");
+    let row = action_row(entry.action(), &format!("{field}.action"))?;
+    let action = action(row, entry.errno_ret(), &format!("{field}.errnoRet"))?;
+    let alternatives = alternatives(entry.args().as_deref().unwrap_or_default(), &field)?;
+    if entry.names().iter().any(String::is_empty) {
+        return Err(Error::config(format!("linux.seccomp.{field}.names"), "an empty name"));
+    }
+    Ok(Rule { action, alternatives })
+}
+
+/// Adds one entry: each of its names, under its conditions.
 fn add_rule(
     filter: &mut ScmpFilterContext,
     default: ScmpAction,
-    rule: &LinuxSyscall,
+    (entry, rule): (&LinuxSyscall, &Rule),
     index: usize,
 ) -> Result<()> {
-    let field = format!("syscalls[{index}]");
-    let row = action_row(rule.action(), &format!("{field}.action"))?;
-    let action = action(row, rule.errno_ret(), &format!("{field}.errnoRet"))?;
-    let conditions = conditions(rule.args().as_deref().unwrap_or_default(), &field)?;
     // libseccomp refuses a rule that does what would be done anyway.
-    if action == default {
+    if rule.action == default {
         return Ok(());
     }
-    for name in rule.names() {
-        if name.is_empty() {
-            return Err(Error::config(format!("linux.seccomp.{field}.names"), "an empty name"));
-        }
+    for name in entry.names() {
         // Profiles are written for all kernels and architectures: an unknown name is no error.
         let Ok(call) = ScmpSyscall::from_name(name) else { continue };
-        for all_of in &conditions {
+        for all_of in &rule.alternatives {
+            let all_of: Vec<ScmpArgCompare> = all_of.iter().map(|one| one.compare()).collect();
             filter
-                .add_rule_conditional(action, call, all_of)
-                .map_err(|e| refused(&format!("{field}: {name}"), &e))?;
+                .add_rule_conditional(rule.action, call, &all_of)
+                .map_err(|e| refused(&format!("syscalls[{index}]: {name}"), &e))?;
         }
     }
     Ok(())
@@ -145,7 +174,7 @@ fn add_rule(
 /// libseccomp takes one condition per argument. A rule with several on the same argument
 /// becomes one alternative per condition, as it always has for runc, so that profiles mean the
 /// same everywhere.
-fn conditions(args: &[LinuxSeccompArg], field: &str) -> Result<Vec<Vec<ScmpArgCompare>>> {
+fn alternatives(args: &[LinuxSeccompArg], field: &str) -> Result<Vec<Vec<Condition>>> {
     let mut seen = [false; MAX_ARGS];
     let mut repeated = false;
     let mut all = Vec::with_capacity(args.len());
@@ -156,18 +185,11 @@ fn conditions(args: &[LinuxSeccompArg], field: &str) -> Result<Vec<Vec<ScmpArgCo
             return Err(Error::config(at("index"), format!("{} is not 0 to 5", arg.index())));
         };
         repeated |= std::mem::replace(seen, true);
-        let Some((_, operator)) = names::OPERATORS.iter().find(|(name, _)| *name == arg.op())
-        else {
+        if !names::OPERATORS.iter().any(|(name, _)| *name == arg.op()) {
             return Err(Error::config(at("op"), format!("{} is not supported", arg.op())));
-        };
-        // A masked comparison has the mask in `value` and what must remain in `valueTwo`.
-        let operator = operator(arg.value());
-        let datum = if matches!(operator, ScmpCompareOp::MaskedEqual(_)) {
-            arg.value_two().unwrap_or_default()
-        } else {
-            arg.value()
-        };
-        all.push(ScmpArgCompare::new(index, operator, datum));
+        }
+        let value_two = arg.value_two().unwrap_or_default();
+        all.push(Condition::new(index, arg.op(), arg.value(), value_two));
     }
     Ok(if repeated { all.into_iter().map(|one| vec![one]).collect() } else { vec![all] })
 }

@@ -38,7 +38,7 @@ const ARM: u32 = 0x4000_0028;
 const AARCH64: u32 = 0xc000_00b7;
 const X32_BIT: u32 = 0x4000_0000;
 
-fn parse(profile: &Value) -> LinuxSeccomp {
+pub(super) fn parse(profile: &Value) -> LinuxSeccomp {
     serde_json::from_value(profile.clone()).expect("profile")
 }
 
@@ -48,7 +48,7 @@ fn program(profile: &Value) -> Vec<Instruction> {
     bytes.chunks(8).map(decode).collect()
 }
 
-fn decode(bytes: &[u8]) -> Instruction {
+pub(super) fn decode(bytes: &[u8]) -> Instruction {
     Instruction {
         code: u16::from_ne_bytes([bytes[0], bytes[1]]),
         if_true: bytes[2],
@@ -58,7 +58,7 @@ fn decode(bytes: &[u8]) -> Instruction {
 }
 
 /// What the kernel would do: the subset of classic BPF that libseccomp emits.
-fn run(program: &[Instruction], arch: u32, nr: u32, args: [u64; 6]) -> u32 {
+pub(super) fn run(program: &[Instruction], arch: u32, nr: u32, args: [u64; 6]) -> u32 {
     let mut data = Vec::new();
     data.extend_from_slice(&nr.to_ne_bytes());
     data.extend_from_slice(&arch.to_ne_bytes());
