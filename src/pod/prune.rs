@@ -35,6 +35,11 @@ pub enum Pruned {
         /// Its name.
         name: String,
     },
+    /// Those of this one cannot, or are not to.
+    NoCollector {
+        /// Its name.
+        name: String,
+    },
 }
 
 /// Removes pods that have ended.
@@ -112,7 +117,7 @@ pub fn networks(data_root: &Path, sources: &Sources) -> Result<Vec<Pruned>> {
     for list in lists {
         match store.collect_garbage(&list, sources) {
             Ok(true) => pruned.push(Pruned::Network { name: list.name }),
-            Ok(false) => {}
+            Ok(false) => pruned.push(Pruned::NoCollector { name: list.name }),
             Err(error) => crate::log::warn(error),
         }
     }

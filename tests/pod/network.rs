@@ -399,6 +399,11 @@ fn garbage_is_collected_by_plugins_that_can() {
         test.told("GC.first")["cni.dev/valid-attachments"],
         serde_json::json!([{"containerID": "u-1-0", "ifname": "eth0"}])
     );
+    let file = format!("{}/10-net.conflist", test.configs);
+    let list = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, list.replace("1.1.0", "1.0.0")).unwrap();
+    let alone = "network net left alone: it has no GC (version 1.1), or disableGC\n";
+    assert_eq!(test.scene.pod(&prune).ok().stdout, alone);
     // Those that have ended are asked for.
     test.scene.pod(&["stop", "p"]).ok();
     assert_eq!(test.scene.pod(&["prune", "--data-root", &data]).ok().stdout, "");

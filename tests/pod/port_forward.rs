@@ -123,9 +123,13 @@ fn nobody_listening_is_told_and_ends_only_that_connection() {
     let stream = greeted(count);
     stream.shutdown(Shutdown::Write).unwrap();
     assert_eq!(rest(stream).trim(), "0");
+    let mut open = greeted(count);
 
     scene.pod(&["stop", "web"]).ok();
 
+    // Who is connected hears of the end.
+    let end = open.read(&mut [0; 8]).map_err(|error| error.kind());
+    assert!(matches!(end, Ok(0) | Err(std::io::ErrorKind::ConnectionReset)), "{end:?}");
     let status = forward.child.wait().unwrap();
     assert_eq!(status.code(), Some(1));
     let mut said = String::new();

@@ -69,3 +69,72 @@ spec:
     assert_eq!(mounts, ["/etc", "/memory/v", "/shm"], "{told}");
     assert_eq!(left.trim(), "", "{told}");
 }
+
+/// As `kubectl get pod -o yaml` has it.
+const EXPORTED: &str = "apiVersion: v1
+kind: Pod
+metadata:
+  creationTimestamp: '2026-11-20T10:00:00Z'
+  generateName: web-
+  labels: {app: web, pod-template-hash: 5d5}
+  name: web-5d5
+  namespace: default
+  ownerReferences:
+  - {apiVersion: apps/v1, kind: ReplicaSet, name: web, uid: 7b1b2c0e-0000-4000-8000-000000000002, blockOwnerDeletion: true, controller: true}
+  resourceVersion: '4711'
+  uid: 7b1b2c0e-0000-4000-8000-000000000001
+spec:
+  containers:
+  - image: IMAGE
+    imagePullPolicy: IfNotPresent
+    name: c
+    command: [sh, -c, 'ls /var/run/secrets; exec sleep 1000']
+    resources: {}
+    terminationMessagePath: /dev/termination-log
+    terminationMessagePolicy: File
+    volumeMounts:
+    - {mountPath: /var/run/secrets/kubernetes.io/serviceaccount, name: kube-api-access-x7k2m, readOnly: true}
+  dnsPolicy: ClusterFirst
+  enableServiceLinks: true
+  nodeName: node-1
+  preemptionPolicy: PreemptLowerPriority
+  priority: 0
+  restartPolicy: Always
+  schedulerName: default-scheduler
+  securityContext: {}
+  serviceAccount: default
+  serviceAccountName: default
+  terminationGracePeriodSeconds: 1
+  tolerations:
+  - {effect: NoExecute, key: node.kubernetes.io/not-ready, operator: Exists, tolerationSeconds: 300}
+  volumes:
+  - name: kube-api-access-x7k2m
+    projected:
+      defaultMode: 420
+      sources:
+      - serviceAccountToken: {expirationSeconds: 3607, path: token}
+      - configMap:
+          items: [{key: ca.crt, path: ca.crt}]
+          name: kube-root-ca.crt
+      - downwardAPI:
+          items: [{fieldRef: {apiVersion: v1, fieldPath: metadata.namespace}, path: namespace}]
+status:
+  phase: Running
+  podIP: 10.244.0.7
+";
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn a_manifest_that_a_cluster_has_exported_runs_and_says_what_is_left_out() {
+    let scene = Scene::new();
+    let out = scene.run(EXPORTED);
+    let told = "spec.volumes: kube-api-access-x7k2m is left out, at \
+                /var/run/secrets/kubernetes.io/serviceaccount as well: there is no API server";
+    assert!(out.stderr.contains(told), "{out:?}");
+    let object = scene.wait_ready("web-5d5");
+    assert_eq!(object["spec"]["volumes"], serde_json::json!([]));
+    let seen = scene.sh("web-5d5", "c", "ls /var/run/secrets || true").ok();
+    assert_eq!(seen.stdout, "");
+    // The same text again is the same pod.
+    assert_eq!(scene.run(EXPORTED).stdout, "pod/web-5d5 unchanged\n");
+}

@@ -149,6 +149,10 @@ Fields in bold are required. An unknown field, a field given twice or a value of
 an error; all errors are reported at once, with file and line. `carob pod explain FIELD.PATH`
 shows a part of this on the terminal.
 
+The volume `kube-api-access-…` that a cluster adds to each pod, and so to each exported manifest, is left
+out with its mounts at `/var/run/secrets/kubernetes.io/serviceaccount`, and that is told: there is no API
+server. The same by another name or at another place is refused.
+
 ## Annotations
 
 | Annotation | Value | |

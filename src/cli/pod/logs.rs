@@ -261,7 +261,8 @@ mod tests {
     }
 
     fn pod(annotation: Option<&str>) -> StoredPod {
-        let mut manifest = Manifest { pod: Default::default(), objects: Objects::default() };
+        let mut manifest =
+            Manifest { pod: Default::default(), objects: Objects::default(), left_out: Vec::new() };
         manifest.pod.spec = Some(PodSpec {
             init_containers: Some(vec![container("setup", None)]),
             containers: vec![container("web", None), container("proxy", None)],

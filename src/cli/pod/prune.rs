@@ -62,5 +62,8 @@ fn line(pruned: &Pruned) -> String {
             format!("{} of network {network} released\n", ips.join(", "))
         }
         Pruned::Network { name } => format!("network {name} collected\n"),
+        Pruned::NoCollector { name } => {
+            format!("network {name} left alone: it has no GC (version 1.1), or disableGC\n")
+        }
     }
 }

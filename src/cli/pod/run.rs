@@ -102,6 +102,7 @@ struct Make {
 impl Make {
     fn apply(&self, context: &Context) -> Result<(Applied, StoredPod)> {
         let manifest = manifest::load_edited(&self.manifests.inputs(), &|pod| self.edit(pod))?;
+        manifest.left_out.iter().for_each(crate::log::warn);
         for field in manifest::ignored(&manifest.pod) {
             crate::log::warn(format_args!("{field} has no effect on one machine"));
         }

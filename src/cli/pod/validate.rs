@@ -24,6 +24,7 @@ impl Verb for Validate {
         let manifest = manifest::load(&self.manifests.inputs())?;
         let name = manifest.pod.metadata.name.as_deref().unwrap_or_default();
         let mut text = format!("pod/{name} valid\n");
+        manifest.left_out.iter().for_each(crate::log::warn);
         for path in manifest::ignored(&manifest.pod) {
             text += &format!("  {path} is ignored\n");
         }

@@ -25,7 +25,7 @@ pub mod rotate;
 pub mod writer;
 
 pub use line::Stream;
-pub use place::{link_for_shippers, prune, unlink_for_shippers};
+pub use place::prune;
 pub use reader::last_lines;
 pub use resume::{Position, cut_half_line, stored_since};
 pub use rotate::{Compressor, Step};

@@ -15,12 +15,8 @@ use nix::fcntl::{OFlag, open, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, mkdirat};
 use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
-use super::super::store::{LOG_ROOT, PodDirs};
+use super::super::store::PodDirs;
 use crate::error::{OsContext, Result};
-
-/// Where the logs of all containers have links with flat names, for those who ship logs.
-const SHIPPERS_DIR: &str = "/var/log/containers";
-const SHIPPERS_NAME_BYTES: usize = 255;
 
 const DIRECTORY: OFlag = OFlag::O_DIRECTORY.union(OFlag::O_CLOEXEC);
 const FILE_MODE: Mode = Mode::from_bits_truncate(0o640);
@@ -167,32 +163,6 @@ pub fn prune(dirs: &PodDirs, container: &str, oldest_kept: u32) -> Result<()> {
     removed.os("remove old logs beside", || log.display())
 }
 
-/// Links `/var/log/containers/<pod>_<namespace>_<container>-<id>.log` to a log, if that directory
-/// exists and the log is where the kubelet would have it: shippers of logs look there. A link of
-/// that name which is there already is replaced. Of its failure nothing depends.
-pub fn link_for_shippers(log: &Path, [pod, namespace, container, id]: [&str; 4]) {
-    if !log.starts_with(LOG_ROOT) {
-        return;
-    }
-    let Ok(dir) = open(SHIPPERS_DIR, DIRECTORY, Mode::empty()) else { return };
-    let name = shippers_name([pod, namespace, container, id]);
-    let _gone = remove(&dir, &name);
-    let _linked = nix::unistd::symlinkat(log, &dir, name.as_str());
-}
-
-/// Removes what [`link_for_shippers`] has made.
-pub fn unlink_for_shippers(names: [&str; 4]) {
-    if let Ok(dir) = open(SHIPPERS_DIR, DIRECTORY, Mode::empty()) {
-        let _gone = remove(&dir, &shippers_name(names));
-    }
-}
-
-fn shippers_name([pod, namespace, container, id]: [&str; 4]) -> String {
-    let mut name = format!("{pod}_{namespace}_{container}-{id}");
-    name.truncate(SHIPPERS_NAME_BYTES - ".log".len());
-    name + ".log"
-}
-
 #[cfg(test)]
 pub(super) mod tests {
     use std::os::unix::fs::symlink;
@@ -290,12 +260,5 @@ pub(super) mod tests {
         left.retain(|name| !name.starts_with('.'));
         left.sort();
         assert_eq!(left, ["10.log", "2.log", "notes"]);
-    }
-
-    #[test]
-    fn the_name_for_shippers_is_cut() {
-        assert_eq!(shippers_name(["web", "default", "main", "id"]), "web_default_main-id.log");
-        let long = shippers_name(["web", "default", "main", &"x".repeat(300)]);
-        assert!(long.len() == 255 && long.ends_with("x.log"), "{long}");
     }
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::access;
 use super::input::Text;
 use super::support::{self, Object};
 use super::tree::{Node, Value};
@@ -45,6 +46,8 @@ pub(super) struct Document {
     pub(super) kind: &'static str,
     /// The fields of its kind.
     pub(super) object: &'static Object,
+    /// What was left out of it.
+    pub(super) left_out: Vec<String>,
 }
 
 impl Document {
@@ -101,7 +104,8 @@ fn classify(text: &Text, mut node: Node, found: &mut Vec<Document>, problems: &m
     match KINDS.iter().find(|(name, _)| *name == kind) {
         Some((kind, object)) if version == "v1" => {
             let (file, dir) = (file.clone(), text.dir.clone());
-            found.push(Document { file, dir, node, kind, object });
+            let left_out = if *kind == "Pod" { access::leave_out(&mut node) } else { Vec::new() };
+            found.push(Document { file, dir, node, kind, object, left_out });
         }
         Some(_) => {
             problems.push(format!("{place}: no matches for kind {kind:?} in version {version:?}"));

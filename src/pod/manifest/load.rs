@@ -51,7 +51,10 @@ pub(super) fn texts(texts: &[Text], edit: &dyn Fn(&mut Pod)) -> Result<Manifest>
         loader.claims(&all);
     }
     match loader.pod {
-        Some(pod) if loader.lines.is_empty() => Ok(Manifest { pod, objects: loader.objects }),
+        Some(pod) if loader.lines.is_empty() => {
+            let left_out = all.iter().flat_map(|document| document.left_out.clone()).collect();
+            Ok(Manifest { pod, objects: loader.objects, left_out })
+        }
         _ => Err(Error::Invalid(loader.lines.join("\n"))),
     }
 }

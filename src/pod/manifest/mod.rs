@@ -11,6 +11,7 @@
 //! load.rs      all of it, in this order; difference.rs: what has changed since
 //! ```
 
+mod access;
 mod annotations;
 mod decode;
 mod defaults;
@@ -68,6 +69,9 @@ pub struct Manifest {
     pub pod: Pod,
     /// The other objects that were given with it.
     pub objects: Objects,
+    /// What of the text was left out, to be told: a sentence each.
+    #[serde(skip)]
+    pub left_out: Vec<String>,
 }
 
 /// Objects of the pod's namespace, by name.

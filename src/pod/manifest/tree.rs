@@ -76,6 +76,13 @@ impl Node {
         }
     }
 
+    /// As [`Node::get`], to change it.
+    pub(super) fn get_mut(&mut self, key: &str) -> Option<&mut Self> {
+        let Value::Map(map) = &mut self.value else { return None };
+        let entry = map.entries.iter_mut().find(|entry| &*entry.key == key);
+        entry.map(|entry| &mut entry.node)
+    }
+
     /// The text of a key's scalar.
     pub(super) fn text(&self, key: &str) -> Option<&str> {
         match &self.get(key)?.value {

@@ -127,6 +127,7 @@ pub(crate) mod tests {
             let started = Stamp { at: Moment::from_nanos(1), wall: jiff::Timestamp::UNIX_EPOCH };
             Self {
                 manifest: Manifest {
+                    left_out: Vec::new(),
                     pod: serde_json::from_value(pod).unwrap(),
                     objects: super::super::manifest::Objects::default(),
                 },

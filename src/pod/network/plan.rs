@@ -123,7 +123,7 @@ fn named(name: &str, wish: &Wish, sources: &Sources) -> Result<NetworkList> {
 }
 
 fn annotation() -> String {
-    format!("metadata.annotations[{NETWORK}]")
+    format!("metadata.annotations[{NETWORK}], or --network")
 }
 
 /// The first program of a list that is nowhere.

@@ -33,7 +33,7 @@ impl Host {
                 "spec":{spec}}}"#
         );
         let pod = serde_json::from_str(&pod).unwrap();
-        let manifest = Manifest { pod, objects: Objects::default() };
+        let manifest = Manifest { pod, objects: Objects::default(), left_out: Vec::new() };
         Self { root, dirs, manifest, node: Node::example(), ips: vec!["10.0.0.7".into()] }
     }
 
