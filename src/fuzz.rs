@@ -93,7 +93,7 @@ pub fn handshake(data: &[u8]) {
         if !data.is_empty() {
             sys::socket::write(&ours, data).ok()?;
         }
-        Some(End::from_connection(theirs))
+        Some(End::from_socket(theirs))
     };
     if let Some(end) = said(data) {
         told(end.hear_child());
@@ -101,6 +101,18 @@ pub fn handshake(data: &[u8]) {
     if let Some(end) = said(data) {
         told(end.hear_parent());
     }
+    if let Some(end) = streamed(data) {
+        told(end.hear_state());
+    }
+}
+
+/// The far end of a fifo in which a hostile starter has written.
+fn streamed(data: &[u8]) -> Option<End> {
+    let (from, to) = nix::unistd::pipe().ok()?;
+    // What a pipe holds without a reader, or this would wait.
+    sys::socket::write(&to, data.get(..data.len().min(1 << 15))?).ok()?;
+    let (_ours, theirs) = sys::socket::message_pair().ok()?;
+    Some(End::from_fifos(from, theirs))
 }
 
 /// `exec --user`.

@@ -132,6 +132,8 @@ fn rule(index: usize, device: &LinuxDeviceCgroup) -> Result<Rule> {
             'r' => READ,
             'w' => WRITE,
             'm' => MKNOD,
+            // Validation has warned.
+            'a' => 0,
             _ => {
                 return Err(Error::config(
                     field("access"),
@@ -325,6 +327,12 @@ pub(super) mod tests {
 
         let no_access = from_json(r#"[{"allow":true}]"#).unwrap();
         assert_eq!(exceptions(&no_access).unwrap().default, Verdict::Allow);
+    }
+
+    #[test]
+    fn the_letter_a_among_others_is_no_access() {
+        let rules = from_json(r#"[{"allow":false,"type":"c","major":1,"access":"rwa"}]"#);
+        assert_eq!(rules.unwrap()[0].access, READ | WRITE);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::sys::fd;
 
 /// The directories made so far, parents first, so that a failure can take them back.
 #[derive(Debug, Default)]
-pub(super) struct Made(Vec<PathBuf>);
+pub struct Made(Vec<PathBuf>);
 
 /// Whether a cgroup is new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +52,16 @@ impl Made {
             Err(Errno::EEXIST) => Ok(Leaf::Joined),
             Err(errno) => Err(errno),
         }
+    }
+
+    /// All directories of a cgroup that is new in each hierarchy.
+    pub(super) fn whole(hierarchies: &[Hierarchy]) -> Self {
+        Self(hierarchies.iter().map(Hierarchy::dir).collect())
+    }
+
+    /// Whether this directory was made, and was not there before.
+    pub(super) fn has(&self, path: &Path) -> bool {
+        self.0.iter().any(|made| made == path)
     }
 
     /// Removes what was made. What somebody else uses by now stays: rmdir refuses it.

@@ -69,7 +69,8 @@ pub use self::join::{Entrance, Join, Unified};
 pub use self::layout::is_host_pure_v2;
 pub(crate) use self::layout::parse_tables;
 use self::layout::{Hierarchy, Tree};
-use self::make::{Enable, Leaf, Made};
+pub use self::make::Made;
+use self::make::{Enable, Leaf};
 pub use self::mounts::{CgroupMount, V1Mount};
 pub use self::oom::{OomEvent, OomWatch};
 use self::plan::{Plan, Scope};
@@ -136,19 +137,39 @@ impl Cgroup {
     /// Makes the directories, joins those that exist, and writes limits and device rules.
     ///
     /// Without resources the device rules of every container still apply. On failure, what was
-    /// made is removed.
+    /// made is removed; later, [`Cgroup::take_back`] does that.
     ///
     /// # Errors
     /// As [`Cgroup::check`]; [`Error::Invalid`] for a cgroup that is in use or frozen;
     /// [`Error::Os`] naming file, value and JSON path where the kernel refuses.
-    pub fn create(&self, resources: Option<&LinuxResources>) -> Result<()> {
+    pub fn create(&self, resources: Option<&LinuxResources>) -> Result<Made> {
         let plan = Plan::new(self, resources, Scope::Create)?;
         let mut made = Made::default();
-        let result = self.fill(&plan, &mut made, |hierarchy| self.refuse_in_use(hierarchy));
-        if result.is_err() {
-            made.undo();
+        match self.fill(&plan, &mut made, |hierarchy| self.refuse_in_use(hierarchy)) {
+            Ok(()) => Ok(made),
+            Err(error) => {
+                made.undo();
+                Err(error)
+            }
         }
-        result
+    }
+
+    /// For a unit, which is always new: all of its cgroup.
+    #[must_use]
+    pub fn all_made(&self) -> Made {
+        Made::whole(&self.hierarchies)
+    }
+
+    /// Removes what was made, and what a container has made below that since; a directory that was
+    /// there before stays.
+    ///
+    /// # Errors
+    /// As [`Cgroup::delete`].
+    pub fn take_back(&self, made: Made) -> Result<()> {
+        let removed = self.remove_where(|dir| made.has(dir));
+        // The levels above.
+        made.undo();
+        removed
     }
 
     /// Makes the directories that are missing and writes what is planned. `joined` has its say on
@@ -311,12 +332,16 @@ impl Cgroup {
     /// # Errors
     /// `EBUSY`, with the processes that are still inside, after 10 s of trying.
     pub fn delete(&self) -> Result<()> {
+        self.remove_where(|_| true)
+    }
+
+    fn remove_where(&self, is_ours: impl Fn(&Path) -> bool) -> Result<()> {
         self.stop_unit();
         let mut result = Ok(());
         // One for all: who keeps the first hierarchy busy keeps the others busy too.
         let deadline = Instant::now() + REMOVE_LIMIT;
-        for hierarchy in &self.hierarchies {
-            let removed = walk::remove(&hierarchy.dir(), deadline);
+        for dir in self.hierarchies.iter().map(Hierarchy::dir).filter(|dir| is_ours(dir)) {
+            let removed = walk::remove(&dir, deadline);
             if result.is_ok() {
                 result = removed;
             }

@@ -19,12 +19,14 @@ impl Prepared {
         if self.cgroup.needs_process() {
             return self.cgroup.refuse_existing();
         }
-        self.cgroup.create(self.resources())?;
+        let made = self.cgroup.create(self.resources())?;
         let given = self.give_cgroup();
-        if given.is_err() {
-            let _as_good_as_possible = self.cgroup.delete();
+        match given {
+            Ok(()) => drop(self.cgroup_made.replace(Some(made))),
+            Err(_) => {
+                let _as_good_as_possible = self.cgroup.take_back(made);
+            }
         }
-        self.has_cgroup.set(given.is_ok());
         given
     }
 
@@ -32,7 +34,7 @@ impl Prepared {
     pub(super) fn place(&self, init: i32) -> Result<()> {
         self.cgroup.start_around(init, self.id.as_str(), self.resources())?;
         // What is in it from here on is ours to end.
-        self.has_cgroup.set(true);
+        self.cgroup_made.replace(Some(self.cgroup.all_made()));
         self.cgroup.fill_around(init, self.resources())?;
         self.give_cgroup()
     }

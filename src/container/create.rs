@@ -14,10 +14,11 @@ use super::pid_namespace::PidNamespace;
 use super::place::{Place, limit};
 use super::prepare::{Caller, Prepared, activation_fds, keyring_name};
 use super::state::{Container, State, Status};
-use super::store::{ContainerDir, Lock, START_SOCKET};
+use super::store::{ContainerDir, Lock};
 use super::{CreateOptions, Runtime, hooks, mount_source, pid_file};
 use crate::cgroup::{Entrance, Join};
 use crate::error::{Error, OsContext, Result};
+use crate::init::gate::Fifos;
 use crate::init::sync::{self, End, FromChild, ToChild};
 use crate::init::{self, Gate, Hook, Init, StandardStreams, Task, stage1_flags};
 use crate::sys::fd::Spent;
@@ -148,7 +149,7 @@ fn assemble(
         }
         match converse(prepared, &end, child, &container.state)? {
             Heard::Ready { console, lent } => break (end, console, lent),
-            Heard::KilledAtBirth => container.dir.remove_start_socket()?,
+            Heard::KilledAtBirth => container.dir.remove_gate()?,
         }
     };
     let Some(child) = child else { return Err(Error::Invalid("no init was made".into())) };
@@ -188,8 +189,8 @@ fn clone_init(
     let gate = match making.starter {
         Starter::Now => Gate::Parent,
         Starter::Later => {
-            let name = || dir.path.join(START_SOCKET).display().to_string();
-            Gate::Socket(Some(socket::listen_in(dir.fd(), START_SOCKET).os("listen on", name)?))
+            let fifos = Fifos::make_in(dir.fd());
+            Gate::Fifos(Some(fifos.os("make fifos in", || dir.path.display())?))
         }
     };
     let console = prepared.streams.console_socket.as_deref().map(connect_console).transpose()?;
@@ -374,9 +375,9 @@ fn abandon(prepared: &Prepared, container: &Container, child: Option<Child>) {
         let _reaped = process::wait(&child.pidfd);
     }
     // Else it may be somebody's.
-    if prepared.has_cgroup.get() {
+    if let Some(made) = prepared.cgroup_made.take() {
         let _killed = container.state.signal_all(libc::SIGKILL);
-        if let Err(error) = container.state.cgroup.delete() {
+        if let Err(error) = container.state.cgroup.take_back(made) {
             crate::log::warn(error);
         }
     }

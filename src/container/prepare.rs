@@ -1,6 +1,6 @@
 //! What is read, checked and compiled before anything is made.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,7 +13,7 @@ use super::id_map::MapWriter;
 use super::rights::Rights;
 use super::state::State;
 use super::{ContainerId, CreateOptions, Keyring, RootSwitch, Rootless, Runtime, notify};
-use crate::cgroup::{Cgroup, CgroupDriver, Chosen};
+use crate::cgroup::{Cgroup, CgroupDriver, Chosen, Made};
 use crate::error::{Error, OsContext, Result};
 use crate::init::Hook;
 use crate::oci::plan::{MountPlan, Plan, ProcessPlan};
@@ -47,8 +47,8 @@ pub(super) struct Prepared {
     pub(super) plan: Plan,
     pub(super) seccomp: Option<Filter>,
     pub(super) cgroup: Cgroup,
-    /// Whether that is made, and what is in it the container's.
-    pub(super) has_cgroup: Cell<bool>,
+    /// What of that is made. Once it is, what is inside is the container's.
+    pub(super) cgroup_made: RefCell<Option<Made>>,
     /// For a new user namespace.
     pub(super) map_writer: Option<MapWriter>,
     /// Whether init will be, or is, in a user namespace other than the machine's.
@@ -117,7 +117,7 @@ impl Prepared {
             raw: loaded.raw,
             seccomp,
             cgroup,
-            has_cgroup: Cell::new(false),
+            cgroup_made: RefCell::default(),
             is_confined: plan.namespaces.has(LinuxNamespaceType::User)
                 || limited.is_some() && credentials::in_user_namespace(),
             map_writer,

@@ -8,13 +8,13 @@ use nix::unistd::Pid;
 use super::hooks::run_late;
 use super::notify::Notify;
 use super::state::{Container, Status};
-use super::store::START_SOCKET;
 use super::{Runtime, seccomp_agent};
 use crate::error::{Error, OsContext, Result};
 use crate::init::Hook;
+use crate::init::gate;
 use crate::init::sync::{End, FromChild, ToChild};
 use crate::oci::load;
-use crate::sys::{process, socket};
+use crate::sys::process;
 
 impl Runtime {
     /// Starts the program of a created container.
@@ -36,15 +36,13 @@ impl Runtime {
             return refuse("cannot start a container that has stopped");
         };
         let notify = Notify::open(&container.dir)?;
-        let connection = match socket::connect_in(container.dir.fd(), START_SOCKET) {
-            Err(Errno::ECONNREFUSED) => {
-                return refuse("cannot start a container whose init has died");
-            }
-            other => other.os("connect to", || format!("init of {id}"))?,
+        let end = match gate::knock_in(container.dir.fd()) {
+            Err(Errno::ENXIO) => return refuse("cannot start a container whose init has died"),
+            other => other.os("open the fifos of", || format!("init of {id}"))?,
         };
-        let end = End::from_connection(connection);
         // From here on it is started: if we die, init sees it and ends.
-        container.dir.remove_start_socket()?;
+        end.tell_child(&ToChild::Knock)?;
+        container.dir.remove_gate()?;
         release(&container, &end, &init)?;
         // Hooks may call carob.
         drop(lock);

@@ -4,7 +4,8 @@
 //! <root>/<id>/            0700; flock on it serialises create, start, delete, …
 //!     config.json         the configuration as read, for when the bundle is gone
 //!     state.json          [`State`], replaced as a whole
-//!     start.sock          there while init waits to be started
+//!     start.fifo          there while init waits to be started
+//!     report.fifo         what init then says
 //!     notify/             mounted into the container, only if somebody waits for readiness
 //! ```
 
@@ -21,10 +22,9 @@ use nix::errno::Errno;
 use super::state::State;
 use super::{ContainerId, Runtime};
 use crate::error::{Error, OsContext, Result};
+use crate::init::gate::{REPORT_FIFO, START_FIFO};
 use crate::sys::fd;
 
-/// The socket on which a created init waits.
-pub(super) const START_SOCKET: &str = "start.sock";
 const STATE_FILE: &str = "state.json";
 const STAGED_FILE: &str = ".state.json";
 const CONFIG_FILE: &str = "config.json";
@@ -231,15 +231,17 @@ impl ContainerDir {
     }
 
     /// From here on the container counts as started.
-    pub(super) fn remove_start_socket(&self) -> Result<()> {
-        let path = self.path.join(START_SOCKET);
-        missing_is_fine(fs::remove_file(&path)).os("remove", || path.display())
+    pub(super) fn remove_gate(&self) -> Result<()> {
+        [START_FIFO, REPORT_FIFO].into_iter().try_for_each(|name| {
+            let path = self.path.join(name);
+            missing_is_fine(fs::remove_file(&path)).os("remove", || path.display())
+        })
     }
 
     /// Removes the directory; the id is free then.
     pub(super) fn remove(&self) -> Result<()> {
         // The usual content first: listing and looking at each costs four times as much.
-        for name in [STATE_FILE, CONFIG_FILE, START_SOCKET] {
+        for name in [STATE_FILE, CONFIG_FILE, START_FIFO, REPORT_FIFO] {
             let _missing = fs::remove_file(self.path.join(name));
         }
         let removed = fs::remove_dir(&self.path).or_else(|_| fs::remove_dir_all(&self.path));
@@ -270,7 +272,7 @@ pub(super) fn read_state(dir: &Path) -> Result<Option<State>> {
 
 /// Whether the init of the container of this directory waits to be started.
 pub(super) fn is_waiting(dir: &Path) -> bool {
-    dir.join(START_SOCKET).exists()
+    dir.join(START_FIFO).exists()
 }
 
 fn try_lock(file: &File) -> io::Result<()> {

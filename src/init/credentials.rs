@@ -65,6 +65,10 @@ fn open_first(task: &Task, names: &[&str]) -> Result<File> {
 /// Turns this process into the container's user.
 pub(super) fn apply(task: &mut Task) -> Result<()> {
     let process = task.process;
+    // Makes nothing any more; and a filter may refuse it.
+    let umask = process.umask.unwrap_or(DEFAULT_UMASK);
+    let umask = nix::sys::stat::Mode::from_bits_truncate(umask);
+    nix::sys::stat::umask(umask);
     if process.no_new_privileges {
         process::prctl(Prctl::NoNewPrivs).os("prctl", || "PR_SET_NO_NEW_PRIVS")?;
     } else {
@@ -90,9 +94,6 @@ pub(super) fn apply(task: &mut Task) -> Result<()> {
     // A directory that root may not enter (NFS) the user may, and the other way round.
     early.or_else(|_| enter_cwd(task))?;
     check_cwd()?;
-    let umask = process.umask.unwrap_or(DEFAULT_UMASK);
-    let umask = nix::sys::stat::Mode::from_bits_truncate(umask);
-    nix::sys::stat::umask(umask);
     task.home = super::execute::home(process);
     Ok(())
 }

@@ -99,7 +99,7 @@ pub(super) fn load_filter(task: &mut Task) -> Result<()> {
 /// process which joins the container could reach through `/proc/1/fd`.
 pub(super) fn let_go(task: &Task) -> Result<()> {
     let mut kept = vec![task.parent.fd()];
-    kept.extend(task.gate.listener());
+    kept.extend(task.gate.fds());
     kept.extend(task.labels.fds());
     fd::close_others(3 + task.kept_fds, &kept).os("close_range", || "carob's descriptors")
 }

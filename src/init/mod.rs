@@ -10,7 +10,7 @@ mod copy_up;
 mod credentials;
 mod devices;
 mod execute;
-mod gate;
+pub mod gate;
 mod hooks;
 mod limits;
 mod mounts;
@@ -316,7 +316,7 @@ fn finish(
 ) -> ! {
     let opened = done.and_then(|()| match task.gate {
         Gate::Open => Ok(Vec::new()),
-        Gate::Socket(_) | Gate::Parent | Gate::Told => task
+        Gate::Fifos(_) | Gate::Parent | Gate::Told => task
             .parent
             .tell_parent(&FromChild::Ready)
             .and_then(|()| gate::wait(task).map_err(|e| named("start", &e))),

@@ -15,7 +15,7 @@
 //!   | <------ Console(master) ----------- |   only for a foreground terminal
 //!   | <------ Ready --------------------- |   nothing left but to be started
 //!   |  rlimits, state                    |
-//!   | ------- Start(state) -------------> |   `create`: from `start`, over start.sock
+//!   | ------- Start(state) -------------> |   `create`: from `start`, see `gate`
 //!   | <------ Listener(number) ---------- |   only with seccomp notify
 //!   | ------- ListenerTaken ------------> |
 //!   |                                     |   execve closes the socket: EOF is success
@@ -23,6 +23,10 @@
 //! ```
 //!
 //! EOF before `Ready` is an error, never a wait: each side holds only its own end.
+//!
+//! Between `start` and init there are two fifos instead: a stream, in which the messages to init
+//! have a length. Those from init need none: none is longer than what a fifo takes as a whole, and
+//! the next one comes after an answer.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -73,6 +77,8 @@ pub enum ToChild {
     Placed,
     /// The parent's hooks have run; with the container's state for init's own.
     HooksDone(Vec<u8>),
+    /// A starter is there: should it end before `Start`, so does init.
+    Knock,
     /// Go; with the container's state for hooks that run inside.
     Start(Vec<u8>),
     /// The parent holds the listener.
@@ -81,7 +87,13 @@ pub enum ToChild {
 
 /// One end of the conversation.
 #[derive(Debug)]
-pub struct End(OwnedFd);
+pub struct End(Channel);
+
+#[derive(Debug)]
+enum Channel {
+    Socket(OwnedFd),
+    Fifos { from: OwnedFd, to: OwnedFd },
+}
 
 /// Makes the two ends: the parent's, the child's.
 ///
@@ -89,20 +101,28 @@ pub struct End(OwnedFd);
 /// [`Error::Os`] for `EMFILE`, `ENFILE`.
 pub fn pair() -> Result<(End, End)> {
     let (parent, child) = socket::message_pair().os("socketpair", || "to init")?;
-    Ok((End(parent), End(child)))
+    Ok((End(Channel::Socket(parent)), End(Channel::Socket(child))))
 }
 
 impl End {
-    /// Uses a connection made by other means, e.g. through the start socket.
+    /// Uses one of a pair of message sockets made by other means.
     #[must_use]
-    pub fn from_connection(socket: OwnedFd) -> Self {
-        Self(socket)
+    pub fn from_socket(socket: OwnedFd) -> Self {
+        Self(Channel::Socket(socket))
     }
 
-    /// The socket.
+    /// Hears through one fifo and tells through another.
+    #[must_use]
+    pub fn from_fifos(from: OwnedFd, to: OwnedFd) -> Self {
+        Self(Channel::Fifos { from, to })
+    }
+
+    /// What it hears through.
     #[must_use]
     pub fn fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        match &self.0 {
+            Channel::Socket(fd) | Channel::Fifos { from: fd, .. } => fd.as_fd(),
+        }
     }
 
     /// Parent side: bounds how long [`End::hear_child`] waits.
@@ -110,7 +130,7 @@ impl End {
     /// # Errors
     /// [`Error::Os`], in practice never.
     pub fn limit_waits(&self, limit: Duration) -> Result<()> {
-        socket::limit_waits(&self.0, limit).os("setsockopt", || "the socket to init")
+        socket::limit_waits(self.fd(), limit).os("setsockopt", || "the socket to init")
     }
 
     /// Child side: tells the parent something.
@@ -141,11 +161,12 @@ impl End {
     /// [`Error::Os`] with `EPIPE` if init has died.
     pub fn tell_child(&self, message: &ToChild) -> Result<()> {
         match message {
-            ToChild::IdMapped => self.send(b'i', &[], None),
-            ToChild::Placed => self.send(b'p', &[], None),
-            ToChild::HooksDone(state) => self.send(b'h', state, None),
-            ToChild::Start(state) => self.send(b's', state, None),
-            ToChild::ListenerTaken => self.send(b'l', &[], None),
+            ToChild::IdMapped => self.tell(b'i', &[]),
+            ToChild::Placed => self.tell(b'p', &[]),
+            ToChild::HooksDone(state) => self.tell(b'h', state),
+            ToChild::Knock => self.tell(b'k', &[]),
+            ToChild::Start(state) => self.tell(b's', state),
+            ToChild::ListenerTaken => self.tell(b'l', &[]),
         }
     }
 
@@ -156,7 +177,10 @@ impl End {
     /// for none within the time of [`End::limit_waits`].
     pub fn hear_child(&self) -> Result<FromChild> {
         let mut buffer = [0; MESSAGE_BYTES];
-        let received = socket::receive(&self.0, &mut buffer);
+        let received = match &self.0 {
+            Channel::Socket(socket) => socket::receive(socket, &mut buffer),
+            Channel::Fifos { from, .. } => socket::read(from, &mut buffer).map(|n| (n, None)),
+        };
         if received.as_ref().is_err_and(|errno| *errno == Errno::EAGAIN) {
             let cause = "init does not go on; is it being stopped (SIGSTOP)?".to_owned();
             return Err(Error::Init { step: "handshake".into(), cause });
@@ -198,11 +222,16 @@ impl End {
     }
 
     fn hear(&self, buffer: &mut [u8]) -> Result<ToChild> {
-        let length = socket::read(&self.0, buffer).os("receive", || "from carob")?;
+        let length = match &self.0 {
+            Channel::Socket(socket) => socket::read(socket, buffer),
+            Channel::Fifos { from, .. } => read_from_stream(from, buffer),
+        };
+        let length = length.os("receive", || "from carob")?;
         match buffer[..length].split_first() {
             Some((b'i', [])) => Ok(ToChild::IdMapped),
             Some((b'p', [])) => Ok(ToChild::Placed),
             Some((b'h', state)) => Ok(ToChild::HooksDone(state.to_vec())),
+            Some((b'k', [])) => Ok(ToChild::Knock),
             Some((b's', state)) => Ok(ToChild::Start(state.to_vec())),
             Some((b'l', [])) => Ok(ToChild::ListenerTaken),
             Some(_) => Err(unexpected("from carob")),
@@ -213,17 +242,55 @@ impl End {
         }
     }
 
+    /// Tells init something: in a stream after its length.
+    fn tell(&self, tag: u8, text: &[u8]) -> Result<()> {
+        let Channel::Fifos { to, .. } = &self.0 else { return self.send(tag, text, None) };
+        let length = u32::try_from(1 + text.len()).unwrap_or(u32::MAX);
+        let message = [&length.to_ne_bytes()[..], &[tag], text].concat();
+        let mut left = &message[..];
+        while !left.is_empty() {
+            let written = socket::write(to, left).os("send", || "to init")?;
+            left = left.get(written..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
     fn send(&self, tag: u8, text: &[u8], fd: Option<BorrowedFd>) -> Result<()> {
         let mut message = Vec::with_capacity(1 + text.len());
         message.push(tag);
         message.extend_from_slice(text);
-        let sent = match fd {
+        let sent = match (&self.0, fd) {
             // By write(2), the one call that every seccomp profile of use lets through.
-            None => socket::write(&self.0, &message),
-            Some(fd) => socket::send(&self.0, &message, Some(fd)),
+            (Channel::Socket(to) | Channel::Fifos { to, .. }, None) => {
+                socket::write(to, &message).map(drop)
+            }
+            (Channel::Socket(socket), Some(fd)) => socket::send(socket, &message, Some(fd)),
+            (Channel::Fifos { .. }, Some(_)) => Err(Errno::EOPNOTSUPP),
         };
         sent.os("send", || "to the other side of init's socket")
     }
+}
+
+/// One message out of a fifo into `buffer`; 0 if the writer has gone.
+fn read_from_stream(fifo: &OwnedFd, buffer: &mut [u8]) -> nix::Result<usize> {
+    let mut length = [0; 4];
+    if !fill(fifo, &mut length)? {
+        return Ok(0);
+    }
+    let length = usize::try_from(u32::from_ne_bytes(length)).unwrap_or(usize::MAX);
+    let message = buffer.get_mut(..length).ok_or(Errno::EMSGSIZE)?;
+    Ok(if fill(fifo, message)? { length } else { 0 })
+}
+
+/// Whether the writer was there until the end.
+fn fill(fifo: &OwnedFd, mut buffer: &mut [u8]) -> nix::Result<bool> {
+    while !buffer.is_empty() {
+        match socket::read(fifo, buffer)? {
+            0 => return Ok(false),
+            read => buffer = buffer.get_mut(read..).unwrap_or_default(),
+        }
+    }
+    Ok(true)
 }
 
 fn unexpected(text: &str) -> Error {

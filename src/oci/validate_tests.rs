@@ -687,6 +687,12 @@ fn other_resources() {
         (pointer, rule(json!({"allow": true})), "linux.resources.devices[0].access", "letters"),
         (
             pointer,
+            rule(json!({"allow": true, "access": "a"})),
+            "linux.resources.devices[0].access",
+            "\"a\"",
+        ),
+        (
+            pointer,
             rule(json!({"allow": true, "major": -2, "access": "r"})),
             "linux.resources.devices[0].major",
             "-1 (any)",
@@ -704,6 +710,12 @@ fn other_resources() {
         ("/linux/cgroupsPath", json!("system.slice:carob:c1")),
         ("/linux/cgroupsPath", json!("/kubepods/..data")),
     ]);
+    warned(
+        pointer,
+        rule(json!({"allow": false, "access": "rwa"})),
+        "linux.resources.devices[0].access",
+        "left out",
+    );
 }
 
 #[test]

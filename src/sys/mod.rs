@@ -10,6 +10,7 @@ pub mod credentials;
 pub mod dir;
 mod disposition;
 pub mod fd;
+pub mod fifo;
 pub mod mount;
 pub mod net;
 pub mod netlink;

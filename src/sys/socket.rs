@@ -253,15 +253,16 @@ pub fn read(socket: impl AsFd, buffer: &mut [u8]) -> nix::Result<usize> {
     }
 }
 
-/// Sends one message with write(2): a dead peer is `EPIPE`, and SIGPIPE where it is not ignored.
+/// Sends one message with write(2), in a stream as much of it as goes: a dead peer is `EPIPE`, and
+/// SIGPIPE where it is not ignored.
 ///
 /// # Errors
 /// Errors of write(2) but `EINTR`, which is tried again.
-pub fn write(socket: impl AsFd, message: &[u8]) -> nix::Result<()> {
+pub fn write(socket: impl AsFd, message: &[u8]) -> nix::Result<usize> {
     loop {
         match nix::unistd::write(&socket, message) {
             Err(Errno::EINTR) => {}
-            other => return other.map(drop),
+            other => return other,
         }
     }
 }

@@ -451,3 +451,23 @@ fn a_cgroup_that_is_in_use_is_refused_and_left_alone() {
     assert_eq!(first.status(), "running");
     first.exec(&["true"]).ok();
 }
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn a_cgroup_that_was_there_stays_when_the_container_cannot_be_made() {
+    let Some(host) = Host::only_carob("runc removes it") else { return };
+    let c = host.sleeper_with(|s| {
+        let mount = json!({"destination": "/mnt", "type": "nosuchfs", "source": "x"});
+        crate::support::push(s, "/mounts", mount);
+    });
+    let there = host.cgroup("pids", c.id());
+    fs::create_dir_all(&there).unwrap();
+    let out = c.create_call(&[]).output();
+    let stays = there.exists();
+    fs::remove_dir(&there).unwrap();
+    out.fails(1, &["nosuchfs"]);
+    assert!(stays, "{}", there.display());
+    if there != host.cgroup("memory", c.id()) {
+        assert!(!host.cgroup("memory", c.id()).exists());
+    }
+}

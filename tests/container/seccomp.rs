@@ -226,3 +226,58 @@ fn a_filter_may_forbid_what_init_needs_before() {
     });
     assert_eq!(c.run().ok().stdout, "ok\n");
 }
+
+/// Init waits between `create` and `start` under the filter, unless that needs no privileges.
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn start_works_whichever_call_the_profile_refuses_that_true_does_without() {
+    let host = Host::new();
+    let both = [
+        "accept4",
+        "accept",
+        "recvmsg",
+        "sendmsg",
+        "sendto",
+        "recvfrom",
+        "poll",
+        "ppoll",
+        "socket",
+        "connect",
+        "fcntl",
+        "ioctl",
+        "rt_sigaction",
+        "umask",
+        "faccessat",
+        "faccessat2",
+        "unlinkat",
+    ];
+    let ours: &[&str] = &["close", "openat", "close_range", "setgroups"];
+    let ours = if peer() == Peer::Runc { &[] } else { ours };
+    for call in both.iter().chain(ours) {
+        let c = host.container(|s| {
+            s["process"]["args"] = json!(["true"]);
+            s["process"]["noNewPrivileges"] = json!(false);
+            filter(s, &[call], json!({"action": "SCMP_ACT_ERRNO"}));
+        });
+        c.create();
+        let out = c.verb("start", &[]).output();
+        assert_eq!(out.code, 0, "{call}: {out:?}");
+        assert_eq!(c.exit_code(), 0, "{call}");
+        c.delete().ok();
+    }
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn start_says_that_the_profile_refuses_to_execute() {
+    let Some(host) = Host::only_carob("runc's start prints it and succeeds") else { return };
+    let c = host.container(|s| {
+        s["process"]["args"] = json!(["true"]);
+        s["process"]["noNewPrivileges"] = json!(false);
+        filter(s, &["execve", "accept4", "sendmsg"], json!({"action": "SCMP_ACT_ERRNO"}));
+    });
+    c.create();
+    c.verb("start", &[]).output().fails(1, &["exec: \"true\": operation not permitted"]);
+    assert_eq!(c.exit_code(), 1);
+    c.delete().ok();
+}

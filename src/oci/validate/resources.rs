@@ -304,7 +304,7 @@ fn unified(resources: &LinuxResources, _: &mut Vec<Warning>) -> Result<()> {
     Ok(())
 }
 
-fn device_rules(resources: &LinuxResources, _: &mut Vec<Warning>) -> Result<()> {
+fn device_rules(resources: &LinuxResources, warnings: &mut Vec<Warning>) -> Result<()> {
     for (i, rule) in resources.devices().iter().flatten().enumerate() {
         let field = format_args!("linux.resources.devices[{i}]");
         if let Some(kind @ (LinuxDeviceType::U | LinuxDeviceType::P)) = rule.typ() {
@@ -312,9 +312,14 @@ fn device_rules(resources: &LinuxResources, _: &mut Vec<Warning>) -> Result<()> 
             return fail(format_args!("{field}.type"), text);
         }
         let access = rule.access().as_deref().unwrap_or_default();
-        if access.is_empty() || !access.bytes().all(|b| b"rwm".contains(&b)) {
+        if access.trim_matches('a').is_empty() || !access.bytes().all(|b| b"rwma".contains(&b)) {
             let text = format_args!("{access:?}, must be made of the letters r, w and m");
             return fail(format_args!("{field}.access"), text);
+        }
+        // Some take it for an access beside the others; runc passes over it.
+        if access.contains('a') {
+            let text = format!("{access:?}: \"a\" is no access, it is left out");
+            warnings.push(Warning::new(format!("{field}.access"), text));
         }
         for (name, number) in [("major", rule.major()), ("minor", rule.minor())] {
             if let Some(number @ ..=-2) = number {
