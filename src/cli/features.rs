@@ -52,7 +52,7 @@ struct Linux {
     seccomp: Seccomp,
     apparmor: Enabled,
     selinux: Enabled,
-    intel_rdt: Enabled,
+    intel_rdt: IntelRdt,
     memory_policy: MemoryPolicy,
     mount_extensions: MountExtensions,
     net_devices: Enabled,
@@ -61,6 +61,13 @@ struct Linux {
 #[derive(Serialize)]
 struct Enabled {
     enabled: bool,
+}
+
+#[derive(Serialize)]
+struct IntelRdt {
+    enabled: bool,
+    schemata: bool,
+    monitoring: bool,
 }
 
 #[derive(Serialize)]
@@ -116,7 +123,7 @@ fn document() -> Document {
             // As with the rest of the document: what carob does where the host can.
             apparmor: Enabled { enabled: true },
             selinux: Enabled { enabled: true },
-            intel_rdt: Enabled { enabled: false },
+            intel_rdt: IntelRdt { enabled: true, schemata: true, monitoring: true },
             memory_policy: MemoryPolicy { modes: &MEMORY_MODES, flags: &MEMORY_FLAGS },
             mount_extensions: MountExtensions { idmap: Enabled { enabled: true } },
             net_devices: Enabled { enabled: true },
@@ -153,7 +160,7 @@ mod tests {
         assert_eq!(value["linux"]["memoryPolicy"]["flags"][2], "MPOL_F_STATIC_NODES");
         assert_eq!(value["linux"]["seccomp"]["knownFlags"].as_array().unwrap().len(), 4);
         for (feature, works) in
-            [("apparmor", true), ("selinux", true), ("intelRdt", false), ("netDevices", true)]
+            [("apparmor", true), ("selinux", true), ("intelRdt", true), ("netDevices", true)]
         {
             assert_eq!(value["linux"][feature]["enabled"], works, "{feature}");
         }

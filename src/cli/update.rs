@@ -100,7 +100,9 @@ impl Update {
     /// A malformed number, or the document's path and reason.
     pub(super) fn change(&self) -> Result<LinuxResources> {
         if self.l3_cache_schema.is_some() || self.mem_bw_schema.is_some() {
-            return Err(Error::Unsupported("Intel RDT is not supported yet".into()));
+            return Err(Error::Unsupported(
+                "Intel RDT: a class is made by create, update does not change it".into(),
+            ));
         }
         let mut resources = match &self.resources {
             Some(file) => load(file)?,

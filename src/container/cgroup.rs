@@ -1,4 +1,4 @@
-//! The cgroup of a container that is being made.
+//! The cgroup of a container that is being made, and its class of cache and memory bandwidth.
 
 use std::rc::Rc;
 
@@ -8,6 +8,7 @@ use nix::unistd::Uid;
 use oci_spec::runtime::LinuxNamespaceType;
 
 use super::prepare::Prepared;
+use super::rdt;
 use crate::cgroup::Join;
 use crate::error::Result;
 use crate::oci::plan::{MountPlan, MountSource};
@@ -37,6 +38,21 @@ impl Prepared {
         self.cgroup_made.replace(Some(self.cgroup.all_made()));
         self.cgroup.fill_around(init, self.resources())?;
         self.give_cgroup()
+    }
+
+    /// Makes the container's class of cache and memory bandwidth, if it is to have one.
+    pub(super) fn make_class(&self) -> Result<()> {
+        if let Some(class) = &self.class {
+            self.class_made.replace(class.make()?);
+        }
+        Ok(())
+    }
+
+    /// What was made of the class goes again.
+    pub(super) fn take_class_back(&self) {
+        if let Err(error) = rdt::remove(&self.class_made.take()) {
+            crate::log::warn(error);
+        }
     }
 
     /// What init needs to enter its cgroups; nothing where it asks to be put there.

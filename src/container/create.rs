@@ -14,7 +14,7 @@ use super::pid_namespace::PidNamespace;
 use super::place::{Place, limit};
 use super::prepare::{Caller, Prepared, activation_fds, keyring_name};
 use super::state::{Container, State, Status};
-use super::store::{ContainerDir, Lock};
+use super::store::Lock;
 use super::{CreateOptions, Runtime, hooks, mount_source, pid_file};
 use crate::cgroup::{Entrance, Join};
 use crate::error::{Error, OsContext, Result};
@@ -131,7 +131,8 @@ fn occupy(prepared: &Prepared, container: &Container) -> Result<()> {
     if prepared.notifies {
         container.dir.make_notify_directory()?;
     }
-    prepared.make_cgroup()
+    prepared.make_class()?;
+    prepared.make_cgroup().inspect_err(|_| prepared.take_class_back())
 }
 
 /// The steps of [`Runtime::build`]. `child` is set as soon as there is one.
@@ -142,7 +143,7 @@ fn assemble(
     child: &mut Option<Child>,
 ) -> Result<(End, Option<OwnedFd>)> {
     let (end, console, lent) = loop {
-        let end = clone_init(prepared, (&mut making, lock, oom_score), &container.dir, child)?;
+        let end = clone_init(prepared, (&mut making, lock, oom_score), container, child)?;
         if prepared.is_direct() {
             // While init is at work, so that it need not wait for this later.
             stage(container, child.as_ref())?;
@@ -182,10 +183,11 @@ fn stage(container: &mut Container, init: Option<&Child>) -> Result<()> {
 fn clone_init(
     prepared: &Prepared,
     (making, lock, oom_score): (&mut Making, &Lock, &OomScore),
-    dir: &ContainerDir,
+    container: &Container,
     child: &mut Option<Child>,
 ) -> Result<End> {
-    let plan = &prepared.plan;
+    let (plan, dir) = (&prepared.plan, &container.dir);
+    let class_tasks = container.state.class_tasks();
     let gate = match making.starter {
         Starter::Now => Gate::Parent,
         Starter::Later => {
@@ -224,6 +226,7 @@ fn clone_init(
                 plan,
                 task: Task::new(&plan.process, prepared.seccomp.as_ref(), theirs, gate)
                     .with_cgroups(Entrance::new(cgroups, unified))
+                    .with_classes(class_tasks)
                     .with_keyring(keyring_name(&prepared.id, prepared.keyring))
                     .with_console(console, making.streams)
                     .with_kept_fds(prepared.streams.kept_fds),
@@ -381,6 +384,7 @@ fn abandon(prepared: &Prepared, container: &Container, child: Option<Child>) {
             crate::log::warn(error);
         }
     }
+    prepared.take_class_back();
     if pid != 0 {
         let state = container.oci_state(Status::Stopped);
         let hooks = &prepared.plan.hooks;

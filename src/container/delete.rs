@@ -9,6 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::hooks::run_late;
 use super::own_namespace::{Entered, enter_own_namespace};
+use super::rdt::Membership;
 use super::state::{Container, Status};
 use super::store::{ContainerDir, Lock};
 use super::{Force, Runtime};
@@ -126,6 +127,7 @@ pub(super) fn clear(container: &Container, force: Force) -> Result<()> {
         results.push(container.state.signal_all(libc::SIGKILL));
     }
     results.push(cgroup.delete());
+    results.extend(container.state.class.as_ref().map(Membership::end));
     if container.state.pid != 0
         && let Err(error) = run_late(Hook::Poststop, container, Status::Stopped)
     {

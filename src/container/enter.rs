@@ -120,6 +120,7 @@ impl Entry<'_> {
                     task: Task::new(self.plan, self.seccomp, theirs, gate)
                         .with_args(self.args)
                         .with_cgroups(Entrance::new((!by_asking).then_some(cgroups), unified))
+                        .with_classes(self.state.class_tasks())
                         .with_keyring(keyring_name(&self.state.id, self.state.keyring))
                         .with_console(self.console.take(), self.streams)
                         .with_kept_fds(self.kept_fds),

@@ -26,6 +26,7 @@ mod pid_file;
 mod pid_namespace;
 mod place;
 mod prepare;
+mod rdt;
 mod rights;
 mod run;
 mod seccomp_agent;

@@ -10,6 +10,7 @@ use nix::sys::stat::stat;
 use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Spec};
 
 use super::id_map::MapWriter;
+use super::rdt::Class;
 use super::rights::Rights;
 use super::state::State;
 use super::{ContainerId, CreateOptions, Keyring, RootSwitch, Rootless, Runtime, notify};
@@ -49,6 +50,10 @@ pub(super) struct Prepared {
     pub(super) cgroup: Cgroup,
     /// What of that is made. Once it is, what is inside is the container's.
     pub(super) cgroup_made: RefCell<Option<Made>>,
+    /// `linux.intelRdt`.
+    pub(super) class: Option<Class>,
+    /// The directories of that that are made.
+    pub(super) class_made: RefCell<Vec<PathBuf>>,
     /// For a new user namespace.
     pub(super) map_writer: Option<MapWriter>,
     /// Whether init will be, or is, in a user namespace other than the machine's.
@@ -84,7 +89,6 @@ impl Prepared {
         for warning in loaded.warnings.into_iter().chain(validate::validate(&spec)?) {
             log::warn(warning);
         }
-        refuse_unbuilt(&spec)?;
         let mut plan = Plan::new(&spec, &bundle)?;
         let limited = Rights::unless_host_root()?;
         plan.namespaces.is_return_barred = limited.is_some();
@@ -104,6 +108,8 @@ impl Prepared {
         let cgroup = find_cgroup(runtime, cgroups_path, id.as_str(), limited)?
             .with_annotations(spec.annotations().iter().flatten());
         cgroup.check(linux.and_then(|linux| linux.resources().as_ref()))?;
+        let rdt = linux.and_then(|linux| linux.intel_rdt().as_ref());
+        let class = rdt.map(|rdt| Class::find(rdt, id.as_str())).transpose()?;
         let seccomp = linux
             .and_then(|linux| linux.seccomp().as_ref())
             .map(|profile| seccomp::compile(profile, seccomp::cache_dir().as_deref()))
@@ -118,6 +124,8 @@ impl Prepared {
             seccomp,
             cgroup,
             cgroup_made: RefCell::default(),
+            class,
+            class_made: RefCell::default(),
             is_confined: plan.namespaces.has(LinuxNamespaceType::User)
                 || limited.is_some() && credentials::in_user_namespace(),
             map_writer,
@@ -160,6 +168,7 @@ impl Prepared {
                 .collect::<BTreeMap<_, _>>(),
             owner_uid: nix::unistd::getuid().as_raw(),
             cgroup: self.cgroup.clone(),
+            class: self.class.as_ref().map(Class::membership),
             namespaces: namespaces.bits(),
             shares_pids: !self.plan.namespaces.is_new(CloneFlags::CLONE_NEWPID),
             joins_mounts: self.plan.namespaces.joined(LinuxNamespaceType::Mount).is_some(),
@@ -278,14 +287,6 @@ fn find_cgroup(
     }
     let is_given = path.is_some_and(|path| !path.as_os_str().is_empty());
     cgroup.within_rights(if is_given { Chosen::ByConfiguration } else { Chosen::ByDefault })
-}
-
-/// What the specification has and carob has not yet.
-fn refuse_unbuilt(spec: &Spec) -> Result<()> {
-    match spec.linux().as_ref().is_some_and(|linux| linux.intel_rdt().is_some()) {
-        true => Err(Error::config("linux.intelRdt", "is not supported by carob yet")),
-        false => Ok(()),
-    }
 }
 
 /// Capabilities that carob does not have itself are a warning and not an error. In a user

@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+use super::rdt::Membership;
 use super::store::{self, ContainerDir, Lock};
 use super::{ContainerId, Keyring, Runtime};
 use crate::cgroup::Cgroup;
@@ -30,6 +31,9 @@ pub(super) struct State {
     pub(super) annotations: BTreeMap<String, String>,
     pub(super) owner_uid: u32,
     pub(super) cgroup: Cgroup,
+    /// Its class of cache and memory bandwidth, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) class: Option<Membership>,
     /// CLONE_NEW* of the namespaces that are the container's own, for `exec`.
     pub(super) namespaces: i32,
     /// Whether its processes may outlive init: the pid namespace is the host's, or joined.
@@ -149,6 +153,11 @@ impl State {
     fn init_lives(&self) -> bool {
         let stat = process::stat(Pid::from_raw(self.pid));
         stat.is_some_and(|stat| stat.is_alive() && stat.start_time == self.start_time)
+    }
+
+    /// The files by which its processes enter their class.
+    pub(super) fn class_tasks(&self) -> &[PathBuf] {
+        self.class.as_ref().map_or(&[], |class| &class.tasks)
     }
 
     /// Whether its processes, if it has any, are frozen.

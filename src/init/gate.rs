@@ -167,6 +167,7 @@ mod tests {
         let (_scene, dir, fifos) = Scene::new("talk");
         let state = vec![b'x'; 200_000];
         let sent = state.clone();
+        #[allow(clippy::disallowed_methods, reason = "a thread of the test, not of carob")]
         let starter = std::thread::spawn(move || {
             let end = knock_in(&dir).unwrap();
             end.tell_child(&ToChild::Knock).unwrap();

@@ -24,6 +24,7 @@ mod terminal;
 use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 
 use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
@@ -83,6 +84,8 @@ pub struct Task<'a> {
     pub seccomp: Option<&'a Filter>,
     /// How it gets into its cgroups.
     pub cgroups: Option<Entrance>,
+    /// The files by which it enters a class of cache and memory bandwidth.
+    pub classes: &'a [PathBuf],
     /// To the parent.
     pub parent: End,
     /// What holds the process back until it is to start.
@@ -130,6 +133,7 @@ impl<'a> Task<'a> {
             args: &process.args,
             seccomp,
             cgroups: None,
+            classes: &[],
             parent,
             gate,
             console: None,
@@ -148,6 +152,12 @@ impl<'a> Task<'a> {
     #[must_use]
     pub fn with_cgroups(self, entrance: Entrance) -> Self {
         Self { cgroups: Some(entrance), ..self }
+    }
+
+    /// The files by which it enters a class of cache and memory bandwidth.
+    #[must_use]
+    pub fn with_classes(self, classes: &'a [PathBuf]) -> Self {
+        Self { classes, ..self }
     }
 
     /// The session keyring to join.

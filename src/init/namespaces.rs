@@ -5,6 +5,7 @@ use std::io::Write;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::stat::{fstat, stat};
 use oci_spec::runtime::LinuxNamespaceType as Kind;
 
 use super::sync::{FromChild, ToChild};
@@ -67,8 +68,29 @@ pub(super) fn join_by_path(init: &Init, wanted: impl Fn(Kind) -> bool) -> Result
 pub fn join(joined: &JoinPlan) -> Result<()> {
     let JoinPlan { kind, path, .. } = joined;
     let file = File::open(path).property(|| (joined.field(), format!("open {path:?}")))?;
+    if *kind == Kind::Mount {
+        refuse_mounts_of_the_host(joined, &file)?;
+    }
     setns(&file, clone_flag(*kind))
         .property(|| (joined.field(), format!("join {path:?} as {kind} namespace")))
+}
+
+/// A path may lead to the namespace that we come from: the root of the container would be mounted
+/// over a directory of the host, and everything in it would stay there.
+fn refuse_mounts_of_the_host(joined: &JoinPlan, namespace: &File) -> Result<()> {
+    let theirs = fstat(namespace).property(|| (joined.field(), "fstat".to_owned()))?;
+    for (whose, path) in [("carob", "/proc/self/ns/mnt"), ("process 1", "/proc/1/ns/mnt")] {
+        // Process 1 may be out of reach, and then is nobody whose mounts we could change.
+        if stat(path).is_ok_and(|own| own.st_ino == theirs.st_ino && own.st_dev == theirs.st_dev) {
+            let path = joined.path.display();
+            let reason = format!(
+                "{path} is the mount namespace of {whose}, the mounts of the container would be \
+                 the host's; leave path out for a new one"
+            );
+            return Err(Error::config(joined.field(), reason));
+        }
+    }
+    Ok(())
 }
 
 /// Enters the container's cgroups, then the namespace that makes them its root.
@@ -82,8 +104,10 @@ pub(super) fn join_cgroups(init: &mut Init) -> Result<()> {
     Ok(())
 }
 
-/// Enters the container's cgroups.
+/// Enters the container's cgroups, and its class of cache and memory bandwidth.
 pub(super) fn join_cgroups_of(task: &mut Task) -> Result<()> {
+    // 0 is whoever writes; while the host's paths are in sight.
+    task.classes.iter().try_for_each(|tasks| fd::write_file(tasks, "0"))?;
     // Not dropped: execve closes them all at once.
     match &task.cgroups {
         Some(Entrance::Own(cgroups, unified)) => cgroups.enter(*unified),

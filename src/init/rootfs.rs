@@ -1,6 +1,6 @@
 //! The root of the container: mounted, made read-only, and switched to.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{AT_FDCWD, OFlag};
@@ -24,8 +24,14 @@ pub(super) fn mount(init: &mut Init) -> Result<()> {
         propagation.remove(MsFlags::MS_UNBINDABLE);
         propagation.insert(MsFlags::MS_PRIVATE);
     }
-    // A namespace that is joined is not ours to change.
-    if init.plan.namespaces.is_new(nix::sched::CloneFlags::CLONE_NEWNS) {
+    let is_joined = !init.plan.namespaces.is_new(nix::sched::CloneFlags::CLONE_NEWNS);
+    if is_joined {
+        // Not ours to change, but for the one mount that ours would appear in: it may be a peer of
+        // the host's.
+        let above = path::mount_point_above(&plan.path)?;
+        classic_mount(NONE, &above, NONE, MsFlags::MS_SLAVE, NONE)
+            .os("make slave", || above.display())?;
+    } else {
         classic_mount(NONE, "/", NONE, propagation, NONE).os("set propagation of", || "/")?;
     }
     if !is_cut_off(plan.propagation) {
@@ -47,6 +53,12 @@ pub(super) fn mount(init: &mut Init) -> Result<()> {
     }
     let tree = mount::clone_tree(&plan.path, Subtree::Recursive)
         .os("clone the mount of", || plan.path.display())?;
+    if is_joined {
+        // A copy of a peer is one more.
+        let slave = Attributes { propagation: MsFlags::MS_SLAVE.bits(), ..Attributes::default() };
+        mount::set_attributes(tree.as_fd(), slave, Subtree::Recursive)
+            .os("make slave", || plan.path.display())?;
+    }
     let destination = open_directory(&plan.path)?;
     mount::attach(&tree, &destination).os("mount", || plan.path.display())?;
     init.rootfs = Some(Rootfs::new(tree));

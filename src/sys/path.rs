@@ -311,6 +311,8 @@ pub fn mount_points_outside(keep: &Path) -> Result<Vec<PathBuf>> {
 pub struct MountRow {
     /// Where it is.
     pub point: PathBuf,
+    /// The type of its file system.
+    pub kind: String,
     /// What is mounted or unmounted in it appears elsewhere, too.
     pub is_shared: bool,
     /// What is mounted or unmounted elsewhere appears in it.
@@ -334,12 +336,13 @@ pub(crate) fn parse_mount_table(table: &str) -> Vec<MountRow> {
 /// Source: proc_pid_mountinfo(5): six fields, optional ones, a dash.
 fn mount_row(line: &str) -> Option<MountRow> {
     let point = PathBuf::from(unescape(line.split(' ').nth(4)?));
-    let optional = line.split(' ').skip(6).take_while(|field| *field != "-");
-    let mut row = MountRow { point, is_shared: false, is_slave: false };
-    for field in optional {
+    let mut fields = line.split(' ').skip(6);
+    let mut row = MountRow { point, kind: String::new(), is_shared: false, is_slave: false };
+    for field in fields.by_ref().take_while(|field| *field != "-") {
         row.is_shared |= field.starts_with("shared:");
         row.is_slave |= field.starts_with("master:");
     }
+    fields.next().unwrap_or_default().clone_into(&mut row.kind);
     Some(row)
 }
 

@@ -122,6 +122,59 @@ fn a_joined_pid_namespace_shows_its_processes() {
     assert_ne!(own_pid, "1");
 }
 
+/// runc 1.1 makes the container's root that of everything in it.
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn the_hosts_mount_namespace_by_path_is_refused() {
+    let Some(host) = Host::only_carob("runc replaces the root of the host") else { return };
+    // In a mount namespace of its own, carob's is not that of process 1.
+    for path in ["/proc/self/ns/mnt", "/proc/1/ns/mnt"] {
+        let c = host.sleeper_with(|s| {
+            set_path(s, "mount", path);
+            s["root"]["path"] = json!(host.own_rootfs());
+        });
+        let out = c.create_call(&[]).after("set -- unshare -m \"$@\"").output();
+        // Process 1 may be out of root's reach.
+        let is_told =
+            ["would be the host's", "denied"].iter().any(|text| out.stderr.contains(text));
+        assert!(is_told, "{out:?}");
+        out.fails(1, &["linux.namespaces[5].path", path]);
+    }
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    assert!(!mounts.contains(host.marker()), "{mounts}");
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn in_a_joined_mount_namespace_no_mount_appears_on_the_host() {
+    let host = Host::new();
+    let rootfs = host.own_rootfs();
+    let dir = rootfs.display();
+    let c = host.sh_with("grep -c ' / / ' /proc/self/mountinfo; ls /", |s| {
+        set_path(s, "mount", "/proc/HOLDER/ns/mnt");
+        s["root"]["path"] = json!(rootfs);
+    });
+    let config = c.bundle().join("config.json");
+    // A host on which everything is shared, and somebody's namespace that is a peer of it.
+    let shell = format!(
+        "mount --bind {dir} {dir}; mount --make-rshared /
+         unshare -m --propagation unchanged sleep 1000 &
+         while [ $(readlink /proc/$!/ns/mnt) = $(readlink /proc/self/ns/mnt) ]; do sleep 0.01; done
+         sed -i s/HOLDER/$!/ {}
+         before=$(wc -l </proc/self/mountinfo)
+         \"$@\" >&2; code=$?
+         echo $(($(wc -l </proc/self/mountinfo) - before)) $(nsenter -t $! -m cat /proc/self/mountinfo | wc -l)
+         kill $!; wait $!; exit $code",
+        config.display()
+    );
+    let script = host.dir().join("script");
+    fs::write(&script, shell).unwrap();
+    let call = c.bundle_verb("run", &[]);
+    let out = call.after(&format!("set -- unshare -m bash {} \"$@\"", script.display())).output();
+    assert!(out.stdout.starts_with("0 "), "{out:?}");
+    assert!(out.code == 0 && out.stderr.contains("proc"), "{out:?}");
+}
+
 #[test]
 #[ignore = "needs root: run scripts/test"]
 fn a_path_of_another_kind_of_namespace_is_refused() {

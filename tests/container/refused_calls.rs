@@ -93,6 +93,8 @@ const REFUSALS: &[(&str, &[&str])] = &[
 
 /// A verb, what it is done to, and what must hold afterwards, whatever became of it.
 struct Case {
+    /// How many refusals there are to try, at least.
+    least: usize,
     before: fn(&Container),
     verb: fn(&Container) -> Call,
     after: fn(&Host, &Container, &Output),
@@ -122,7 +124,8 @@ fn refuse(case: &Case, edit: fn(&mut Value)) {
             }
         }
     }
-    assert!(tried > 20, "{tried} calls of {counts:?}");
+    assert!(tried >= case.least, "{tried} calls of {counts:?}");
+    delete(&host, &c);
 }
 
 /// How often each call is made, by the process that makes it most: strace counts them apart.
@@ -164,16 +167,38 @@ fn refused(verb: Call, host: &Host, refusal: &str) -> Output {
 /// Nothing is left of the container, or it is there.
 fn there_or_gone(host: &Host, c: &Container, out: &Output) {
     if out.code == 0 {
-        assert_eq!(c.status(), "running", "{out:?}");
-        let delete = c.verb("delete", &["--force"]).spawn();
-        delete.wait_while(|| host.reap()).ok();
+        assert!(["running", "created"].contains(&c.status().as_str()), "{out:?}");
+        delete(host, c);
     }
+    gone(host, out);
+}
+
+fn delete(host: &Host, c: &Container) {
+    c.verb("delete", &["--force"]).spawn().wait_while(|| host.reap()).ok();
+}
+
+fn gone(host: &Host, out: &Output) {
     host.adopt_orphans();
     let left = leaks::find(host, || host.reap());
     assert!(left.is_empty(), "{out:?}: {left:#?}");
 }
 
+/// It is as before, whatever became of the verb.
+fn runs(_: &Host, c: &Container, out: &Output) {
+    assert_eq!(c.status(), "running", "{out:?}");
+}
+
 fn nothing(_: &Container) {}
+
+fn created(c: &Container) {
+    c.create();
+}
+
+fn running(c: &Container) {
+    if c.verb("state", &[]).output().code != 0 {
+        c.run_detached();
+    }
+}
 
 fn with_hook(spec: &mut Value) {
     spec["hooks"]["createRuntime"] = json!([{"path": "/bin/true"}]);
@@ -184,17 +209,13 @@ fn with_hook(spec: &mut Value) {
 #[ignore = "needs root: run scripts/test"]
 fn run_succeeds_or_leaves_nothing_whichever_call_fails() {
     let verb = |c: &Container| c.bundle_verb("run", &["--detach"]);
-    refuse(&Case { before: nothing, verb, after: there_or_gone }, with_hook);
+    refuse(&Case { least: 20, before: nothing, verb, after: there_or_gone }, with_hook);
 }
 
 #[test]
 #[ignore = "needs root: run scripts/test"]
 fn exec_succeeds_or_leaves_nothing_whichever_call_fails() {
-    let before = |c: &Container| {
-        if c.verb("state", &[]).output().code != 0 {
-            c.run_detached();
-        }
-    };
+    let before = running;
     let verb = |c: &Container| c.exec_call(&[], &["true"]);
     let after = |host: &Host, c: &Container, out: &Output| {
         assert_eq!(c.status(), "running", "{out:?}");
@@ -205,5 +226,84 @@ fn exec_succeeds_or_leaves_nothing_whichever_call_fails() {
             if text.lines().count() == 1 { Ok(()) } else { Err(format!("{text:?} after {out:?}")) }
         });
     };
-    refuse(&Case { before, verb, after }, |_| {});
+    refuse(&Case { least: 20, before, verb, after }, |_| {});
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn create_succeeds_or_leaves_nothing_whichever_call_fails() {
+    let verb = |c: &Container| c.create_call(&[]);
+    refuse(&Case { least: 20, before: nothing, verb, after: there_or_gone }, with_hook);
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn start_succeeds_or_can_be_tried_again_whichever_call_fails() {
+    let verb = |c: &Container| c.verb("start", &[]);
+    let after = |host: &Host, c: &Container, out: &Output| {
+        // Of a starter that failed after its knock, init has died.
+        wait_until("what became of it", || {
+            host.reap();
+            let status = c.status();
+            match (out.code, status.as_str()) {
+                (0, "running") | (_, "stopped") => Ok(()),
+                (1.., "created") => {
+                    c.start();
+                    Ok(())
+                }
+                _ => Err(format!("{status} after {out:?}")),
+            }
+        });
+        delete(host, c);
+        gone(host, out);
+    };
+    refuse(&Case { least: 10, before: created, verb, after }, |_| {});
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn update_leaves_the_container_running_whichever_call_fails() {
+    let verb = |c: &Container| {
+        c.verb("update", &["--memory", "100000000", "--cpu-quota", "50000", "--pids-limit", "50"])
+    };
+    refuse(&Case { least: 10, before: running, verb, after: runs }, |_| {});
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn kill_leaves_the_container_running_whichever_call_fails() {
+    let verb = |c: &Container| c.kill_call("URG");
+    refuse(&Case { least: 5, before: running, verb, after: runs }, |_| {});
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn pause_and_resume_can_be_tried_again_whichever_call_fails() {
+    let resumed = |host: &Host, c: &Container, out: &Output| {
+        if c.status() == "paused" {
+            c.verb("resume", &[]).output().ok();
+        }
+        runs(host, c, out);
+    };
+    let verb = |c: &Container| c.verb("pause", &[]);
+    refuse(&Case { least: 5, before: running, verb, after: resumed }, |_| {});
+    let paused = |c: &Container| {
+        running(c);
+        c.verb("pause", &[]).output().ok();
+    };
+    let verb = |c: &Container| c.verb("resume", &[]);
+    refuse(&Case { least: 5, before: paused, verb, after: resumed }, |_| {});
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn delete_leaves_nothing_or_can_be_tried_again_whichever_call_fails() {
+    let verb = |c: &Container| c.verb("delete", &["--force"]);
+    let after = |host: &Host, c: &Container, out: &Output| {
+        if out.code != 0 {
+            delete(host, c);
+        }
+        gone(host, out);
+    };
+    refuse(&Case { least: 10, before: running, verb, after }, |_| {});
 }

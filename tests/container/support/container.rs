@@ -97,7 +97,12 @@ impl<'h> Container<'h> {
     }
 
     pub fn kill(&self, signal: &str) -> Output {
-        self.host.runtime(&["kill", &self.id, signal])
+        self.kill_call(signal).output()
+    }
+
+    /// A `kill` that may fail.
+    pub fn kill_call(&self, signal: &str) -> Call {
+        self.host.call(&["kill", &self.id, signal])
     }
 
     pub fn delete(&self) -> Output {
