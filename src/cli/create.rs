@@ -147,9 +147,10 @@ impl Verb for Run {
         match words.as_slice() {
             _ if image.is_wanted() => image.run(context, words, options),
             [] => context.runtime.run(&options),
-            [more, ..] => {
-                Err(Error::Invalid(format!("unexpected argument {more:?}: run takes one ID")))
-            }
+            [first, ..] => Err(Error::Invalid(format!(
+                "unexpected argument {first:?}: run takes one ID; to run an image: carob run --image \
+                 {first}"
+            ))),
         }
     }
 }

@@ -39,6 +39,11 @@ impl<'a> Announced<'a> {
         })
     }
 
+    /// What it is for.
+    pub(super) fn platform(&self) -> &Platform {
+        &self.platform
+    }
+
     /// The layer at a place, counted from the lowest.
     pub(super) fn layer(&self, at: usize) -> NewLayer<'_> {
         NewLayer {

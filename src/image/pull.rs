@@ -89,6 +89,7 @@ async fn pull_from(
 ) -> Result<ImageRecord> {
     let (registry, offer, digests) = ask(endpoint, options).await?;
     let announced = Announced::new(&offer)?;
+    warn_of_platform(image, announced.platform(), &options.platform);
     fetch_layers(store, image, (&registry, &offer, &announced), progress).await?;
     // By its digest alone an image gets no name.
     let names: Vec<Reference> = match &image.tag {
@@ -97,6 +98,13 @@ async fn pull_from(
     };
     let digests = digests.iter().map(|digest| image.at(digest).to_string()).collect();
     announced.finish(store, &names, digests)
+}
+
+/// An image for one platform alone is what there is, whether or not it is the one that was meant.
+fn warn_of_platform(image: &Reference, is: &Platform, wanted: &Platform) {
+    if is.architecture != wanted.architecture {
+        crate::log::warn(format_args!("{image} is for {is} only, not for {wanted}"));
+    }
 }
 
 /// Asks with each of the credentials that there are for the image, until they are accepted.

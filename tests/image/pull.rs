@@ -66,6 +66,10 @@ fn layers_may_be_compressed_by_zstd_and_images_for_many_platforms() {
     let name = registry.name("many:all");
     scene.image_verb("pull", &["--platform", "linux/arm64", &name]).ok();
     assert_eq!(scene.image_verb("inspect", &[&name]).ok().json()["platform"], "linux/arm64");
+    // One for a single platform is taken as it is, and said to be.
+    let only = registry.name("many:arm64");
+    let out = scene.image_verb("pull", &["--quiet", "--platform", "linux/s390x", &only]).ok();
+    assert!(out.stderr.contains("is for linux/arm64 only, not for linux/s390x"), "{out:?}");
     scene
         .image_verb("pull", &["--platform", "linux/s390x", &name])
         .fails(1, &["no image for the platform linux/s390x", "linux/arm64"]);

@@ -38,7 +38,8 @@ fn a_command_runs_in_an_image() {
     assert!(scene.in_store("uses").is_empty(), "writable layers go with their containers");
     scene.run_image(&["--image", "one", "--pull", "never", "--", "true"]).ok();
     scene.run_image(&["--image", "none", "--pull", "never"]).fails(1, &["--pull is never"]);
-    scene.carob(&["run", "a", "b"]).fails(1, &["unexpected argument"]);
+    scene.carob(&["run", "a", "b"]).fails(1, &["unexpected argument", "carob run --image a"]);
+    scene.run_image(&["--rm", "--image", "one", "true"]).ok();
     scene.carob(&["run"]).fails(1, &["ID"]);
 }
 

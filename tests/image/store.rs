@@ -179,9 +179,9 @@ fn a_killed_importer_leaves_whole_layers_or_none() {
     }
     scene.carob(&args).ok();
     let tree = scene.dir().join("tree");
-    fs::create_dir(&tree).unwrap();
     scene.image_verb("unpack", &["two", tree.to_str().unwrap()]).ok();
     assert_eq!(fs::read_to_string(tree.join("home/linked")).unwrap(), "new\n");
+    scene.image_verb("unpack", &["two", tree.to_str().unwrap()]).fails(1, &["must be empty"]);
     scene.image_verb("prune", &[]).ok();
     assert!(scene.in_store("layers").iter().all(|name| !name.starts_with("new-")));
 }

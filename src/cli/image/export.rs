@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::StoreChoice;
 use crate::cli::{Context, Verb};
-use crate::error::Result;
+use crate::error::{OsContext, Result};
 use crate::image::{self, Location};
 
 /// Write an image to an OCI layout, or to an archive that docker load, podman load and skopeo
@@ -36,8 +36,8 @@ impl Verb for Export {
     }
 }
 
-/// Copy the files of an image, all layers together, to an empty directory, with owners, modes,
-/// times and extended attributes
+/// Copy the files of an image, all layers together, to a new or empty directory, with owners,
+/// modes, times and extended attributes
 #[derive(Debug, clap::Args)]
 #[command(after_help = UNPACK_EXAMPLES)]
 pub(super) struct Unpack {
@@ -46,20 +46,23 @@ pub(super) struct Unpack {
     /// A name, or the beginning of an id
     #[arg(value_name = "IMAGE")]
     image: String,
-    /// An empty directory
+    /// A directory that is empty, or not there yet
     #[arg(value_name = "DIR")]
     to: PathBuf,
 }
 
 const UNPACK_EXAMPLES: &str = "\
 Examples:
-  mkdir rootfs
   carob image unpack busybox rootfs";
 
 impl Verb for Unpack {
     fn run(self, _: &Context) -> Result<i32> {
         let store = self.store.store();
         let layers = store.table()?.find(&self.image)?.layers.clone();
+        match std::fs::create_dir(&self.to) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+            made => made.os("mkdir", || self.to.display())?,
+        }
         image::unpack(&store, &layers, &self.to)?;
         Ok(0)
     }

@@ -34,6 +34,9 @@ pub(in crate::cli) struct ImageRun {
     /// For the fingers: input is always passed on
     #[arg(short, long, requires = "image")]
     interactive: bool,
+    /// For the fingers: what is run from an image is removed at its end
+    #[arg(long, requires = "image", hide = true)]
+    rm: bool,
     /// Name of the container [default: a new one]
     #[arg(long, value_name = "ID", requires = "image")]
     name: Option<String>,

@@ -297,5 +297,11 @@ pub(super) fn chain(error: &dyn std::error::Error) -> String {
         }
         next = cause.source();
     }
-    text
+    // What comes after it is how the resolver writes down what it has asked.
+    match text.split_once("dns error") {
+        Some((before, rest)) if rest.contains("no records found") => {
+            format!("{before}no name server knows the host")
+        }
+        _ => text,
+    }
 }
