@@ -182,10 +182,13 @@ fn places(call: Call, all: &[Condition], width: Width) -> Vec<(u32, Vec<Conditio
 
 /// `None` if it is not for sure that libseccomp gives the first answer that matches.
 fn leaf(answers: Vec<Answer>) -> Option<Leaf> {
-    let value = answers.first()?.value;
-    let always = answers.iter().any(|answer| answer.conditions.is_empty());
-    if always && answers.iter().all(|answer| answer.value == value) {
-        return Some(Leaf::Return(value));
+    let first = answers.first()?;
+    let is_always = |answer: &Answer| answer.conditions.is_empty();
+    let is_same = |answer: &Answer| answer.value == first.value;
+    // Of several without conditions the first one counts.
+    let is_settled = |answer: &Answer| is_same(answer) || is_always(first) && is_always(answer);
+    if answers.iter().any(is_always) && answers.iter().all(is_settled) {
+        return Some(Leaf::Return(first.value));
     }
     let is_clear = answers.len() == 1
         || answers.iter().all(Answer::is_simple)

@@ -258,6 +258,26 @@ fn different_answers_that_exclude_each_other_are_both_given() {
     agree(&profile, &all_of(&[0, 1, 2, 9, 16])).unwrap();
 }
 
+/// As the engines' profile has it for `setns` and others, whatever the capabilities are.
+#[test]
+fn the_first_rule_without_conditions_counts() {
+    let clone =
+        |action: &str, args: Value| json!({"names": ["clone"], "action": action, "args": args});
+    let some = json!([{"index": 0, "op": "SCMP_CMP_LT", "value": 5}]);
+    let (trap, allow) = ("SCMP_ACT_TRAP", "SCMP_ACT_ALLOW");
+    let orders = [
+        vec![clone(allow, json!([])), clone(trap, json!([]))],
+        vec![clone(allow, some.clone()), clone(allow, json!([]))],
+    ];
+    for rules in orders {
+        let mut all = vec![json!({"names": ["getpid"], "action": allow})];
+        all.extend(rules);
+        let profile = json!({"defaultAction": "SCMP_ACT_ERRNO", "syscalls": all});
+        assert!(is_ours(&profile), "{profile}");
+        agree(&profile, &all_of(&[0, 4, 5, 6])).unwrap();
+    }
+}
+
 #[test]
 fn what_depends_on_an_order_of_libseccomp_is_left_to_it() {
     let overlapping = json!({
