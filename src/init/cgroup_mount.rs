@@ -69,7 +69,9 @@ fn one_hierarchy(
     mkdirat(holder, name, Mode::from_bits_truncate(0o755)).os("mkdir", || name)?;
     let is_namespaced = init.plan.namespaces.is_new(CloneFlags::CLONE_NEWCGROUP);
     let tree = if is_namespaced {
-        new(plan, "cgroup", "cgroup", std::slice::from_ref(&hierarchy.options), 0)?
+        // Of two controllers in one hierarchy each is an option: cpu,cpuacct.
+        let options: Vec<String> = hierarchy.options.split(',').map(str::to_owned).collect();
+        new(plan, "cgroup", "cgroup", &options, 0)?
     } else {
         let at = holder.as_fd();
         if init.procfs() == Procfs::Hosts
