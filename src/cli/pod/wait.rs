@@ -35,6 +35,9 @@ Examples:
   carob pod wait job --for=exit; echo \"exit code $?\"
   carob pod wait web --for=stopped";
 
+/// How long a pod may be silent until it is looked at whether somebody supervises it.
+const LOOK_AFTER: Duration = Duration::from_secs(1);
+
 /// `--for`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Goal {
@@ -120,7 +123,14 @@ impl Verb for Wait {
                 Progress::NotYet(missing) => missing,
             };
             let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-            if watch.next(left)? == Change::TimedOut {
+            let slice = left.map_or(LOOK_AFTER, |left| left.min(LOOK_AFTER));
+            if watch.next(Some(slice))? == Change::Seen {
+                continue;
+            }
+            if left.is_none_or(|left| left > slice) {
+                // Nothing changes while nobody supervises it: this brings a killed supervisor back.
+                drop(self.pod.find(context));
+            } else {
                 return Err(Error::Invalid(format!(
                     "timed out waiting for pod {name} to be {}: {missing}",
                     match self.goal {
