@@ -39,10 +39,13 @@ impl Plugins {
         std::fs::remove_file(self.scene.dir().join("stuck")).unwrap();
     }
 
-    /// The processes that are a pod's supervisor and the child of it that calls plugins.
+    /// A pod's supervisor, and the child of it that calls plugins.
     fn carobs(&self) -> Vec<i32> {
         let state = self.scene.state("p").display().to_string();
-        processes(|line| line.contains("\0supervise\0") && line.contains(&state))
+        let mut all = processes(|line| line.contains("\0supervise\0") && line.contains(&state));
+        let supervisor = self.scene.supervisor("p");
+        all.sort_by_key(|pid| Some(*pid) != supervisor);
+        all
     }
 
     /// Kills a process that nobody reaps but this one.

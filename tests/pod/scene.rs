@@ -337,9 +337,11 @@ impl Scene {
     /// The pid of a pod's supervisor.
     pub fn supervisor(&self, pod: &str) -> Option<i32> {
         let state = self.state(pod).display().to_string();
-        // One that finds this one there is a later process, and leaves.
         let is_it = |line: &str| line.contains("\0supervise\0") && line.contains(&state);
-        processes(is_it).into_iter().next()
+        let all = processes(is_it);
+        // Not a child of it, whose number may be lower. One that finds this one there is a later
+        // process, and leaves.
+        all.iter().copied().find(|pid| !all.iter().any(|other| parent(*pid) == Some(*other)))
     }
 
     /// Kills the supervisor of a pod and waits until it has gone.
@@ -433,13 +435,14 @@ impl Drop for Scene {
 /// process is a subreaper, zombies that nobody waits for until it ends.
 pub fn make_orphans(parent: i32) {
     let _gone = kill(Pid::from_raw(parent), Signal::SIGSTOP);
-    let is_child = |pid: &i32| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
-        fields.split_whitespace().nth(1) == Some(&parent.to_string())
-    };
-    let children = processes(|_| true).into_iter().filter(is_child);
+    let children = processes(|_| true).into_iter().filter(|pid| self::parent(*pid) == Some(parent));
     children.for_each(|child| leaks::expect(Pid::from_raw(child)));
+}
+
+/// The parent of a process, if there is such a process.
+fn parent(pid: i32) -> Option<i32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// Whether a condition of a pod is True.
