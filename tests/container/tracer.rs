@@ -85,6 +85,16 @@ fn has_exited(pid: Pid) -> bool {
     )
 }
 
+/// Takes a stop of a traced child, as waitpid(2) does, and never its end.
+fn stop_of(pid: Pid) -> nix::Result<WaitStatus> {
+    let look = WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG | WaitPidFlag::__WALL;
+    Ok(match waitid(Id::Pid(pid), look)? {
+        // The stop before a signal is delivered looks like an event without a number.
+        WaitStatus::PtraceEvent(pid, signal, 0) => WaitStatus::Stopped(pid, signal),
+        other => other,
+    })
+}
+
 fn state(pid: Pid) -> Option<char> {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     text.rsplit_once(") ")?.1.chars().next()
@@ -103,7 +113,13 @@ impl Tracer {
                 continue;
             }
             let pid = self.tracees[index].pid;
-            match waitpid(pid, Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG)) {
+            // The verb's end is for whoever holds it: only its stops are taken here.
+            let status = if index == 0 {
+                stop_of(pid)
+            } else {
+                waitpid(pid, Some(WaitPidFlag::__WALL | WaitPidFlag::WNOHANG))
+            };
+            match status {
                 Ok(WaitStatus::StillAlive) => {}
                 Ok(status) => {
                     any = true;
