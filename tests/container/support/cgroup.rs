@@ -17,7 +17,8 @@ pub fn has(controller: &str) -> bool {
         // The v2 device controller is a BPF program and is in no list.
         return controller == "devices" || all.split_whitespace().any(|c| c == controller);
     }
-    Path::new(ROOT).join(controller).is_dir()
+    // A directory without this is a place where nothing is mounted.
+    Path::new(ROOT).join(controller).join("cgroup.procs").exists()
 }
 
 /// The root of the hierarchy that `controller` (its v1 name) is in.
