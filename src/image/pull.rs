@@ -27,10 +27,10 @@ use super::download;
 use super::manifest::Platform;
 use super::progress::{Event, Progress};
 use super::reference::Reference;
-use super::registries::{self, Endpoint};
+use super::registries::{self, Endpoint, Protocol};
 use super::store::{ImageRecord, NewLayer, Store};
-use super::transport::Offer;
 use super::transport::registry::Registry;
+use super::transport::{Offer, has_tls};
 use crate::error::{Error, OsContext, Result};
 use crate::sys::poll;
 use crate::sys::process::{self, Child, CloneTarget, Cloned};
@@ -111,11 +111,16 @@ fn warn_of_platform(image: &Reference, is: &Platform, wanted: &Platform) {
 async fn ask(endpoint: &Endpoint, options: &PullOptions) -> Result<(Registry, Offer, Vec<Digest>)> {
     let sources =
         Sources { file: options.auth_file.as_deref(), secrets: options.pull_secrets.as_deref() };
+    let plain_http = match endpoint.protocol {
+        Protocol::Https => false,
+        Protocol::Http => true,
+        Protocol::Either => !has_tls(&endpoint.reference).await?,
+    };
     let mut candidates: VecDeque<_> =
         auth::find(&endpoint.reference, sources)?.into_iter().map(Some).collect();
     loop {
         let credentials = candidates.pop_front().flatten();
-        let how = (endpoint.plain_http, endpoint.is_here());
+        let how = (plain_http, endpoint.is_here());
         let registry = Registry::new(&endpoint.reference, how, credentials)?;
         match registry.offer(&options.platform).await {
             Ok((offer, digests)) => return Ok((registry, offer, digests)),

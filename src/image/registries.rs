@@ -40,13 +40,32 @@ struct Mirror {
     insecure: bool,
 }
 
+/// How to talk to a registry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Protocol {
+    Https,
+    /// Without TLS, as somebody has said.
+    Http,
+    /// On this machine, where nobody is in between: with TLS if it has it.
+    Either,
+}
+
+impl Protocol {
+    fn of(registry: &str, is_insecure: bool) -> Self {
+        match is_insecure {
+            true => Self::Http,
+            false if is_loopback(registry) => Self::Either,
+            false => Self::Https,
+        }
+    }
+}
+
 /// Where an image can be asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Endpoint {
     /// Its name there.
     pub(super) reference: Reference,
-    /// Whether by HTTP without TLS.
-    pub(super) plain_http: bool,
+    pub(super) protocol: Protocol,
 }
 
 impl Endpoint {
@@ -73,10 +92,8 @@ pub(super) fn endpoints(image: &Reference, plain_http: bool) -> Result<Vec<Endpo
 
 fn of_text(text: &str, image: &Reference, plain_http: bool) -> Result<Vec<Endpoint>> {
     let file: File = toml::from_str(text).map_err(|error| Error::Invalid(error.to_string()))?;
-    let own = Endpoint {
-        plain_http: plain_http || is_loopback(&image.registry),
-        reference: image.clone(),
-    };
+    let own =
+        Endpoint { protocol: Protocol::of(&image.registry, plain_http), reference: image.clone() };
     let name = image.name();
     let prefix = |registry: &Registry| registry.prefix.clone().or(registry.location.clone());
     let matching = file.registry.iter().filter_map(|registry| {
@@ -95,7 +112,7 @@ fn of_text(text: &str, image: &Reference, plain_http: bool) -> Result<Vec<Endpoi
         // A placeholder tag: both are taken from the image.
         let place: Reference = format!("{name}:x").parse()?;
         Ok(Endpoint {
-            plain_http: plain_http || insecure || is_loopback(&place.registry),
+            protocol: Protocol::of(&place.registry, plain_http || insecure),
             reference: Reference { tag: image.tag.clone(), digest: image.digest.clone(), ..place },
         })
     };
@@ -106,7 +123,10 @@ fn of_text(text: &str, image: &Reference, plain_http: bool) -> Result<Vec<Endpoi
         .collect::<Result<Vec<_>>>()?;
     endpoints.push(match &registry.location {
         Some(location) => at(location, registry.insecure)?,
-        None => Endpoint { plain_http: own.plain_http || registry.insecure, ..own },
+        None => Endpoint {
+            protocol: Protocol::of(&image.registry, plain_http || registry.insecure),
+            ..own
+        },
     });
     Ok(endpoints)
 }
@@ -127,7 +147,12 @@ mod tests {
 
     fn places(text: &str, image: &str) -> Result<Vec<String>> {
         let show = |endpoint: Endpoint| {
-            format!("{}{}", if endpoint.plain_http { "http " } else { "" }, endpoint.reference)
+            let how = match endpoint.protocol {
+                Protocol::Https => "",
+                Protocol::Http => "http ",
+                Protocol::Either => "either ",
+            };
+            format!("{how}{}", endpoint.reference)
         };
         Ok(of_text(text, &image.parse()?, false)?.into_iter().map(show).collect())
     }
@@ -155,7 +180,7 @@ mod tests {
             places(text, "busybox:1").unwrap(),
             [
                 "http mirror.lan:5000/hub/library/busybox:1",
-                "http 127.0.0.1:5001/library/busybox:1",
+                "either 127.0.0.1:5001/library/busybox:1",
                 "docker.io/library/busybox:1"
             ]
         );
@@ -163,7 +188,7 @@ mod tests {
         assert_eq!(places(text, "quay.io/teamx/a").unwrap(), ["quay.io/teamx/a:latest"]);
         assert!(places(text, "bad.example/a").unwrap_err().to_string().contains("blocked"));
         assert!(places("[[registry", "a").is_err());
-        assert_eq!(places("", "localhost:5000/a").unwrap(), ["http localhost:5000/a:latest"]);
-        assert_eq!(places("", "[::1]:5000/a").unwrap(), ["http [::1]:5000/a:latest"]);
+        assert_eq!(places("", "localhost:5000/a").unwrap(), ["either localhost:5000/a:latest"]);
+        assert_eq!(places("", "[::1]:5000/a").unwrap(), ["either [::1]:5000/a:latest"]);
     }
 }

@@ -24,7 +24,7 @@ fn certificates(scene: &Scene) {
     let authority = params.self_signed(&key).unwrap();
     let issuer = Issuer::new(params, key);
     let own_key = KeyPair::generate().unwrap();
-    let own = CertificateParams::new([HOST.to_owned()]).unwrap();
+    let own = CertificateParams::new([HOST.to_owned(), "localhost".to_owned()]).unwrap();
     let own = own.signed_by(&own_key, &issuer).unwrap();
     for (name, kind, der) in [
         ("ca.pem", "CERTIFICATE", authority.der().to_vec()),
@@ -144,6 +144,10 @@ fn a_registry_with_tls_needs_a_certificate_that_is_trusted() {
     pull(&scene, &trusted, &[&other]).fails(1, &["certificate"]);
     // Plain HTTP is not tried in its place.
     pull(&scene, &trusted, &["--plain-http", &name]).fails(1, &[HOST]);
+    // One on this machine may have it or not; having it, it has to be trusted as any other.
+    let here = format!("localhost:{port}/two");
+    pull(&scene, &[], &[&here]).fails(1, &["certificate"]);
+    pull(&scene, &trusted, &[&here]).ok();
 }
 
 #[test]

@@ -15,6 +15,7 @@ use serde::Deserialize;
 use super::registry::{CONNECT_LIMIT, STALL_LIMIT, USER_AGENT, chain};
 use crate::error::{Error, Result};
 use crate::image::manifest::{MAX_DOCUMENT, MEDIA_TYPES};
+use crate::image::reference::Reference;
 
 /// Longest answer of a server of tokens, and of an error that is shown, bytes.
 const MAX_ANSWER: u64 = 64 << 10;
@@ -60,6 +61,8 @@ pub(super) enum NoDocument {
 impl Http {
     /// Prepares a client; `direct` leaves proxies out.
     pub(super) fn new(plain_http: bool, direct: bool) -> Result<Self> {
+        // A second time is fine: it is the same one.
+        let _installed = rustls::crypto::ring::default_provider().install_default();
         let mut client = Client::builder()
             .connect_timeout(CONNECT_LIMIT)
             .read_timeout(STALL_LIMIT)
@@ -126,6 +129,20 @@ impl Http {
         }
         granted(&text).map_err(wrong)
     }
+}
+
+/// Whether a registry on this machine wants TLS: it has no answer for who does not use it, or a
+/// complaint.
+///
+/// # Errors
+/// [`Error::Invalid`] if no client can be made.
+pub(in crate::image) async fn has_tls(image: &Reference) -> Result<bool> {
+    let http = Http::new(true, true)?;
+    let answer = http.client.get(format!("http://{}/v2/", image.registry)).send().await;
+    Ok(match answer {
+        Ok(answer) => answer.status() == StatusCode::BAD_REQUEST,
+        Err(error) => !error.is_connect() && !error.is_timeout(),
+    })
 }
 
 pub(super) fn unusable(error: &dyn std::error::Error) -> Error {

@@ -15,6 +15,8 @@ mod http;
 mod layout;
 pub(super) mod registry;
 
+pub(super) use http::has_tls;
+
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;

@@ -82,8 +82,6 @@ impl Registry {
                 image.tag.clone().unwrap_or_default(),
             ),
         };
-        // A second time is fine: it is the same one.
-        let _installed = rustls::crypto::ring::default_provider().install_default();
         Ok(Self {
             name,
             http: Http::new(plain_http, direct)?,
