@@ -250,10 +250,19 @@ impl<R: Read> Entries<R> {
     fn skip_rest(&mut self) -> Result<()> {
         io::copy(&mut self.content(), &mut io::sink()).map_err(unreadable)?;
         let mut padding = [0; BLOCK];
-        let padding = &mut padding[..usize::try_from(self.padding).unwrap_or(0)];
-        self.input.read_exact(padding).map_err(|_end| cut_off())?;
-        self.skeleton.raw(padding)?;
+        let mut left = &mut padding[..usize::try_from(self.padding).unwrap_or(0)];
         self.padding = 0;
+        while !left.is_empty() {
+            let count = read(&mut self.input, left)?;
+            if count == 0 {
+                // Nothing is missing but what fills the block: umoci's `insert` leaves it out.
+                self.ended = true;
+                break;
+            }
+            let (have, rest) = left.split_at_mut(count);
+            self.skeleton.raw(have)?;
+            left = rest;
+        }
         Ok(())
     }
 

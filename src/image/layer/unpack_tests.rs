@@ -229,6 +229,16 @@ fn a_long_list_of_names_does_not_come_into_memory() {
 }
 
 #[test]
+fn what_fills_the_last_block_may_be_missing() {
+    let whole = Archive::new().file("f", &"x".repeat(2000)).end();
+    for length in [2512, 2530, 2560, 3072] {
+        let place = Place::new();
+        place.unpack(&whole[..length]).unwrap();
+        assert_eq!(fs::read_to_string(place.layer().join("f")).unwrap().len(), 2000, "{length}");
+    }
+}
+
+#[test]
 fn what_is_cut_off_or_no_tar_is_refused() {
     let place = Place::new();
     let whole = Archive::new().file("f", &"x".repeat(2000)).end();
