@@ -11,6 +11,7 @@ pub mod dir;
 mod disposition;
 pub mod fd;
 pub mod fifo;
+pub mod inode_flags;
 pub mod mount;
 pub mod net;
 pub mod netlink;

@@ -41,6 +41,7 @@ use super::manifest::MAX_DOCUMENT;
 use crate::error::{Error, OsContext, Result};
 use crate::sys::credentials::in_user_namespace;
 use crate::sys::fd;
+use crate::sys::inode_flags::scatter_subdirectories;
 
 /// Default of `--data-root`.
 pub const DATA_ROOT: &str = "/var/lib/carob";
@@ -73,6 +74,8 @@ impl Store {
             let mut builder = DirBuilder::new();
             builder.mode(0o700).recursive(true).create(&path).os("mkdir", || path.display())?;
         }
+        // Other file systems know nothing of this, and need it not.
+        let _not_ext4 = scatter_subdirectories(open_dir(&self.root.join("layers"))?);
         Ok(())
     }
 
