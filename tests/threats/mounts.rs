@@ -91,9 +91,16 @@ fn long_annotations_reach_hooks_whole_or_are_refused() {
     for length in [60_000, 70_000, 150_000, 300_000, 2_000_000] {
         let c = host.sh_with("cat /tmp/state | wc -c", |s| {
             s["annotations"] = json!({"long": "x".repeat(length)});
-            let hook = json!([{"path": "/bin/sh", "args": ["sh", "-c", "cat > /tmp/state"]}]);
-            s["hooks"] = json!({"createContainer": hook, "startContainer": hook});
-            s["root"] = json!({"path": host.own_rootfs()});
+            let rootfs = host.own_rootfs();
+            let hook = |to: String| {
+                json!([{"path": "/bin/sh", "args": ["sh", "-c", format!("cat > {to}")]}])
+            };
+            // The first still sees the host's files.
+            s["hooks"] = json!({
+                "createContainer": hook(format!("{}/tmp/state", rootfs.display())),
+                "startContainer": hook("/tmp/state".into()),
+            });
+            s["root"] = json!({"path": rootfs});
         });
         let out = c.run();
         if out.code == 0 {
