@@ -31,6 +31,7 @@ pub mod clock;
 pub mod control;
 pub mod decide;
 pub mod event;
+pub mod follow;
 pub mod forward;
 mod leftover;
 pub mod lifecycle;

@@ -94,38 +94,6 @@ fn every_verb_brings_a_killed_supervisor_back_and_no_container_notices() {
 
 #[test]
 #[ignore = "needs root: run scripts/test"]
-fn who_waits_brings_back_a_supervisor_that_is_killed_meanwhile() {
-    let scene = Scene::new();
-    scene.run(
-        "apiVersion: v1
-kind: Pod
-metadata: {name: web}
-spec:
-  restartPolicy: Never
-  containers:
-  - {name: one, image: IMAGE, command: [sh, -c, 'until test -e /go; do sleep 0.05; done; exit 7']}
-",
-    );
-    scene.wait_ready("web");
-    let mut wait =
-        scene.command(&["pod", "wait", "--for=exit", "--timeout=60s", "web"]).spawn().unwrap();
-    let directory = fs::canonicalize(scene.state("web")).unwrap();
-    let number = format!(
-        "ino:{:x} ",
-        std::os::unix::fs::MetadataExt::ino(&fs::metadata(directory).unwrap())
-    );
-    until("a verb that watches the pod", || {
-        let descriptors = fs::read_dir(format!("/proc/{}/fdinfo", wait.id())).into_iter().flatten();
-        let mut texts = descriptors.flatten().filter_map(|e| fs::read_to_string(e.path()).ok());
-        texts.any(|text| text.contains(&number))
-    });
-    scene.crash("web");
-    fs::write(format!("/proc/{}/root/go", pid_of(&scene, "web")), "").unwrap();
-    assert_eq!(wait.wait().unwrap().code(), Some(7));
-}
-
-#[test]
-#[ignore = "needs root: run scripts/test"]
 fn a_supervisor_killed_at_any_moment_of_a_start_leaves_one_instance_of_each_container() {
     let scene = Scene::new();
     let word = format!("9{}", std::process::id());

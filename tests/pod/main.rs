@@ -22,6 +22,7 @@ mod bad_input;
 mod crash;
 mod environment;
 mod examples;
+mod followers;
 mod foreground;
 mod hard_cases;
 mod history;

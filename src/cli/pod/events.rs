@@ -9,8 +9,9 @@ use crate::cli::output::{self, Format, KUBECTL, Table};
 use crate::cli::{Context, Verb};
 use crate::error::Result;
 use crate::pod::event::{Event, EventKind, EventTail};
+use crate::pod::follow::{SILENCE, keep_supervised};
 use crate::pod::phase::human_duration;
-use crate::pod::watch::Watch;
+use crate::pod::watch::{Change, Watch};
 
 /// List what has happened to a pod
 #[derive(Debug, clap::Args)]
@@ -53,7 +54,10 @@ impl Verb for Events {
             if !state.exists() {
                 return Ok(0);
             }
-            watch.next(None)?;
+            if watch.next(Some(SILENCE))? == Change::TimedOut {
+                keep_supervised(&context.runtime, &pod.file.dirs)?;
+                continue;
+            }
             for event in self.chosen(tail.read()?) {
                 shown.next(event)?;
             }

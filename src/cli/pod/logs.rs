@@ -10,7 +10,8 @@ use super::choice::{NamespaceChoice, bare_name};
 use crate::cli::{Context, Verb, output};
 use crate::error::{Error, Result};
 use crate::log;
-use crate::pod::logs::follow::{self, Shown};
+use crate::pod::follow::keep_supervised;
+use crate::pod::logs::follow::{self, Shown, Waited};
 use crate::pod::logs::instance::{self, Asked, Outlook, Which};
 use crate::pod::logs::print::{Printer, Style};
 use crate::pod::record::{ContainerRecord, ContainerState, PodRecord};
@@ -86,16 +87,18 @@ fn style_parser() -> impl TypedValueParser<Value = Style> {
 
 impl Verb for Logs {
     fn run(mut self, context: &Context) -> Result<i32> {
-        let root = &context.runtime.root;
         self.pod = bare_name(&self.pod)?.to_owned();
         let pod = self.namespace.find(context, &self.pod)?;
         let dirs = &pod.file.dirs;
         let logs = self.open(&pod)?;
         if self.follow {
-            let look = || {
-                let now = StoredPod::find(root, &self.namespace.namespace, &self.pod).ok()?;
+            let look = |seen| {
+                if seen == Waited::Silence {
+                    keep_supervised(&context.runtime, dirs)?;
+                }
+                let now = StoredPod::read(&dirs.state)?;
                 // Another pod may have got the name.
-                now.record.filter(|_| now.file.dirs == *dirs)
+                Ok(now.filter(|now| now.file.dirs == *dirs).and_then(|now| now.record))
             };
             follow::follow(logs, dirs, io::stdout(), look, output::print_bytes)?;
         } else {

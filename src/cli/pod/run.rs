@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::Pod;
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, poll};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
@@ -17,6 +17,7 @@ use crate::cli::{Context, Verb};
 use crate::container::CgroupDriver;
 use crate::error::{Error, OsContext, Result};
 use crate::pod::event::EventTail;
+use crate::pod::follow::{SILENCE, keep_supervised};
 use crate::pod::lifecycle::{self, Applied, Existing, Places, Removal};
 use crate::pod::manifest;
 use crate::pod::network::wish;
@@ -237,9 +238,6 @@ impl Interrupt {
     }
 }
 
-/// How often, in milliseconds, the foreground looks whether the pod still has a supervisor.
-const LOOK_MILLIS: u16 = 1000;
-
 /// Shows what happens until the pod has ended; returns its outcome.
 fn follow(
     context: &Context,
@@ -265,13 +263,8 @@ fn follow(
             PollFd::new(watch.as_fd(), PollFlags::POLLIN),
             PollFd::new(signals.signals.as_fd(), PollFlags::POLLIN),
         ];
-        match poll(&mut fds, LOOK_MILLIS) {
-            // A supervisor that was killed writes nothing: whoever watches brings it back.
-            Ok(0) => {
-                if let Some(now) = &now {
-                    lifecycle::revive(&context.runtime, now)?;
-                }
-            }
+        match poll(&mut fds, PollTimeout::try_from(SILENCE).unwrap_or(PollTimeout::MAX)) {
+            Ok(0) => keep_supervised(&context.runtime, dirs)?,
             Ok(_) | Err(Errno::EINTR) => {}
             other => other.os("poll", || "the pod").map(drop)?,
         }

@@ -10,6 +10,7 @@ use crate::cli::output::plain;
 use crate::cli::{Context, Verb};
 use crate::error::{Error, Result};
 use crate::pod::clock::Stamp;
+use crate::pod::follow::{SILENCE, keep_supervised};
 use crate::pod::record::PodRecord;
 use crate::pod::store::{PodDirs, StoredPod};
 use crate::pod::view;
@@ -34,9 +35,6 @@ Examples:
   carob pod wait web --for=ready --timeout 30s
   carob pod wait job --for=exit; echo \"exit code $?\"
   carob pod wait web --for=stopped";
-
-/// How long a pod may be silent until it is looked at whether somebody supervises it.
-const LOOK_AFTER: Duration = Duration::from_secs(1);
 
 /// `--for`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,7 +91,7 @@ impl Verb for Wait {
     fn run(self, context: &Context) -> Result<i32> {
         let root = &context.runtime.root;
         let (namespace, name) = (self.pod.namespace()?, self.pod.name()?);
-        self.pod.find(context)?;
+        let dirs = self.pod.find(context)?.file.dirs;
         let all = PodDirs::all(root);
         let state = all.join(format!("{namespace}_{name}"));
         let watch = Watch::new([&all])?;
@@ -123,13 +121,12 @@ impl Verb for Wait {
                 Progress::NotYet(missing) => missing,
             };
             let left = deadline.map(|at| at.saturating_duration_since(Instant::now()));
-            let slice = left.map_or(LOOK_AFTER, |left| left.min(LOOK_AFTER));
+            let slice = left.map_or(SILENCE, |left| left.min(SILENCE));
             if watch.next(Some(slice))? == Change::Seen {
                 continue;
             }
             if left.is_none_or(|left| left > slice) {
-                // Nothing changes while nobody supervises it: this brings a killed supervisor back.
-                drop(self.pod.find(context));
+                keep_supervised(&context.runtime, &dirs)?;
             } else {
                 return Err(Error::Invalid(format!(
                     "timed out waiting for pod {name} to be {}: {missing}",

@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 
+use super::super::follow::SILENCE;
 use super::super::record::{ContainerState, PodRecord};
 use super::super::store::{PodDirs, STATUS_FILE};
 use super::print::Printer;
@@ -16,8 +17,6 @@ use crate::error::{OsContext, Result};
 
 /// Shown text is handed on in portions of about this many bytes.
 const PORTION_BYTES: usize = 64 << 10;
-/// For what may escape inotify, as a log on a network file system: milliseconds.
-const AT_MOST_MILLIS: u16 = 10_000;
 
 /// The log of one instance, being shown.
 #[derive(Debug)]
@@ -100,15 +99,16 @@ impl Shown {
 }
 
 /// Shows logs as they grow, until the last of their instances has ended, or whoever reads `screen`
-/// has left. `look` reads the record of the pod; there is none any more if the pod was removed.
+/// has left. `look` reads the record of the pod, after [`Waited::Silence`] that of a pod that is
+/// supervised; there is none any more if the pod was removed.
 ///
 /// # Errors
-/// [`crate::error::Error::Os`] of reading and watching, and what `output` returns.
+/// [`crate::error::Error::Os`] of reading and watching, and what `look` and `output` return.
 pub fn follow(
     mut logs: Vec<Shown>,
     dirs: &PodDirs,
     screen: impl AsFd,
-    mut look: impl FnMut() -> Option<PodRecord>,
+    mut look: impl FnMut(Waited) -> Result<Option<PodRecord>>,
     mut output: impl FnMut(&[u8]) -> Result<()>,
 ) -> Result<()> {
     let mut watch = Watch::new(&dirs.state)?;
@@ -119,8 +119,8 @@ pub fn follow(
     let mut record = None;
     while seen != Waited::ReaderLeft {
         // First the record: what was printed before it was written is then in the logs.
-        if seen == Waited::Status {
-            record = look();
+        if seen != Waited::Logs {
+            record = look(seen)?;
         }
         for log in &mut logs {
             log.show(&mut output)?;
@@ -144,11 +144,13 @@ struct Watch {
 
 /// What has happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Waited {
+pub enum Waited {
     /// Something beside a log.
     Logs,
-    /// The record has changed, or a while has passed.
+    /// The record has changed.
     Status,
+    /// Nothing, for [`SILENCE`]; some changes escape inotify, as on a network file system.
+    Silence,
     /// Nobody reads what we print any more.
     ReaderLeft,
 }
@@ -174,8 +176,9 @@ impl Watch {
             // Errors are always reported; of the end of a pipe this is how one learns.
             PollFd::new(screen.as_fd(), PollFlags::empty()),
         ];
-        match poll(&mut fds, PollTimeout::from(AT_MOST_MILLIS)) {
-            Ok(0) | Err(Errno::EINTR) => return Ok(Waited::Status),
+        match poll(&mut fds, PollTimeout::try_from(SILENCE).unwrap_or(PollTimeout::MAX)) {
+            Ok(0) => return Ok(Waited::Silence),
+            Err(Errno::EINTR) => return Ok(Waited::Status),
             Ok(_) => {}
             Err(errno) => return Err(errno).os("poll", || "for the log"),
         }
@@ -291,7 +294,7 @@ mod tests {
             Ok(())
         };
         let (_reader, screen) = nix::unistd::pipe().unwrap();
-        let look = || Some(record(*restart_count.borrow()));
+        let look = |_| Ok(Some(record(*restart_count.borrow())));
         follow(vec![shown(&dirs, Some(1))], &dirs, screen, look, output).unwrap();
         assert!(log.take_rotated());
         let text = String::from_utf8(all).unwrap();
@@ -312,7 +315,7 @@ mod tests {
                 all.extend_from_slice(text);
                 Ok(())
             };
-            follow(vec![shown(&dirs, None)], &dirs, screen, || look.clone(), output).unwrap();
+            follow(vec![shown(&dirs, None)], &dirs, screen, |_| Ok(look.clone()), output).unwrap();
             assert_eq!(all, b"all\n");
         }
     }
