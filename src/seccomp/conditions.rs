@@ -23,10 +23,10 @@ pub(super) enum Width {
 /// One condition: an argument, masked, is related to a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Condition {
-    argument: u32,
-    operator: Operator,
+    pub(super) argument: u32,
+    pub(super) operator: Operator,
     mask: u64,
-    value: u64,
+    pub(super) value: u64,
     width: Width,
 }
 
@@ -65,29 +65,6 @@ impl Condition {
     /// The number of the argument, from 0.
     pub(super) fn argument(self) -> u32 {
         self.argument
-    }
-
-    /// How it is compared.
-    pub(super) fn operator(self) -> Operator {
-        self.operator
-    }
-
-    /// Whether the two cannot both hold, as far as that is easy to see: one of them names a value.
-    pub(super) fn excludes(self, other: Self) -> bool {
-        let one_way = |a: Self, b: Self| a.operator == Operator::ScmpCmpEq && !b.holds(a.value);
-        self.argument == other.argument && (one_way(self, other) || one_way(other, self))
-    }
-
-    fn holds(self, argument: u64) -> bool {
-        let argument = argument & self.mask;
-        match self.operator {
-            Operator::ScmpCmpNe => argument != self.value,
-            Operator::ScmpCmpLt => argument < self.value,
-            Operator::ScmpCmpLe => argument <= self.value,
-            Operator::ScmpCmpEq | Operator::ScmpCmpMaskedEq => argument == self.value,
-            Operator::ScmpCmpGe => argument >= self.value,
-            Operator::ScmpCmpGt => argument > self.value,
-        }
     }
 
     /// Loads the halves that count, upper half first, and compares.

@@ -8,6 +8,8 @@ mod conditions;
 mod enosys;
 mod names;
 mod numbers;
+#[cfg(test)]
+mod overlap_tests;
 mod rules;
 #[cfg(test)]
 mod tests;

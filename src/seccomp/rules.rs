@@ -66,13 +66,15 @@ pub(super) fn compile_with(profile: &LinuxSeccomp, compiler: Compiler) -> Result
         program.extend(enosys::prologue(&newest).into_iter().flat_map(Instruction::to_bytes));
     }
     match compiler(default, &rules, &numbers) {
-        Some(code) => program.extend(code.into_iter().flat_map(Instruction::to_bytes)),
-        None => {
-            let mut filter =
-                ScmpFilterContext::new(default).map_err(|e| refused("defaultAction", &e))?;
-            for (field, (name, arch)) in &archs {
-                filter.add_arch(*arch).map_err(|e| refused(&format!("{field}: {name}"), &e))?;
+        Some(code) => {
+            if archs.iter().any(|(_, (_, arch))| tree::width_of(*arch).is_none()) {
+                // It says which architectures do not go together.
+                context(default, &archs)?;
             }
+            program.extend(code.into_iter().flat_map(Instruction::to_bytes));
+        }
+        None => {
+            let mut filter = context(default, &archs)?;
             if needs_tree(syscalls, &numbers) {
                 filter.set_ctl_optimize(2).map_err(|e| refused("syscalls", &e))?;
             }
@@ -89,6 +91,15 @@ pub(super) fn compile_with(profile: &LinuxSeccomp, compiler: Compiler) -> Result
         return Err(Error::config("linux.seccomp.syscalls", reason));
     }
     Ok(program)
+}
+
+/// A filter of libseccomp without rules.
+fn context(default: ScmpAction, archs: &[(String, (Arch, ScmpArch))]) -> Result<ScmpFilterContext> {
+    let mut filter = ScmpFilterContext::new(default).map_err(|e| refused("defaultAction", &e))?;
+    for (field, (name, arch)) in archs {
+        filter.add_arch(*arch).map_err(|e| refused(&format!("{field}: {name}"), &e))?;
+    }
+    Ok(filter)
 }
 
 /// Whether libseccomp shall make a tree.

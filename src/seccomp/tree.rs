@@ -6,13 +6,17 @@
 //! each number when it is loaded, takes it faster.
 //!
 //! What a rule means is what it means to libseccomp, peculiarities included, and a test compares
-//! the answers of both. Where several rules for a call could both match, and for architectures that
-//! are not tested, there is no program, and libseccomp makes one.
+//! the answers of both. Several rules for a call that could all match are beyond libseccomp: it
+//! (2.5.4) takes for ever for some, and answers others in an order of its own or wrongly. Here one
+//! without conditions counts before all others, as with libseccomp; of several with conditions the
+//! most restrictive one that matches, as the kernel chooses where several filters answer.
+//!
+//! libseccomp makes the program on machines that this is not tested on.
 
 use std::collections::BTreeMap;
 
 use libseccomp::{ScmpAction, ScmpArch};
-use oci_spec::runtime::{Arch, LinuxSeccompOperator as Operator};
+use oci_spec::runtime::Arch;
 
 use super::conditions::{Condition, Width};
 use super::enosys::{ARCH, Instruction, JUMP, JUMP_EQ, JUMP_GE, LOAD, NR, RETURN, X32_BIT};
@@ -31,9 +35,9 @@ pub(super) struct Rule {
 
 /// What is answered when all conditions hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Answer {
-    conditions: Vec<Condition>,
-    value: u32,
+pub(super) struct Answer {
+    pub(super) conditions: Vec<Condition>,
+    pub(super) value: u32,
 }
 
 /// What one number, or each in a row of them, leads to.
@@ -44,21 +48,23 @@ enum Leaf {
     Answers(Vec<Answer>),
 }
 
-/// The program for these rules, whose calls have these numbers on each architecture; `None` if only
-/// libseccomp knows what they mean.
+/// The program for these rules, whose calls have these numbers on each architecture; `None` if that
+/// is for libseccomp to make.
 pub(super) fn program(
     default: ScmpAction,
     rules: &[Rule],
     archs: &[Numbers],
 ) -> Option<Vec<Instruction>> {
     let default = value_of(default)?;
+    width_of(ScmpArch::native())?;
     let mut sections: Vec<(u32, Vec<Instruction>)> = Vec::new();
     for numbers in archs {
         let audit = audit_arch(numbers.name);
         if sections.iter().any(|(seen, _)| *seen == audit) {
             continue;
         }
-        let width = width_of(numbers.arch)?;
+        // No call is ever made with the architecture of another machine.
+        let Some(width) = width_of(numbers.arch) else { continue };
         let leaves = if audit == Arch::ScmpArchX86_64 as u32 {
             let find = |arch| archs.iter().find(|numbers| numbers.arch == arch);
             shared_leaves(default, rules, find(ScmpArch::X8664), find(ScmpArch::X32))?
@@ -107,7 +113,7 @@ fn audit_arch(name: Arch) -> u32 {
 }
 
 /// Of an argument, as libseccomp compares it; `None` for what no test has compared.
-fn width_of(arch: ScmpArch) -> Option<Width> {
+pub(super) fn width_of(arch: ScmpArch) -> Option<Width> {
     if cfg!(target_endian = "big") {
         return None;
     }
@@ -121,7 +127,7 @@ fn width_of(arch: ScmpArch) -> Option<Width> {
 }
 
 /// As the kernel returns it. Source: seccomp(2).
-fn value_of(action: ScmpAction) -> Option<u32> {
+pub(super) fn value_of(action: ScmpAction) -> Option<u32> {
     Some(match action {
         ScmpAction::KillThread => libc::SECCOMP_RET_KILL_THREAD,
         ScmpAction::KillProcess => libc::SECCOMP_RET_KILL_PROCESS,
@@ -142,6 +148,17 @@ fn table(
     numbers: &Numbers,
     width: Width,
 ) -> Option<BTreeMap<u32, Leaf>> {
+    let all = answers(default, rules, numbers, width)?;
+    Some(all.into_iter().map(|(number, answers)| (number, leaf(answers))).collect())
+}
+
+/// All answers that the rules have for each number, in their order.
+pub(super) fn answers(
+    default: u32,
+    rules: &[Rule],
+    numbers: &Numbers,
+    width: Width,
+) -> Option<BTreeMap<u32, Vec<Answer>>> {
     let mut answers: BTreeMap<u32, Vec<Answer>> = BTreeMap::new();
     for (rule, calls) in rules.iter().zip(&numbers.calls) {
         let value = value_of(rule.action)?;
@@ -160,7 +177,7 @@ fn table(
             }
         }
     }
-    answers.into_iter().map(|(number, answers)| Some((number, leaf(answers)?))).collect()
+    Some(answers)
 }
 
 /// Where a rule for a call is to be looked up: one number or, where the call can also be made through
@@ -180,49 +197,17 @@ fn places(call: Call, all: &[Condition], width: Width) -> Vec<(u32, Vec<Conditio
     }
 }
 
-/// `None` if it is not for sure that libseccomp gives the first answer that matches.
-fn leaf(answers: Vec<Answer>) -> Option<Leaf> {
-    let first = answers.first()?;
-    let is_always = |answer: &Answer| answer.conditions.is_empty();
-    let is_same = |answer: &Answer| answer.value == first.value;
-    // Of several without conditions the first one counts.
-    let is_settled = |answer: &Answer| is_same(answer) || is_always(first) && is_always(answer);
-    if answers.iter().any(is_always) && answers.iter().all(is_settled) {
-        return Some(Leaf::Return(first.value));
+fn leaf(mut answers: Vec<Answer>) -> Leaf {
+    if let Some(always) = answers.iter().find(|answer| answer.conditions.is_empty()) {
+        return Leaf::Return(always.value);
     }
-    let is_clear = answers.len() == 1
-        || answers.iter().all(Answer::is_simple)
-            && answers
-                .iter()
-                .enumerate()
-                .all(|(i, answer)| answers.iter().skip(i + 1).all(|other| answer.goes_with(other)));
-    is_clear.then_some(Leaf::Answers(answers))
+    answers.sort_by_key(|answer| permissiveness(answer.value));
+    Leaf::Answers(answers)
 }
 
-impl Answer {
-    fn denies(&self) -> bool {
-        self.conditions.iter().any(|one| one.operator() == Operator::ScmpCmpNe)
-    }
-
-    /// Values that arguments have, or one value that an argument has not.
-    fn is_simple(&self) -> bool {
-        let equal = |one: &Condition| one.operator() == Operator::ScmpCmpEq;
-        let differs = |one: &Condition| one.operator() == Operator::ScmpCmpNe;
-        let all = &self.conditions;
-        !all.is_empty() && (all.iter().all(equal) || all.len() == 1 && all.iter().all(differs))
-    }
-
-    /// Different answers must exclude each other. As to equal ones: libseccomp (2.5.4) takes several
-    /// values together with the opposite of one of them for less than each alone.
-    fn goes_with(&self, other: &Self) -> bool {
-        if self.value != other.value {
-            let excludes =
-                |one: &Condition| other.conditions.iter().any(|their| one.excludes(*their));
-            return self.conditions.iter().any(excludes);
-        }
-        let is_mixed = |a: &Self, b: &Self| a.conditions.len() > 1 && b.denies();
-        !is_mixed(self, other) && !is_mixed(other, self)
-    }
+/// In the order that the kernel has for the answers of several filters. Source: seccomp(2).
+fn permissiveness(value: u32) -> i32 {
+    (value & libc::SECCOMP_RET_ACTION_FULL).cast_signed()
 }
 
 /// From each of these numbers on, up to the next one.
