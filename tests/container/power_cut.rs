@@ -131,3 +131,29 @@ fn delete_can_be_killed_at_any_moment() {
     let verb = |c: &Container| c.verb("delete", &["--force"]);
     cut(&Case { before: run, verb, after: nothing });
 }
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn kill_can_be_killed_at_any_moment() {
+    let verb = |c: &Container| c.kill_call("KILL");
+    cut(&Case {
+        before: run,
+        verb,
+        after: |c| assert!(["running", "stopped"].contains(&c.status().as_str())),
+    });
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn resume_can_be_killed_at_any_moment() {
+    let verb = |c: &Container| c.verb("resume", &[]);
+    cut(&Case {
+        before: |c| {
+            c.run_detached();
+            c.verb("pause", &[]).output().ok();
+        },
+        verb,
+        // What is still frozen must be possible to delete.
+        after: |c| assert!(["running", "paused"].contains(&c.status().as_str())),
+    });
+}
