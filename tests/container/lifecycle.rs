@@ -1,8 +1,7 @@
 //! create, start, state, kill, delete: statuses, exit codes, messages.
 
+use crate::support::Host;
 use crate::support::container::exit_code;
-use crate::support::{Container, Host, Peer, peer};
-use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::json;
 use std::fs;
@@ -395,46 +394,6 @@ fn a_log_file_that_cannot_be_opened_is_an_error() {
     let host = Host::new();
     let out = host.call(&["--log", "/nonexistent/log", "list"]).output();
     assert_eq!(out.code, 1, "{out:?}");
-}
-
-fn without_pid_namespace(host: &Host) -> Container<'_> {
-    let c = host.sleeper_with(|s| {
-        s["linux"]["namespaces"].as_array_mut().unwrap().retain(|n| n["type"] != "pid");
-    });
-    c.run_detached();
-    let pid_file = host.dir().join("exec.pid");
-    let flags = ["-d", "--pid-file", pid_file.to_str().unwrap()];
-    c.exec_call(&flags, &["sleep", "1000"]).output().ok();
-    host.adopt(Pid::from_raw(fs::read_to_string(pid_file).unwrap().parse().unwrap()));
-    kill(c.pid(), Signal::SIGKILL).unwrap();
-    assert_eq!(c.exit_code(), 137);
-    c
-}
-
-#[test]
-#[ignore = "needs root: run scripts/test"]
-fn processes_that_outlive_init_are_killed_by_kill() {
-    let Some(host) = Host::only_carob("runc 1.1 finds nothing to kill once init has exited") else {
-        return;
-    };
-    let c = without_pid_namespace(&host);
-    if peer() == Peer::Carob {
-        c.kill("TERM").fails(1, &["container not running"]);
-    }
-    c.kill("KILL").ok();
-    if peer() == Peer::Carob {
-        c.kill("KILL").fails(1, &["container not running"]);
-    }
-    c.delete().ok();
-}
-
-#[test]
-#[ignore = "needs root: run scripts/test"]
-fn processes_that_outlive_init_are_killed_by_delete() {
-    let Some(host) = Host::only_carob("runc 1.1 waits for them to go") else {
-        return;
-    };
-    without_pid_namespace(&host).delete().ok();
 }
 
 #[test]

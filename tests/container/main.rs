@@ -26,6 +26,7 @@ mod lifecycle;
 mod mounts;
 mod namespaces;
 mod net_devices;
+mod outlive;
 mod power_cut;
 mod process;
 mod races;
