@@ -1,6 +1,6 @@
 //! Volumes of pods that are images, and credentials that a pod brings along.
 
-use crate::made::layout;
+use crate::made::{layout, sh};
 use crate::proxy::{Proxy, Way};
 use crate::registry::{Access, Registry};
 use crate::scene::Scene;
@@ -161,4 +161,52 @@ fn a_pod_brings_its_credentials_along() {
     let state = scene.dir().join("data");
     let found = crate::made::sh(&format!("grep -rls dXNlcjpzZWNyZXQ {} || true", state.display()));
     assert_eq!(found, "");
+}
+
+/// CVE-2022-23648: the image of a stranger, whose links would lead to files of the host.
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn links_on_the_way_to_volumes_of_an_image_lead_nowhere() {
+    let scene = Scene::new();
+    let dir = scene.dir().display();
+    let host = scene.dir().join("host");
+    std::fs::create_dir(&host).unwrap();
+    std::fs::write(host.join("secret"), "of the host\n").unwrap();
+    sh(&format!(
+        "cd {dir}; cp -r {}/layout made; umoci unpack --image made:one bundle >/dev/null
+         ln -s {dir}/host bundle/rootfs/straight
+         ln -s ../../../../../../../..{dir}/host bundle/rootfs/home/up
+         umoci repack --image made:one bundle >/dev/null; rm -r bundle
+         umoci config --image made:one --config.volume /straight/a --config.volume /home/up/b \
+           --config.volume /straight --config.volume ../../../..{dir}/host/c",
+        layout().display()
+    ));
+    let image = format!("oci:{dir}/made:one");
+    let script =
+        format!("cat /straight/secret /home/up/secret {dir}/host/secret; touch /straight/x");
+    let out = scene.run_image(&["--image", &image, "sh", "-c", &script]);
+    assert_eq!((out.code, out.stderr.matches("can't open").count()), (0, 3), "{out:?}");
+    let (bundle, data) = (scene.dir().join("bundle"), scene.dir().join("data"));
+    std::fs::create_dir(&bundle).unwrap();
+    let out = scene.carob(&[
+        "spec",
+        "--data-root",
+        data.to_str().unwrap(),
+        "--image",
+        &image,
+        "--bundle",
+        bundle.to_str().unwrap(),
+    ]);
+    out.ok();
+    let volume = format!("{{name: v, image: {{reference: '{image}'}}}}");
+    for part in ["straight", "home/up", "straight/secret"] {
+        let mounts = format!("    volumeMounts: [{{name: v, mountPath: /v, subPath: {part}}}]\n");
+        scene.run(&manifest(&volume, &mounts));
+        scene.wait("p", "an error", |_| waiting(&scene, "c").0 == "CreateContainerConfigError");
+        assert!(waiting(&scene, "c").1.contains("subPath"), "{:?}", waiting(&scene, "c"));
+        scene.pod(&["rm", "--force", "p"]).ok();
+    }
+    let names = std::fs::read_dir(&host).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(names.collect::<Vec<_>>(), ["secret"]);
+    assert_eq!(std::fs::read_to_string(host.join("secret")).unwrap(), "of the host\n");
 }

@@ -216,6 +216,44 @@ fn what_replaces_a_link_leaves_its_target_alone() {
 }
 
 #[test]
+fn attributes_are_not_set_through_links() {
+    let place = Place::new();
+    let outside = place.0.join("outside");
+    let kept = outside.join("kept");
+    fs::set_permissions(&kept, fs::Permissions::from_mode(0o600)).unwrap();
+    fs::set_permissions(&outside, fs::Permissions::from_mode(0o700)).unwrap();
+    // Whatever is done to a file or directory changes one of these.
+    let looks = |path: &Path| {
+        let looks = path.metadata().unwrap();
+        (looks.mode(), looks.uid(), looks.nlink(), looks.mtime(), looks.ctime(), looks.ctime_nsec())
+    };
+    let before = [looks(&outside), looks(&kept)];
+    let (file, directory) = (kept.to_str().unwrap(), outside.to_str().unwrap());
+    let archive = Archive::new()
+        .symlink("l", file)
+        .hard_link("h", "l")
+        .symlink("d", directory)
+        .hard_link("dh", "d")
+        .pax(&[("SCHILY.xattr.user.x", b"1"), ("mtime", b"7.5")])
+        .symlink("x", file)
+        .symlink("p", file)
+        .add("p", EntryType::Fifo, "", b"")
+        .symlink("r", file)
+        .file("r", "mine")
+        .symlink("s", directory)
+        .dir("s")
+        .hard_link("again", "h")
+        .file(".wh.l", "")
+        .end();
+    place.unpack(&archive).unwrap();
+    assert_eq!([looks(&outside), looks(&kept)], before);
+    for link in ["l", "h", "d", "dh", "x", "again"] {
+        assert!(place.layer().join(link).is_symlink(), "{link}");
+    }
+    place.check_outside();
+}
+
+#[test]
 fn a_long_list_of_names_does_not_come_into_memory() {
     let place = Place::new();
     let mut header = Archive::header("././@LongLink", EntryType::GNULongName, 4 << 30);
