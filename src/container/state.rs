@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::os::fd::OwnedFd;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use nix::errno::Errno;
 use nix::unistd::Pid;
@@ -15,6 +17,10 @@ use super::{ContainerId, Keyring, Runtime};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, OsContext, Result};
 use crate::sys::process;
+
+/// How many containers a thread must have to look at, to be worth its start; and how many threads.
+const WORTH_A_THREAD: usize = 64;
+const LIST_THREADS: usize = 4;
 
 /// `state.json`. Written before the first side effect, so that `delete` knows what to clean up.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -225,9 +231,33 @@ impl Runtime {
         let ids = self.ids()?;
         let users = Users::read();
         let owner = |uid: u32| users.name(uid).unwrap_or_else(|| uid.to_string());
-        let reports = ids.into_iter().map(|id| self.report(&id, owner));
-        // Deleted between the listing and the look: not an error.
-        Ok(reports.filter(|report| !matches!(report, Err(Error::NotFound { .. }))).collect())
+        let reports = &|ids: &[String]| -> Vec<_> {
+            let reports = ids.iter().map(|id| self.report(id, owner));
+            // Deleted between the listing and the look: not an error.
+            reports.filter(|report| !matches!(report, Err(Error::NotFound { .. }))).collect()
+        };
+        if ids.len() < WORTH_A_THREAD {
+            return Ok(reports(&ids));
+        }
+        let threads = thread::available_parallelism().map_or(1, usize::from).min(LIST_THREADS);
+        let (first, others) = ids.split_at(ids.len().div_ceil(threads));
+        Ok(thread::scope(|scope| {
+            let parts: Vec<_> = others
+                .chunks(first.len())
+                .map(|part| {
+                    (part, thread::Builder::new().spawn_scoped(scope, move || reports(part)))
+                })
+                .collect();
+            let mut all = reports(first);
+            for (part, thread) in parts {
+                // Where no more processes are allowed, this one does it all.
+                all.extend(thread.map_or_else(
+                    |_no_thread| reports(part),
+                    |thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+                ));
+            }
+            all
+        }))
     }
 
     /// Opens no more than it reads: there may be thousands.

@@ -120,43 +120,39 @@ pub fn from_oci(capability: Capability) -> Cap {
 pub(super) fn all_known(raw: &[u8], document: Document) -> bool {
     match document {
         Document::Spec => {
-            let mut known = true;
-            // Reading stops behind `process`, which is near the beginning of what clients
-            // write; serde_json reports that as an error, which means nothing here.
+            // To the end, though only `process` is looked at: to stop there is an error for
+            // serde_json, and to make one costs more than to read on.
             let mut json = serde_json::Deserializer::from_slice(raw);
-            let _stopped = json.deserialize_map(ProcessOnly { known: &mut known });
-            known
+            json.deserialize_map(ProcessOnly).unwrap_or(false)
         }
         Document::Process => serde_json::from_slice::<ProcessNames>(raw).is_ok(),
         Document::Resources => true,
     }
 }
 
-/// Finds `process` in a `config.json`.
-struct ProcessOnly<'a> {
-    known: &'a mut bool,
-}
+/// Finds `process` in a `config.json`, and whether its names are known.
+struct ProcessOnly;
 
-impl<'de> Visitor<'de> for ProcessOnly<'_> {
-    type Value = ();
+impl<'de> Visitor<'de> for ProcessOnly {
+    type Value = bool;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<(), A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<bool, A::Error> {
         while let Some(key) = map.next_key::<Key>()? {
             match key {
+                // An error of a name's ends it all.
                 Key::Process => {
-                    *self.known = map.next_value::<Option<ProcessNames>>().is_ok();
-                    break;
+                    map.next_value::<Option<ProcessNames>>()?;
                 }
                 Key::Other => {
                     map.next_value::<IgnoredAny>()?;
                 }
             }
         }
-        Ok(())
+        Ok(true)
     }
 }
 

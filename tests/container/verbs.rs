@@ -321,6 +321,36 @@ fn list_shows_the_containers_of_this_root() {
     assert_eq!(entry["owner"], "root");
 }
 
+/// By several threads, each with a part.
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn list_of_very_many_has_each_once_and_in_order() {
+    let Some(host) = Host::only_carob("other runtimes have another state") else {
+        return;
+    };
+    let c = running(&host);
+    let state = fs::read_to_string(host.state_root().join(c.id()).join("state.json")).unwrap();
+    let mut ids: Vec<_> = (0..300).map(|number| format!("{}-{number:03}", c.id())).collect();
+    for id in &ids {
+        let dir = host.state_root().join(id);
+        fs::create_dir(&dir).unwrap();
+        let own = format!("\"id\":{id:?}");
+        let copy = state.replacen(&format!("\"id\":{:?}", c.id()), &own, 1);
+        assert!(copy.contains(&own), "{state}");
+        fs::write(dir.join("state.json"), copy).unwrap();
+    }
+    // One that nobody can read is left out, with a warning.
+    fs::write(host.state_root().join(&ids[150]).join("state.json"), "{").unwrap();
+    let out = host.runtime(&["list", "--quiet"]).ok();
+    assert!(out.stderr.contains(&ids[150]), "{out:?}");
+    for id in &ids {
+        fs::remove_dir_all(host.state_root().join(id)).unwrap();
+    }
+    ids.remove(150);
+    ids.insert(0, c.id().to_owned());
+    assert_eq!(out.stdout.lines().collect::<Vec<_>>(), ids);
+}
+
 #[test]
 #[ignore = "needs root: run scripts/test"]
 fn list_of_a_root_that_does_not_exist_does_not_make_it() {
