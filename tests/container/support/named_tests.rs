@@ -20,7 +20,8 @@ pub fn all() -> BTreeSet<String> {
     names
 }
 
-/// Those of one source: the first line after the attribute that is no other one begins a function.
+/// Those of one source: the first line after the attribute that is no other one begins a function,
+/// which has arguments if it tests a property.
 pub fn of_source(text: &str) -> BTreeSet<String> {
     let mut lines = text.lines().map(str::trim);
     let mut names = BTreeSet::new();
@@ -28,7 +29,7 @@ pub fn of_source(text: &str) -> BTreeSet<String> {
         let rest =
             lines.by_ref().skip_while(|line| line.starts_with("#[") || line.starts_with("//"));
         let head = rest.take(1).next().unwrap_or_default();
-        let name = head.strip_prefix("fn ").and_then(|head| head.split_once("()"));
+        let name = head.strip_prefix("fn ").and_then(|head| head.split_once('('));
         names.extend(name.map(|(name, _)| name.to_owned()));
     }
     names
@@ -52,7 +53,9 @@ fn only_functions_with_the_attribute_are_tests() {
         #[cfg(test)]
         fn with_another_attribute() {}
         #[test]
-        fn two() {}
+        fn two(
+            value in any(),
+        ) {}
     ";
     assert_eq!(of_source(text), BTreeSet::from(["one".to_owned(), "two".to_owned()]));
 }
