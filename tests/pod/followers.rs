@@ -63,7 +63,8 @@ fn rootfs(scene: &Scene) -> String {
 #[ignore = "needs root: run scripts/test"]
 fn who_follows_a_pod_brings_back_a_supervisor_that_is_killed_meanwhile() {
     let scene = Scene::new();
-    for verb in VERBS {
+    let all: [&[&str]; 4] = [VERBS[0], VERBS[1], VERBS[2], &["ps", "--watch", "web"]];
+    for verb in all {
         scene.run(POD);
         scene.wait_ready("web");
         let mut follower = follow(&scene, verb);
@@ -75,12 +76,18 @@ fn who_follows_a_pod_brings_back_a_supervisor_that_is_killed_meanwhile() {
             assert!(lines.any(|line| line.unwrap().contains("Ended")), "no end of the pod");
             scene.pod(&["rm", "--force", "web"]).ok();
         }
+        if verb[0] == "ps" {
+            assert!(lines.any(|line| line.unwrap().contains("Error")), "no end of the pod");
+            // It waits for the next pod.
+            follower.kill().unwrap();
+        }
         let rest: Vec<String> = lines.map(Result::unwrap).collect();
         let code = follower.wait().unwrap().code();
         match verb[0] {
             "wait" => assert_eq!(code, Some(7)),
             "logs" => assert_eq!((code, rest), (Some(0), vec!["gone".to_owned()])),
-            _ => assert_eq!(code, Some(0)),
+            "events" => assert_eq!(code, Some(0)),
+            _ => assert_eq!(code, None),
         }
         scene.pod(&["rm", "--force", "web"]).ok();
     }

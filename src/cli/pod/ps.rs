@@ -1,6 +1,7 @@
 //! `pod ps`.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde_json::json;
 
@@ -8,13 +9,15 @@ use super::choice::{NamespaceChoice, bare_name};
 use crate::cli::output::{self, Format, KUBECTL, Table};
 use crate::cli::{Context, Verb};
 use crate::error::Result;
+use crate::log;
 use crate::pod::clock::Stamp;
+use crate::pod::follow::{SILENCE, keep_supervised};
 use crate::pod::lifecycle;
 use crate::pod::phase::Columns;
 use crate::pod::record::PodRecord;
 use crate::pod::store::{PodDirs, StoredPod};
 use crate::pod::view;
-use crate::pod::watch::Watch;
+use crate::pod::watch::{Change, Watch};
 
 /// List pods
 #[derive(Debug, clap::Args)]
@@ -107,6 +110,7 @@ impl Ps {
         let root = &context.runtime.root;
         let all = PodDirs::all(root);
         let watch = Watch::new([root])?;
+        let mut given_up = Vec::new();
         let mut table = PodTable::new(self.shape());
         let mut known: BTreeMap<(String, String), Row> = BTreeMap::new();
         loop {
@@ -134,8 +138,25 @@ impl Ps {
             if self.format != Format::Json {
                 output::print(&table.table.take())?;
             }
-            watch.next(None)?;
+            while watch.next(Some(SILENCE))? == Change::TimedOut {
+                self.keep_supervised(context, &mut given_up)?;
+            }
         }
+    }
+
+    /// One that cannot be supervised keeps nobody from seeing the others.
+    fn keep_supervised(&self, context: &Context, given_up: &mut Vec<PathBuf>) -> Result<()> {
+        for pod in self.chosen(StoredPod::list(&context.runtime.root)?) {
+            let dirs = &pod.file.dirs;
+            if given_up.contains(&dirs.data) {
+                continue;
+            }
+            if let Err(error) = keep_supervised(&context.runtime, dirs) {
+                log::warn(error);
+                given_up.push(dirs.data.clone());
+            }
+        }
+        Ok(())
     }
 }
 
