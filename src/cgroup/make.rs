@@ -17,6 +17,9 @@ use crate::sys::fd;
 #[derive(Debug, Default)]
 pub struct Made(Vec<PathBuf>);
 
+/// How often the way to a cgroup is made again if it goes away meanwhile.
+const ATTEMPTS: u32 = 100;
+
 /// Whether a cgroup is new.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Leaf {
@@ -33,14 +36,24 @@ impl Made {
             Err(Errno::ENOENT) => {}
             other => return other.os("mkdir cgroup", || path.display()),
         }
-        let mut leaf = Leaf::Joined;
-        // From the first missing ancestor down; two runtimes may be doing the same.
+        let mut attempts = 1..ATTEMPTS;
+        loop {
+            match self.make_with_levels(path) {
+                // Whoever leaves a slice beside us may take away a level that is empty still.
+                Err(error) if error.errno() == Some(Errno::ENOENT) && attempts.next().is_some() => {
+                }
+                other => return other,
+            }
+        }
+    }
+
+    /// From the first missing ancestor down; two runtimes may be doing the same.
+    fn make_with_levels(&mut self, path: &Path) -> Result<Leaf> {
         let ancestors: Vec<_> = path.ancestors().collect();
         let missing = ancestors.iter().take_while(|dir| !dir.exists()).count();
-        for dir in ancestors[..missing].iter().rev() {
-            leaf = self.make_one(dir).os("mkdir cgroup", || dir.display())?;
-        }
-        Ok(leaf)
+        ancestors[..missing].iter().rev().try_fold(Leaf::Joined, |_, dir| {
+            self.make_one(dir).os("mkdir cgroup", || dir.display())
+        })
     }
 
     fn make_one(&mut self, path: &Path) -> nix::Result<Leaf> {
@@ -57,6 +70,11 @@ impl Made {
     /// All directories of a cgroup that is new in each hierarchy.
     pub(super) fn whole(hierarchies: &[Hierarchy]) -> Self {
         Self(hierarchies.iter().map(Hierarchy::dir).collect())
+    }
+
+    /// Those that were made, the leaves among them.
+    pub(super) fn dirs(&self) -> impl Iterator<Item = &Path> {
+        self.0.iter().map(PathBuf::as_path)
     }
 
     /// Whether this directory was made, and was not there before.

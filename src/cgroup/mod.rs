@@ -325,7 +325,7 @@ impl Cgroup {
         oom::killed(&self.hierarchies)
     }
 
-    /// Removes the container's directories and all below them; never those above.
+    /// Removes the container's directories and all below them; above them only slices it has marked.
     ///
     /// What is missing is fine. All hierarchies are tried; the first error is returned.
     ///
@@ -340,8 +340,12 @@ impl Cgroup {
         let mut result = Ok(());
         // One for all: who keeps the first hierarchy busy keeps the others busy too.
         let deadline = Instant::now() + REMOVE_LIMIT;
-        for dir in self.hierarchies.iter().map(Hierarchy::dir).filter(|dir| is_ours(dir)) {
+        let ours = self.hierarchies.iter().map(|hierarchy| (hierarchy, hierarchy.dir()));
+        for (hierarchy, dir) in ours.filter(|(_, dir)| is_ours(dir)) {
             let removed = walk::remove(&dir, deadline);
+            if removed.is_ok() && self.unit.is_some() {
+                systemd::remove_slices_above(hierarchy);
+            }
             if result.is_ok() {
                 result = removed;
             }

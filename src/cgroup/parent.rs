@@ -7,7 +7,7 @@ use oci_spec::runtime::LinuxResources;
 use super::dir::Dir;
 use super::make::{self, Enable, Made};
 use super::plan::{self, Plan, Scope};
-use super::{Cgroup, CgroupDriver, apply, index_is_idle};
+use super::{Cgroup, CgroupDriver, apply, index_is_idle, systemd};
 use crate::error::Result;
 
 impl Cgroup {
@@ -46,6 +46,9 @@ impl Cgroup {
             }
             apply::settings(&Dir::open(hierarchy.dir())?, plan.settings_of(index))
         });
+        if self.unit.is_some() {
+            systemd::mark_slices(&made, &self.hierarchies);
+        }
         if result.is_err() {
             made.undo();
         }

@@ -11,7 +11,7 @@ use super::super::plan::{self, DeviceForm, Plan, Scope};
 use super::super::{Cgroup, Controller, Made, Unified, Version};
 use super::address::Manager;
 use super::properties::{Bandwidth, Property, of, of_devices};
-use super::{Existing, Unit, annotated};
+use super::{Existing, Unit, annotated, slices};
 use crate::error::{Error, OsContext, Result};
 use crate::log;
 
@@ -92,7 +92,10 @@ impl Cgroup {
     pub fn fill_around(&self, pid: i32, resources: Option<&LinuxResources>) -> Result<()> {
         let Some(unit) = &self.unit else { return Ok(()) };
         let plan = Plan::new(self, resources, Scope::Create)?;
-        self.fill(&plan, &mut Made::default(), |_| Ok(()))?;
+        let mut made = Made::default();
+        let filled = self.fill(&plan, &mut made, |_| Ok(()));
+        slices::mark(&made, &self.hierarchies);
+        filled?;
         for hierarchy in &self.hierarchies {
             // systemd has put it into a scope where it has one: all there is on v2.
             if unit.is_slice() || hierarchy.version() == Version::V1 {

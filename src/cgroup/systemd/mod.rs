@@ -5,6 +5,7 @@
 //! properties.rs  limits → properties of the unit     gvariant.rs  annotations → properties
 //! address.rs     which socket                        bus.rs       calls, each with a deadline
 //! message.rs     bytes of a call and of an answer    cgroup.rs    what Cgroup does with a unit
+//! slices.rs      directories of slices in hierarchies that systemd does not look after
 //! ```
 //!
 //! No call is made without `--systemd-cgroup`, and none by a verb that changes no unit (`start`,
@@ -18,6 +19,7 @@ mod gvariant;
 mod message;
 mod name;
 mod properties;
+mod slices;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -32,6 +34,7 @@ use self::bus::{Bus, Fault};
 use self::gvariant::properties as annotated;
 use self::name::Name;
 use self::properties::Property;
+pub(super) use self::slices::{mark as mark_slices, remove_above as remove_slices_above};
 use crate::error::{Error, Result};
 
 /// How long systemd may take to answer a call, and to do a job.
