@@ -137,12 +137,13 @@ impl Cgroup {
     }
 
     /// Whether a process that was cloned like this gets in only by [`Cgroup::attach`]: a user may not
-    /// move it there from a session, which is not below the user's own systemd.
+    /// move it there from a session, which is not below the user's own systemd. Beside v1 as well:
+    /// systemd moves it in all that a user's cgroups are in.
     #[must_use]
     pub fn admits_by_asking(&self, cloned: Unified) -> bool {
         let of_user = |unit: &Unit| unit.manager == Manager::User && !unit.is_slice();
         cloned == Unified::Enter
-            && plan::is_pure_v2(&self.hierarchies)
+            && self.hierarchies.iter().any(|hierarchy| hierarchy.tree == Tree::Unified)
             && self.unit.as_ref().is_some_and(of_user)
     }
 
