@@ -185,3 +185,55 @@ fn with_memlock_raised<T>(load: impl FnOnce() -> T) -> T {
     }
     loaded
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::plan::{Plan, Scope};
+    use super::super::tests::Fixture;
+    use super::*;
+
+    #[test]
+    #[ignore = "needs root: run scripts/test"]
+    fn a_denied_device_stays_denied_while_its_rules_are_replaced() {
+        const NONE: &str = r#"{"devices":[{"allow":false,"access":"rwm"}]}"#;
+        const ANOTHER: &str = r#"{"devices":[{"allow":false,"access":"rwm"},
+            {"allow":true,"type":"c","major":10,"minor":200,"access":"rw"}]}"#;
+        let work = std::env::temp_dir().join(format!("carob-replaced-{}", std::process::id()));
+        fs::create_dir(&work).unwrap();
+        let mut fixture = Fixture::create(NONE);
+        // 1:11 is kmsg, which only the rules keep from root.
+        fixture.run(&format!(
+            "cd {} && mknod kmsg c 1 11 && n=0 && \
+             while ! true <kmsg; do n=$((n+1)); echo $n >tries; done; sleep 1000",
+            work.display()
+        ));
+        let tries = || -> u64 {
+            let text = fs::read_to_string(work.join("tries")).unwrap_or_default();
+            text.trim().parse().unwrap_or(0)
+        };
+        fixture.wait_for("a try", |_| tries() > 0);
+        fs::File::open(work.join("kmsg")).unwrap();
+        let plans = [ANOTHER, NONE].map(|json| {
+            let resources = serde_json::from_str(json).unwrap();
+            Plan::new(&fixture.cgroup, Some(&resources), Scope::Create).unwrap()
+        });
+        let index = (0..).find(|index| plans[0].devices_of(*index).is_some()).unwrap();
+        let (_, path) = fixture.cgroup.paths().nth(index).unwrap();
+        let dir = Dir::open(path).unwrap();
+        for _ in 0..20 {
+            let before = tries();
+            for plan in plans.iter().cycle().take(20) {
+                devices(&dir, plan.devices_of(index).unwrap()).unwrap();
+            }
+            // Once it has been opened, there are no more.
+            fixture.wait_for("more tries", |_| tries() > before);
+        }
+        if let Some(DeviceForm::V2(_)) = plans[0].devices() {
+            assert_eq!(bpf::device_programs(dir.fd()).unwrap().len(), 1);
+        }
+        drop(fixture);
+        fs::remove_dir_all(&work).unwrap();
+    }
+}

@@ -13,8 +13,8 @@ use nix::sys::stat::{Mode, mkdirat};
 use super::*;
 
 /// A cgroup of this test alone, with its processes; both are gone when it is dropped.
-struct Fixture {
-    cgroup: Cgroup,
+pub(super) struct Fixture {
+    pub(super) cgroup: Cgroup,
     children: Vec<Child>,
 }
 
@@ -27,7 +27,7 @@ impl Fixture {
         Self { cgroup, children: Vec::new() }
     }
 
-    fn create(json: &str) -> Self {
+    pub(super) fn create(json: &str) -> Self {
         let fixture = Self::resolve();
         let resources: LinuxResources = serde_json::from_str(json).unwrap();
         fixture.cgroup.check(Some(&resources)).unwrap();
@@ -36,7 +36,7 @@ impl Fixture {
     }
 
     /// Starts a shell command inside the cgroup.
-    fn run(&mut self, script: &str) -> u32 {
+    pub(super) fn run(&mut self, script: &str) -> u32 {
         let join = self.cgroup.join().unwrap();
         let mut command = Command::new("/bin/sh");
         command.args(["-c", script]).stdin(Stdio::null()).stdout(Stdio::null());
@@ -47,7 +47,7 @@ impl Fixture {
         pid
     }
 
-    fn wait_for(&self, what: &str, mut check: impl FnMut(&Cgroup) -> bool) {
+    pub(super) fn wait_for(&self, what: &str, mut check: impl FnMut(&Cgroup) -> bool) {
         let start = Instant::now();
         while !check(&self.cgroup) {
             assert!(start.elapsed() < Duration::from_secs(60), "{what}: {:?}", self.cgroup);

@@ -8,7 +8,8 @@ use std::process::{Child, Command};
 
 use serde_json::{Value, json};
 
-use crate::support::{Container, Host, cgroup, push, runtime, skip};
+use crate::resources::spare_device;
+use crate::support::{Container, Host, cgroup, push, runtime, skip, wait_until};
 
 const MIB: i64 = 1 << 20;
 
@@ -93,6 +94,76 @@ fn an_oom_group_dies_as_one() {
         });
         let out = c.run();
         assert_eq!((out.code, out.stdout.as_str()), (code, says), "{out:?}");
+    }
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn a_denied_device_stays_denied_while_limits_are_changed() {
+    let Some(host) = v2_host() else { return };
+    let Some(device) = spare_device() else { return skip("no device to try on in /proc/misc") };
+    let script = "n=0; while ! true </dev/mine; do n=$((n+1)); echo $n >/tmp/tries; done \
+                  2>/dev/null; sleep 1000";
+    let c = host.sh_with(script, |s| {
+        push(s, "/mounts", json!({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"}));
+        s["linux"]["resources"]["devices"] = json!([{"allow": false, "access": "rwm"}]);
+        s["linux"]["devices"] = json!([device]);
+    });
+    c.run_detached();
+    let tries = || {
+        let file = format!("/proc/{}/root/tmp/tries", c.pid());
+        fs::read_to_string(file).ok().and_then(|text| text.trim().parse::<u64>().ok()).unwrap_or(0)
+    };
+    // Once the device has been opened, their number stands still.
+    let grows = || {
+        let before = tries();
+        wait_until("another try", || match tries() {
+            now if now > before => Ok(()),
+            now => Err(format!("{before}, then {now}")),
+        });
+    };
+    grows();
+    for shares in 1..=20 {
+        let (shares, pids) = ((shares * 100).to_string(), (shares + 50).to_string());
+        c.verb("update", &["--cpu-share", &shares, "--pids-limit", &pids]).output().ok();
+        grows();
+    }
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn memory_and_swap_together_become_swap_alone() {
+    let Some(host) = v2_host() else { return };
+    let c = host.sleeper_with(|s| {
+        s["linux"]["resources"]["memory"] = json!({"limit": 64 * MIB, "swap": 96 * MIB});
+    });
+    c.create();
+    let dir = host.cgroup("memory", c.id());
+    if !dir.join("memory.swap.max").exists() {
+        return skip("this kernel does not count swap");
+    }
+    let limits = || ["memory.max", "memory.swap.max"].map(|file| read(&dir.join(file)));
+    let mib = |mib: i64| (mib * MIB).to_string();
+    let max = || "max".to_owned();
+    assert_eq!(limits(), [mib(64), mib(32)]);
+    // Alone, memory leaves swap as it is; no limit at all is one for both.
+    let changes: [(&[&str], [String; 2]); 5] = [
+        (&["--memory", "32m", "--memory-swap", "32m"], [mib(32), mib(0)]),
+        (&["--memory", "48m"], [mib(48), mib(0)]),
+        (&["--memory-swap", "-1"], [mib(48), max()]),
+        (&["--memory", "16m", "--memory-swap", "20m"], [mib(16), mib(4)]),
+        (&["--memory", "-1"], [max(), max()]),
+    ];
+    for (flags, want) in changes {
+        c.verb("update", flags).output().ok();
+        assert_eq!(limits(), want, "{flags:?}");
+    }
+    for (flags, word) in [
+        (&["--memory-swap", "64m"][..], "memory.limit"),
+        (&["--memory", "64m", "--memory-swap", "32m"], "below"),
+    ] {
+        c.verb("update", flags).output().fails(1, &["linux.resources.memory.swap", word]);
+        assert_eq!(limits(), [max(), max()], "{flags:?}");
     }
 }
 

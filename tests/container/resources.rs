@@ -236,7 +236,7 @@ fn a_pids_limit_of_zero_is_one_and_of_minus_one_is_none() {
 /// A character device outside the default set that root can open without a capability.
 ///
 /// Not tun: runc 1.1 has it in its default set.
-fn spare_device() -> Option<Value> {
+pub fn spare_device() -> Option<Value> {
     let misc = fs::read_to_string("/proc/misc").ok()?;
     let words = misc.lines().filter_map(|l| l.trim().split_once(' '));
     let (minor, _) = words.into_iter().find(|(_, n)| ["fuse", "loop-control"].contains(n))?;
