@@ -1,6 +1,7 @@
 //! System calls that fail once: a full disk, no descriptor, no memory, a signal in between.
 //! The verb succeeds, or says what failed and leaves nothing behind.
 
+use crate::support::without::is_unknown_to_kernel;
 use crate::support::{Call, Container, Host, Output, leaks, push, rounds, wait_until};
 use crate::tracer::follow;
 use libseccomp::ScmpSyscall;
@@ -112,7 +113,7 @@ fn refuse(case: &Case, edit: fn(&mut Value)) {
     let counts = counts(&calm.calls);
     let mut tried = 0;
     for (error, calls) in REFUSALS {
-        for call in *calls {
+        for call in calls.iter().filter(|call| is_known(call)) {
             let count = counts.get(*call).copied().unwrap_or(0);
             let stride = count.div_ceil(rounds(OCCURRENCES)).max(1);
             for nth in (1 + stride / 2..=count).step_by(stride) {
@@ -126,6 +127,11 @@ fn refuse(case: &Case, edit: fn(&mut Value)) {
     }
     assert!(tried >= case.least, "{tried} calls of {counts:?}");
     delete(&host, &c);
+}
+
+/// Whether strace can be told of it: one that is as old as a kernel without it cannot.
+fn is_known(call: &str) -> bool {
+    call != "mount_setattr" || !is_unknown_to_kernel(call)
 }
 
 /// How often each call is made, by the process that makes it most: strace counts them apart.

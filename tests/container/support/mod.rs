@@ -391,11 +391,12 @@ pub fn push(spec: &mut Value, pointer: &str, item: Value) {
     at.as_array_mut().unwrap().push(item);
 }
 
-/// Whether a system call is refused to the runtime (`CAROB_TEST_WITHOUT`), and the running test needs
-/// it: then it is reported as skipped, and the caller returns.
+/// Whether a system call is refused to the runtime (`CAROB_TEST_WITHOUT`), or is not in this kernel, and
+/// the running test needs it: then it is reported as skipped, and the caller returns.
 pub fn lacks(call: &str) -> bool {
     let calls = without::of_environment();
-    let lacks = calls.iter().any(|given| given.split('=').next() == Some(call));
+    let lacks = without::is_unknown_to_kernel(call)
+        || calls.iter().any(|given| given.split('=').next() == Some(call));
     if lacks {
         skip(&format!("needs {call}, for which there is no other way"));
     }

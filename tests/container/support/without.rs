@@ -28,6 +28,16 @@ pub fn spawn(mut command: Command, calls: &[String]) -> io::Result<Child> {
     })
 }
 
+/// Whether the kernel has no such call. Only for one to which these arguments make no sense.
+#[expect(unsafe_code, reason = "there is no other way to make a call by its number")]
+pub fn is_unknown_to_kernel(call: &str) -> bool {
+    let number = ScmpSyscall::from_name(call).unwrap_or_else(|e| panic!("{call}: {e}"));
+    // SAFETY: no descriptor, and addresses at which nothing is: the kernel refuses all of them.
+    let ret =
+        unsafe { libc::syscall(i32::from(number).into(), -1_i64, -1_i64, -1_i64, -1_i64, -1_i64) };
+    ret == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::ENOSYS)
+}
+
 fn filter(calls: &[String]) -> ScmpFilterContext {
     let mut filter = ScmpFilterContext::new(ScmpAction::Allow).unwrap();
     // Else programs of the container could not gain rights by their files.
