@@ -24,7 +24,19 @@ const FLAGS: &[&str] = &[
     "-Clink-arg=-Wl,--build-id=none,--gc-sections,--no-eh-frame-hdr",
 ];
 
+/// The order of functions in a release, for the linkers of GNU and LLVM alike: see scripts/order.
+const ORDER: &str = ".cargo/functions.ld";
+
 fn main() -> Result<(), String> {
+    println!("cargo::rerun-if-changed={ORDER}");
+    println!("cargo::rerun-if-env-changed=CAROB_LINK_MAP");
+    if std::env::var("PROFILE").is_ok_and(|profile| profile == "release") {
+        let here = std::env::current_dir().map_err(|error| error.to_string())?;
+        println!("cargo::rustc-link-arg-bin=carob=-Wl,-T,{}", here.join(ORDER).display());
+        if let Ok(map) = std::env::var("CAROB_LINK_MAP") {
+            println!("cargo::rustc-link-arg-bin=carob=-Wl,-Map={map}");
+        }
+    }
     println!("cargo::rerun-if-changed={SOURCE}");
     println!("cargo::rerun-if-env-changed=RUSTC_LINKER");
     let variable = |name: &str| std::env::var_os(name).ok_or_else(|| format!("{name} is not set"));

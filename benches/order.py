@@ -1,0 +1,274 @@
+"""Finds the functions that carob's verbs call, and writes the linker script that puts them together.
+
+Called by scripts/order. Every function of a release build gets a breakpoint; then the verbs run, and
+what they have met is listed by the names of its sections. Lying all over ten megabytes, each of them
+costs a page fault of its own and 64 KiB of memory in every process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import bisect
+import ctypes
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+# Of `ld.lld -Map`: `VMA LMA Size Align`, all but the last in hexadecimal, then a section of a file, and
+# below it, indented by as much again, its symbols.
+MAP_LINE = re.compile(r" *([0-9a-f]+) +[0-9a-f]+ +([0-9a-f]+) +\d+ (?: {8}(\S.*):\((\.\S*)\)| {16}\S.*)$")
+# What differs between builds in a name (RFC 2603): the crate at its end, one of those that need the
+# function, in full or as a place in the name that has it; a number that LLVM appends; the hash of a
+# crate, whose length is not always the same; all other places that the name refers to.
+CRATE = re.compile(r"Cs[0-9A-Za-z]{4,13}_(\d+)")
+LAST_PLACE = re.compile(r"B[0-9A-Za-z]{0,2}_$")
+NUMBER = re.compile(r"\.\d+$")
+VARIES = ((re.compile(r"Cs[0-9A-Za-z]{4,13}_"), "Cs*_"), (re.compile(r"B[0-9A-Za-z]{0,2}_"), "B*_"))
+# Of a manifest with probes, so that the supervisor's way through them is known too.
+POD = """
+apiVersion: v1
+kind: Pod
+metadata: {name: order}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+  - name: main
+    image: %s
+    command: [sleep, "1000"]
+    readinessProbe: {exec: {command: ["true"]}, periodSeconds: 1}
+"""
+
+
+@dataclass(frozen=True)
+class Section:
+    address: int
+    size: int
+    file: str
+    name: str
+
+    def pattern(self) -> str:
+        """What matches it in a linker script, also after a change of the program or of the compiler."""
+        if self.name.startswith(".text._R"):
+            name = LAST_PLACE.sub("", NUMBER.sub("", self.name))
+            for crate in CRATE.finditer(name):
+                if crate.end() + int(crate[1]) == len(name):
+                    name = name[: crate.start()]
+            for part, anything in VARIES:
+                name = part.sub(anything, name)
+            return f"*({name}*)"
+        archive = re.fullmatch(r".*/(lib\w+)[^/]*\((.*)\)", self.file)
+        if archive:
+            return f"*{archive[1]}*:{archive[2]}({self.name})"
+        return f"*({self.name})" if self.name != ".text" else f"*{Path(self.file).name}(.text)"
+
+
+def sections(map_file: Path) -> dict[Section, set[int]]:
+    """The sections of functions, in the order of their addresses, with the addresses of their symbols."""
+    found: dict[Section, set[int]] = {}
+    last = None
+    for line in map_file.read_text().splitlines():
+        if not (match := MAP_LINE.match(line)):
+            continue
+        address, size, file, name = match.groups()
+        if file:
+            last = Section(int(address, 16), int(size, 16), file, name)
+            if last.size > 0 and name.startswith(".text"):
+                found[last] = {last.address}
+        elif last in found and last.address <= int(address, 16) < last.address + last.size:
+            found[last].add(int(address, 16))
+    return found
+
+
+def readelf(binary: Path, what: str) -> list[list[str]]:
+    done = subprocess.run(["readelf", "-W", what, binary], capture_output=True, text=True, check=True)
+    return [line.split() for line in done.stdout.splitlines()]
+
+
+def text_base(binary: Path) -> int:
+    """What an address of the program's text is less its place in the file."""
+    for row in readelf(binary, "--program-headers"):
+        if row[:1] == ["LOAD"] and "E" in row[6:8]:
+            return int(row[2], 16) - int(row[1], 16)
+    sys.exit(f"{binary} has no text")
+
+
+class Tracer:
+    """Runs a command whose programs have a breakpoint in place of the first byte of each function.
+
+    The file itself has them (`armed`), so whatever maps it has them too; a process that meets one gets
+    its byte back, in its own copy of the page, and goes on. See ptrace(2).
+    """
+
+    TRACEME, PEEK, POKE, CONT, GETREGS, SETREGS, SETOPTIONS = 0, 1, 4, 7, 12, 13, 0x4200
+    FOLLOW = 0x2 | 0x4 | 0x8 | 0x10  # fork, vfork, clone, exec
+    WALL = 0x40000000
+    BREAKPOINT = 0xCC
+
+    def __init__(self, bytes_at: dict[int, int]):
+        self.bytes_at = bytes_at
+        self.hit: set[int] = set()
+        self.call = ctypes.CDLL(None, use_errno=True).ptrace
+        self.call.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+        self.call.restype = ctypes.c_long
+
+    def run(self, command: list[str]) -> int:
+        first = os.fork()
+        if first == 0:
+            self.call(self.TRACEME, 0, None, None)
+            os.kill(os.getpid(), signal.SIGSTOP)
+            os.execvp(command[0], command)
+        os.waitpid(first, 0)
+        self.call(self.SETOPTIONS, first, None, self.FOLLOW)
+        self.call(self.CONT, first, None, None)
+        ended = None
+        while True:
+            try:
+                pid, status = os.waitpid(-1, self.WALL)
+            except ChildProcessError:
+                return os.waitstatus_to_exitcode(ended)
+            if pid == first and not os.WIFSTOPPED(status):
+                ended = status
+            if os.WIFSTOPPED(status):
+                self.go_on(pid, os.WSTOPSIG(status), status >> 16)
+
+    def go_on(self, pid: int, stop: int, event: int) -> None:
+        mine = stop == signal.SIGTRAP and (event != 0 or self.breakpoint(pid))
+        # A new process begins with a stop that nobody has sent.
+        self.call(self.CONT, pid, None, None if mine or stop == signal.SIGSTOP else stop)
+
+    def breakpoint(self, pid: int) -> bool:
+        registers = (ctypes.c_ulong * 27)()
+        self.call(self.GETREGS, pid, None, ctypes.addressof(registers))
+        address = registers[16] - 1
+        if address not in self.bytes_at:
+            return False
+        word = self.call(self.PEEK, pid, address, None) & ~0xFF
+        self.call(self.POKE, pid, address, word | self.bytes_at[address])
+        registers[16] = address
+        self.call(self.SETREGS, pid, None, ctypes.addressof(registers))
+        self.hit.add(address)
+        return True
+
+
+def armed(carob: Path, to: Path, addresses: set[int]) -> dict[int, int]:
+    """A copy with a breakpoint at each address; what was there before, by address."""
+    base = text_base(carob)
+    program = bytearray(carob.read_bytes())
+    bytes_at = {address: program[address - base] for address in addresses}
+    for address in bytes_at:
+        program[address - base] = Tracer.BREAKPOINT
+    to.write_bytes(program)
+    to.chmod(0o755)
+    return bytes_at
+
+
+class Verbs:
+    """What is called: the verbs that engines and pods call often, as often as it takes to warm a cache."""
+
+    def __init__(self, carob: Path, rootfs: Path, scratch: Path):
+        self.carob, self.rootfs, self.scratch = carob, rootfs, scratch
+        self.root = scratch / "root"
+
+    def call(self, *args: str) -> None:
+        # Standard output is a file: what a container leaves open must not hold anybody up.
+        with open(self.scratch / "log", "w+") as log:
+            argv = [self.carob, "--root", self.root, *args]
+            done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, timeout=120)
+            if done.returncode != 0:
+                log.seek(0)
+                sys.exit(f"carob {' '.join(args)}: {log.read()}")
+
+    def bundle(self, name: str, args: list[str], **linux: object) -> str:
+        bundle = self.scratch / name
+        bundle.mkdir()
+        self.call("spec", "--bundle", str(bundle))
+        config = json.loads((bundle / "config.json").read_text())
+        config["process"].update(terminal=False, args=args)
+        config["root"]["path"] = str(self.rootfs)
+        config["linux"].update(linux)
+        (bundle / "config.json").write_text(json.dumps(config))
+        return str(bundle)
+
+    def containers(self) -> None:
+        rule = {"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"}
+        seccomp = {"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"], "syscalls": [rule]}
+        limits = {"memory": {"limit": 1 << 28}, "cpu": {"shares": 512, "quota": 50000}, "pids": {"limit": 99}}
+        plain = self.bundle("plain", ["true"])
+        full = self.bundle("full", ["sleep", "1000"], seccomp=seccomp, resources=limits)
+        for _ in range(2):
+            self.call("run", "--bundle", plain, "order-1")
+            self.call("create", "--bundle", full, "--pid-file", str(self.scratch / "pid"), "order-2")
+            self.call("start", "order-2")
+            self.call("exec", "order-2", "true")
+            self.call("exec", "--detach", "--pid-file", str(self.scratch / "pid"), "order-2", "true")
+            for verb in ("state", "ps", "pause", "resume"):
+                self.call(verb, "order-2")
+            self.call("update", "--memory", str(1 << 29), "order-2")
+            self.call("list")
+            self.call("kill", "order-2", "KILL")
+            self.call("delete", "--force", "order-2")
+
+    def pods(self) -> None:
+        manifest = self.scratch / "pod.yaml"
+        manifest.write_text(POD % f"rootfs:{self.rootfs}")
+        self.call("pod", "run", "--detach", str(manifest))
+        self.call("pod", "wait", "--for", "ready", "order")
+        self.call("pod", "ps")
+        self.call("pod", "rm", "--force", "order")
+
+
+def script(hot: dict[str, set[Section]]) -> str:
+    lines = []
+    for part, called in hot.items():
+        lines.append(f"    /* {part}: {sum(section.size for section in called) >> 10} KiB */")
+        lines += (f"    {pattern}" for pattern in sorted({section.pattern() for section in called}))
+    inside = "\n".join(lines)
+    return f"""/* The functions that carob's verbs call, one beside the other.
+   Written by scripts/order; a name that is no longer there does no harm. */
+SECTIONS
+{{
+  .text.hot : {{
+{inside}
+  }}
+}}
+INSERT BEFORE .text;
+"""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("carob", type=Path, help="a release build")
+    parser.add_argument("map", type=Path, help="what its linker says with -Map")
+    parser.add_argument("rootfs", type=Path)
+    parser.add_argument("output", type=Path)
+    args = parser.parse_args()
+    found = sections(args.map)
+    text = list(found)
+    starts = [section.address for section in text]
+    hot: dict[str, set[Section]] = {}
+    with tempfile.TemporaryDirectory(prefix="carob-order.") as scratch:
+        copy = Path(scratch) / "carob"
+        tracer = Tracer(armed(args.carob, copy, set().union(*found.values())))
+        for part in ("containers", "pods"):
+            before = tracer.hit.copy()
+            if tracer.run([sys.executable, __file__, part, str(copy), str(args.rootfs), scratch]) != 0:
+                sys.exit(f"the verbs of {part} have failed")
+            called = tracer.hit - before
+            hot[part] = {text[bisect.bisect_right(starts, address) - 1] for address in called}
+            size = sum(section.size for section in hot[part]) >> 10
+            print(f"{part}: {len(called)} of {len(tracer.bytes_at)} functions were called, {size} KiB")
+    hot["pods"] -= hot["containers"]
+    args.output.write_text(script(hot))
+
+
+if __name__ == "__main__":
+    if sys.argv[1] in ("containers", "pods"):
+        getattr(Verbs(*map(Path, sys.argv[2:5])), sys.argv[1])()
+    else:
+        main()
