@@ -278,8 +278,8 @@ fn converse(
         let message = end.hear_child()?;
         let was_silent = std::mem::replace(&mut is_silent, false);
         match message {
-            FromChild::Sibling(pidfd) => {
-                let pid = process::pid_of(&pidfd).os("find the pid of", || "init")?;
+            FromChild::Sibling(pidfd, told) => {
+                let pid = process::pid_of_child(&pidfd, told).os("find the pid of", || "init")?;
                 let stage1 = child.replace(Child { pid, pidfd });
                 if let Some(stage1) = stage1 {
                     process::wait(&stage1.pidfd).os("wait for", || "stage 1")?;

@@ -133,11 +133,11 @@ impl Entry<'_> {
 /// Hears from the stage in between which process it has cloned, and reaps it.
 fn sibling_of(stage: &Child, end: &End) -> Result<Child> {
     let heard = end.hear_child();
-    if !matches!(heard, Ok(FromChild::Sibling(_))) {
+    if !matches!(heard, Ok(FromChild::Sibling(..))) {
         end_process(stage);
     }
-    let pidfd = match heard? {
-        FromChild::Sibling(pidfd) => pidfd,
+    let (pidfd, told) = match heard? {
+        FromChild::Sibling(pidfd, told) => (pidfd, told),
         FromChild::Failed { step, cause } => return Err(Error::Init { step, cause }),
         other => {
             let cause = format!("unexpected message {other:?}");
@@ -145,7 +145,7 @@ fn sibling_of(stage: &Child, end: &End) -> Result<Child> {
         }
     };
     process::wait(&stage.pidfd).os("wait for", || "stage 1")?;
-    let pid = process::pid_of(&pidfd).os("find the pid of", || "the process")?;
+    let pid = process::pid_of_child(&pidfd, told).os("find the pid of", || "the process")?;
     let child = Child { pid, pidfd };
     match end.tell_child(&ToChild::IdMapped) {
         Ok(()) => Ok(child),
@@ -328,7 +328,7 @@ impl Talk {
                 let cause = "the process died before it could execute the program".to_owned();
                 return Err(Error::Init { step: "exec".into(), cause });
             }
-            other @ (FromChild::Sibling(_) | FromChild::RunHooks) => {
+            other @ (FromChild::Sibling(..) | FromChild::RunHooks) => {
                 let cause = format!("unexpected message {other:?}");
                 return Err(Error::Init { step: "exec".into(), cause });
             }

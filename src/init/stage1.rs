@@ -39,7 +39,7 @@ pub(super) fn run(init: &mut Init) -> Result<()> {
     match process::clone3(clone_flags(namespaces), &target).os("clone3", || "init")? {
         Cloned::Child => Ok(()),
         Cloned::Parent(child) => {
-            init.task.parent.tell_parent(&FromChild::Sibling(child.pidfd))?;
+            init.task.parent.tell_parent(&FromChild::Sibling(child.pidfd, child.pid))?;
             process::exit_now(0)
         }
     }
@@ -60,7 +60,7 @@ pub(super) fn run_exec(exec: &mut Exec, kinds: CloneFlags) -> Result<()> {
             other => Err(unexpected(&other)),
         },
         Cloned::Parent(child) => {
-            exec.task.parent.tell_parent(&FromChild::Sibling(child.pidfd))?;
+            exec.task.parent.tell_parent(&FromChild::Sibling(child.pidfd, child.pid))?;
             process::exit_now(0)
         }
     }

@@ -3,7 +3,7 @@
 //! ```text
 //! parent (create, run, exec)            init
 //!   |  clone3                             |
-//!   | <------ Sibling(pidfd) ------------ |   only from stage 1: init is another process
+//!   | <------ Sibling(pidfd, pid) ------- |   only from stage 1: init is another process
 //!   |  writes uid_map, gid_map            |   not for exec
 //!   | ------- IdMapped -----------------> |   after Sibling, or with a new user namespace
 //!   | <------ Place --------------------- |   only where systemd makes the cgroup
@@ -32,6 +32,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::unistd::Pid;
 
 use crate::error::{Error, OsContext, Result};
 use crate::sys::socket;
@@ -45,8 +46,8 @@ const MESSAGE_BYTES: usize = 4096;
 /// From init to its parent.
 #[derive(Debug)]
 pub enum FromChild {
-    /// The real init, cloned by stage 1.
-    Sibling(OwnedFd),
+    /// The real init, cloned by stage 1, and its pid as stage 1 and the parent see it.
+    Sibling(OwnedFd, Pid),
     /// Wait for `Placed` while the parent has it put into its cgroup.
     Place,
     /// Wait for `HooksDone` while the parent runs hooks.
@@ -139,7 +140,7 @@ impl End {
     /// [`Error::Os`] with `EPIPE` if the parent has died.
     pub fn tell_parent(&self, message: &FromChild) -> Result<()> {
         let (tag, text, fd) = match message {
-            FromChild::Sibling(fd) => (b'S', String::new(), Some(fd)),
+            FromChild::Sibling(fd, pid) => (b'S', pid.to_string(), Some(fd)),
             FromChild::Place => (b'P', String::new(), None),
             FromChild::RunHooks => (b'H', String::new(), None),
             FromChild::Console(fd) => (b'C', String::new(), Some(fd)),
@@ -189,7 +190,9 @@ impl End {
         let Some((tag, text)) = buffer[..length].split_first() else { return Ok(FromChild::Gone) };
         let text = String::from_utf8_lossy(text);
         match (tag, fd) {
-            (b'S', Some(fd)) => Ok(FromChild::Sibling(fd)),
+            (b'S', Some(fd)) if text.parse::<i32>().is_ok() => {
+                Ok(FromChild::Sibling(fd, Pid::from_raw(text.parse().unwrap_or_default())))
+            }
             (b'C', Some(fd)) => Ok(FromChild::Console(fd)),
             (b'P', None) => Ok(FromChild::Place),
             (b'H', None) => Ok(FromChild::RunHooks),

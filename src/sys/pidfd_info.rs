@@ -1,8 +1,11 @@
-//! What a pidfd knows of a process that is gone.
+//! What a pidfd knows of its process, also of one that is gone.
 
 use std::os::fd::{AsFd, AsRawFd};
 
-use super::process::Exit;
+use nix::errno::Errno;
+use nix::unistd::Pid;
+
+use super::process::{Exit, pid_of};
 
 /// How a process ended that is not our child: of what it left behind when its parent reaped it.
 ///
@@ -29,4 +32,20 @@ pub fn exit_of_stranger(pidfd: impl AsFd) -> Option<Exit> {
         return None;
     }
     Some(Exit::of_code(info.exit_code))
+}
+
+/// The pid behind the pidfd of a child, as [`pid_of`]; where /proc does not say, the pid that was
+/// `told`, if that is one of our children.
+///
+/// # Errors
+/// `ESRCH` if the process is gone, `ECHILD` if what was told is not ours.
+pub fn pid_of_child(pidfd: impl AsFd, told: Pid) -> nix::Result<Pid> {
+    use nix::sys::wait::{Id, WaitPidFlag, waitid};
+    match pid_of(pidfd) {
+        Err(Errno::EACCES) => {
+            let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+            waitid(Id::Pid(told), look).map(|_| told)
+        }
+        other => other,
+    }
 }

@@ -10,7 +10,7 @@ use nix::unistd::Pid;
 
 pub use super::disposition::reset_signals;
 use super::fd::{self, owned};
-pub use super::pidfd_info::exit_of_stranger;
+pub use super::pidfd_info::{exit_of_stranger, pid_of_child};
 pub use super::proc_stat::{Stat, stat};
 
 /// A namespace flag that `nix` does not have. Source: time_namespaces(7).
@@ -376,10 +376,14 @@ pub fn set_domain_name(name: &str) -> nix::Result<()> {
 /// The pid behind a pidfd, as `/proc` numbers it. Source: pidfd_open(2), fdinfo.
 ///
 /// # Errors
-/// `ESRCH` if the process is gone.
+/// `ESRCH` if the process is gone; `EACCES` before Linux 5.14 for a user's process that is not
+/// dumpable: its fdinfo belongs to root.
 pub fn pid_of(pidfd: impl AsFd) -> nix::Result<Pid> {
     let path = format!("/proc/self/fdinfo/{}", pidfd.as_fd().as_raw_fd());
-    let info = fd::read_page(path).or(Err(Errno::ESRCH))?;
+    let info = fd::read_page(path).map_err(|error| match error.kind() {
+        std::io::ErrorKind::PermissionDenied => Errno::EACCES,
+        _ => Errno::ESRCH,
+    })?;
     let line = info.lines().find_map(|line| line.strip_prefix("Pid:"));
     match line.and_then(|pid| pid.trim().parse().ok()) {
         Some(pid) if pid > 0 => Ok(Pid::from_raw(pid)),
