@@ -257,7 +257,7 @@ def main() -> None:
         tracer = Tracer(armed(args.carob, copy, set().union(*found.values())))
         for part in ("containers", "pods"):
             before = tracer.hit.copy()
-            if tracer.run([sys.executable, __file__, part, str(copy), str(args.rootfs), scratch]) != 0:
+            if tracer.run([sys.executable, __file__, part, str(copy), str(args.rootfs.resolve()), scratch]) != 0:
                 sys.exit(f"the verbs of {part} have failed")
             called = tracer.hit - before
             hot[part] = {text[bisect.bisect_right(starts, address) - 1] for address in called}
