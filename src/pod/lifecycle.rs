@@ -201,10 +201,14 @@ pub fn start(runtime: &Runtime, pod: &StoredPod) -> Result<()> {
 pub fn prepare_start(runtime: &Runtime, pod: &StoredPod) -> Result<()> {
     let ended = |pod: &StoredPod| pod.record.as_ref().is_some_and(|record| record.ended.is_some());
     let ends = |pod: &StoredPod| pod.record.as_ref().is_some_and(|record| record.stop.is_some());
-    let watch = Watch::new([&pod.file.dirs.state])?;
     // The supervisor of the old life would keep that of the new one away.
-    while ends(&reread(pod)?) && pod.is_supervised() {
-        watch.next(Some(LOOK))?;
+    let must_wait = || reread(pod).map(|now| ends(&now) && pod.is_supervised());
+    if must_wait()? {
+        // Not for nothing: to close it takes the kernel ten milliseconds and more.
+        let watch = Watch::new([&pod.file.dirs.state])?;
+        while must_wait()? {
+            watch.next(Some(LOOK))?;
+        }
     }
     // Not two new lives at once.
     let _lock = PodDirs::lock_all(&runtime.root)?;

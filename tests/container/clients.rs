@@ -143,6 +143,12 @@ fn the_shims_sequence_of_kill_and_two_deletes_works() {
     let host = Host::new();
     let c = host.sleeper();
     c.create().start();
+    // runc's own init, which start does not wait for to be gone, would die of it.
+    let comm = format!("/proc/{}/comm", c.pid());
+    wait_until("sleep", || match fs::read_to_string(&comm).unwrap() {
+        name if name == "sleep\n" => Ok(()),
+        other => Err(other),
+    });
     c.kill("15").ok(); // PID 1 without a handler ignores it
     c.kill("9").ok();
     assert_eq!(c.exit_code(), 137);
