@@ -184,6 +184,11 @@ class Verbs:
                 log.seek(0)
                 sys.exit(f"carob {' '.join(args)}: {log.read()}")
 
+    def clean(self) -> None:
+        """Removes what a verb that failed has left; mostly nothing."""
+        for verb in (["delete", "--force", "order-1"], ["delete", "--force", "order-2"], ["pod", "rm", "--force", "order"]):
+            subprocess.run([self.carob, "--root", self.root, *verb], capture_output=True, timeout=120)
+
     def bundle(self, name: str, args: list[str], **linux: object) -> str:
         bundle = self.scratch / name
         bundle.mkdir()
@@ -269,6 +274,10 @@ def main() -> None:
 
 if __name__ == "__main__":
     if sys.argv[1] in ("containers", "pods"):
-        getattr(Verbs(*map(Path, sys.argv[2:5])), sys.argv[1])()
+        verbs = Verbs(*map(Path, sys.argv[2:5]))
+        try:
+            getattr(verbs, sys.argv[1])()
+        finally:
+            verbs.clean()
     else:
         main()
