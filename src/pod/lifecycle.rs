@@ -1,9 +1,9 @@
-//! What a front end does with whole pods: make, start, stop, remove.
+//! What a front end does with whole pods: make, start, stop.
 //!
 //! Everything here ends with files on disk and a supervisor that acts on them.
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use nix::fcntl::Flock;
@@ -11,13 +11,14 @@ use nix::fcntl::Flock;
 use super::clock::Stamp;
 use super::control::{Connection, Request};
 use super::manifest::{self, Manifest};
-use super::network::{self, Plan, Store};
+use super::network::{self, Plan};
 use super::record::PodRecord;
+use super::removal::{self, Removal};
 use super::store::{self, PodDirs, PodFile, StoredPod};
 use super::watch::Watch;
-use super::{leftover, ports, rights, sandbox, supervisor, volume};
-use crate::container::{CgroupDriver, Force, Runtime};
-use crate::error::{Error, OsContext, Result};
+use super::{leftover, ports, rights, supervisor};
+use crate::container::{CgroupDriver, Runtime};
+use crate::error::{Error, Result};
 
 /// Where new pods keep their data, logs and cgroups.
 #[derive(Debug, Clone)]
@@ -84,7 +85,7 @@ pub fn apply(
     rights::check()?;
     let lock = PodDirs::lock_all(&runtime.root)?;
     let (namespace, name) = identity(&manifest);
-    clear_half_made(&runtime.root, &namespace, &name)?;
+    removal::clear_half_made(&runtime.root, &namespace, &name)?;
     let dir = PodDirs::all(&runtime.root).join(format!("{namespace}_{name}"));
     ports::refuse_taken(&runtime.root, &manifest.pod, &dir)?;
     if let Some(old) = StoredPod::read(&dir)? {
@@ -99,14 +100,14 @@ pub fn apply(
             )));
         }
         drop(lock);
-        remove(runtime, &old, Removal::Forced)?;
+        removal::remove(runtime, &old, Removal::Forced)?;
         let _lock = PodDirs::lock_all(&runtime.root)?;
         return Ok((Applied::Replaced, make(runtime, manifest, places)?));
     }
     Ok((Applied::Created, make(runtime, manifest, places)?))
 }
 
-fn identity(manifest: &Manifest) -> (String, String) {
+pub(super) fn identity(manifest: &Manifest) -> (String, String) {
     let metadata = &manifest.pod.metadata;
     let namespace = metadata.namespace.clone().unwrap_or_else(|| "default".to_owned());
     (namespace, metadata.name.clone().unwrap_or_default())
@@ -130,28 +131,10 @@ fn make(runtime: &Runtime, manifest: Manifest, places: &Places) -> Result<Stored
     let record = PodRecord::new(&file.rules()?, Stamp::now());
     StoredPod::create(&file, &record)?;
     if let Err(error) = leftover::claim(&file.dirs) {
-        let _first_error_counts = remove_tree(&file.dirs.state);
+        let _first_error_counts = removal::remove_tree(&file.dirs.state);
         return Err(error);
     }
     Ok(StoredPod { file, record: Some(record) })
-}
-
-/// Removes what there is of a pod that does not exist: whoever made or removed it was killed.
-///
-/// # Errors
-/// [`Error::Os`].
-pub fn remove_half_made(runtime: &Runtime, namespace: &str, name: &str) -> Result<()> {
-    let _lock = PodDirs::lock_all(&runtime.root)?;
-    clear_half_made(&runtime.root, namespace, name)
-}
-
-/// A directory without a manifest: its maker was killed.
-fn clear_half_made(root: &Path, namespace: &str, name: &str) -> Result<()> {
-    let dir = PodDirs::all(root).join(format!("{namespace}_{name}"));
-    if dir.exists() && !dir.join(store::POD_FILE).exists() {
-        std::fs::remove_dir_all(&dir).os("remove", || dir.display())?;
-    }
-    Ok(())
 }
 
 fn update_data(
@@ -292,77 +275,14 @@ pub fn ask_to_stop(runtime: &Runtime, pod: &StoredPod, grace_seconds: Option<u32
 }
 
 /// The pod as it is now, not as it was when it was found; the old one if it is gone.
-fn reread(pod: &StoredPod) -> Result<StoredPod> {
+pub(super) fn reread(pod: &StoredPod) -> Result<StoredPod> {
     let now = StoredPod::read(&pod.file.dirs.state)?;
     // Not another one of its name.
     let same = now.filter(|now| now.file.dirs == pod.file.dirs);
     Ok(same.unwrap_or_else(|| pod.clone()))
 }
 
-/// How [`remove`] treats a pod that runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Removal {
-    /// It is an error.
-    OnlyEnded,
-    /// It is stopped with its grace.
-    Forced,
-}
-
-/// Removes a pod and all that is left of it: volumes, logs, state.
-///
-/// # Errors
-/// [`Error::WrongState`] if it runs and that is not wanted; [`Error::Os`] for the first thing that
-/// could not be removed, after trying all others.
-pub fn remove(runtime: &Runtime, pod: &StoredPod, removal: Removal) -> Result<()> {
-    let pod = &reread(pod)?;
-    if is_live(pod) {
-        if removal == Removal::OnlyEnded {
-            let name = pod.file.name();
-            return Err(Error::WrongState {
-                reason: format!("pod {name:?} is running; stop it first, or use --force"),
-            });
-        }
-        let ended = ask_to_stop(runtime, pod, None).and_then(|()| wait_for_end(runtime, pod));
-        if let Err(error) = ended {
-            // Then without grace: it must be possible to get rid of every pod.
-            crate::log::warn(format_args!("pod {:?}: {error}", pod.file.name()));
-        }
-    }
-    let dirs = &pod.file.dirs;
-    let _lock = PodDirs::lock_all(&runtime.root)?;
-    if !dirs.state.exists() {
-        // Somebody else was faster.
-        return Ok(());
-    }
-    let Some(_instead_of_a_supervisor) = PodDirs::lock_supervisor(&dirs.state)? else {
-        let name = pod.file.name();
-        return Err(Error::WrongState { reason: format!("pod {name:?} is being started") });
-    };
-    let mut result = clear_containers(runtime, pod);
-    let mut also = |other: Result<()>| {
-        if result.is_ok() {
-            result = other;
-        }
-    };
-    // Before the namespace goes; one that cannot be released keeps no pod from being removed.
-    if let Err(error) = Store::of(dirs).release(&dirs.state, "") {
-        crate::log::warn(error);
-    }
-    also(sandbox::stop(runtime, &sandbox_id(pod), dirs));
-    also(volume::teardown(dirs));
-    also(remove_tree(&dirs.logs));
-    // The last: as long as it is there, the rest can be tried again.
-    result.and_then(|()| remove_tree(&dirs.state))
-}
-
-/// The id of the pod's sandbox; without a record one that cannot be in use.
-fn sandbox_id(pod: &StoredPod) -> String {
-    let (namespace, name) = identity(&pod.file.manifest);
-    let attempt = pod.record.as_ref().map_or(0, |record| record.sandbox_attempt);
-    format!("{namespace}_{name}_POD_{attempt}")
-}
-
-fn is_live(pod: &StoredPod) -> bool {
+pub(super) fn is_live(pod: &StoredPod) -> bool {
     let runs = |record: &PodRecord| record.started.is_some() && record.ended.is_none();
     pod.record.as_ref().is_some_and(runs) || pod.is_supervised()
 }
@@ -381,24 +301,5 @@ pub fn wait_for_end(runtime: &Runtime, pod: &StoredPod) -> Result<()> {
         revive(runtime, &now)?;
         // The lock is let go of after the last write: look again soon.
         watch.next(Some(LOOK))?;
-    }
-}
-
-/// Containers that a supervisor left behind which could not be brought back.
-fn clear_containers(runtime: &Runtime, pod: &StoredPod) -> Result<()> {
-    let mut result = Ok(());
-    for id in leftover::containers(runtime, &pod.file)? {
-        let deleted = runtime.delete(&id, Force::Yes);
-        if result.is_ok() {
-            result = deleted;
-        }
-    }
-    result
-}
-
-fn remove_tree(path: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        other => other.os("remove", || path.display()),
     }
 }

@@ -22,8 +22,8 @@
 //! leftover.rs  data and logs of pods that no longer exist; prune.rs: all that they left
 //! supervisor/  one process per pod, one thread: waits, decides, acts, writes down
 //! control.rs   what the command line and the supervisor say to each other
-//! lifecycle.rs what a front end does with whole pods: make, start, stop, remove; outcome.rs: exit
-//!              status of one that has ended
+//! lifecycle.rs what a front end does with whole pods: make, start, stop; removal.rs: and remove;
+//!              outcome.rs: exit status of one that has ended
 //! ```
 
 pub mod age;
@@ -45,6 +45,7 @@ mod ports;
 pub mod probe;
 pub mod prune;
 pub mod record;
+pub mod removal;
 pub mod restart;
 mod rights;
 pub mod rules;

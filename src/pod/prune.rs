@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::leftover;
-use super::lifecycle::{self, Removal};
 use super::network::{Attachment, NetworkList, Sources, Store, network_lists};
+use super::removal::{self, Removal};
 use super::sandbox::standalone;
 use super::store::{PodDirs, StoredPod};
 use crate::container::Runtime;
@@ -53,7 +53,7 @@ pub fn ended(runtime: &Runtime) -> Result<Vec<Pruned>> {
         if pod.record.as_ref().is_none_or(|record| record.ended.is_none()) {
             continue;
         }
-        match lifecycle::remove(runtime, &pod, Removal::OnlyEnded) {
+        match removal::remove(runtime, &pod, Removal::OnlyEnded) {
             Ok(()) => pruned.push(Pruned::Pod { name: full_name(&pod) }),
             Err(error) => outcome = outcome.and(Err(error)),
         }

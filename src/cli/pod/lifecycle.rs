@@ -4,7 +4,8 @@ use super::choice::{PodChoice, PodsChoice};
 use crate::cli::{Context, Verb, output};
 use crate::container::KillTarget;
 use crate::error::{Error, Result};
-use crate::pod::lifecycle::{self, Removal};
+use crate::pod::lifecycle;
+use crate::pod::removal::{self, Removal};
 use crate::pod::store::{PodDirs, StoredPod};
 use crate::sys::signal::Signal;
 
@@ -124,10 +125,10 @@ impl Verb for Remove {
             let (namespace, name) = (pod.namespace()?, pod.name()?);
             let found = match stored(pod)? {
                 Some(found) => found,
-                None if self.force => return lifecycle::remove_half_made(runtime, namespace, name),
+                None if self.force => return removal::remove_half_made(runtime, namespace, name),
                 None => pod.find(context)?,
             };
-            lifecycle::remove(runtime, &found, removal)?;
+            removal::remove(runtime, &found, removal)?;
             output::print(&format!("pod/{name} removed\n"))
         })?;
         Ok(0)

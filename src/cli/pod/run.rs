@@ -18,11 +18,12 @@ use crate::container::CgroupDriver;
 use crate::error::{Error, OsContext, Result};
 use crate::pod::event::EventTail;
 use crate::pod::follow::{SILENCE, keep_supervised};
-use crate::pod::lifecycle::{self, Applied, Existing, Places, Removal};
+use crate::pod::lifecycle::{self, Applied, Existing, Places};
 use crate::pod::manifest;
 use crate::pod::network::wish;
 use crate::pod::outcome;
 use crate::pod::record::StopCause;
+use crate::pod::removal::{self, Removal};
 use crate::pod::store::{self, StoredPod};
 use crate::pod::supervisor::{self, StartedBy};
 use crate::pod::watch::Watch;
@@ -199,7 +200,7 @@ impl Verb for Run {
         let Some(signals) = signals else { return Ok(0) };
         let code = follow(context, &pod, tail, &signals)?;
         if self.rm {
-            lifecycle::remove(&context.runtime, &pod, Removal::Forced)?;
+            removal::remove(&context.runtime, &pod, Removal::Forced)?;
         }
         Ok(code)
     }
