@@ -1,6 +1,6 @@
 //! The parent's side of `create` and `run`: claim, clone, handshake, and the way back from each.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use nix::sched::CloneFlags;
@@ -15,13 +15,14 @@ use super::place::{Place, limit};
 use super::prepare::{Caller, Prepared, activation_fds, keyring_name};
 use super::state::{Container, State, Status};
 use super::store::Lock;
-use super::{CreateOptions, Runtime, hooks, mount_source, pid_file};
+use super::{CreateOptions, Runtime, hooks, host_root, mount_source, pid_file};
 use crate::cgroup::{Entrance, Join};
 use crate::error::{Error, OsContext, Result};
 use crate::init::gate::Fifos;
 use crate::init::sync::{self, End, FromChild, ToChild};
 use crate::init::{self, Gate, Hook, Init, StandardStreams, Task, stage1_flags};
 use crate::sys::fd::Spent;
+use crate::sys::path::Rootfs;
 use crate::sys::process::{self, Child, Cloned, Exit, Prctl};
 use crate::sys::{self_exe, socket};
 
@@ -42,6 +43,8 @@ pub(super) struct Making<'a> {
     pub(super) streams: StandardStreams<'a>,
     /// The root file system as a detached mount, in place of what lies at `root.path`.
     pub(super) rootfs: Option<OwnedFd>,
+    /// Where there is no mount namespace to mount it in, the root file system, mounted.
+    pub(super) host_root: Option<OwnedFd>,
     /// See [`State::goes_with`].
     pub(super) goes_with: Option<PathBuf>,
 }
@@ -49,7 +52,8 @@ pub(super) struct Making<'a> {
 impl Making<'_> {
     /// Streams and rootfs as ever.
     pub(super) fn by_verb(starter: Starter) -> Self {
-        Self { starter, streams: StandardStreams::Callers, rootfs: None, goes_with: None }
+        let streams = StandardStreams::Callers;
+        Self { starter, streams, rootfs: None, host_root: None, goes_with: None }
     }
 }
 
@@ -142,6 +146,7 @@ fn assemble(
     container: &mut Container,
     child: &mut Option<Child>,
 ) -> Result<(End, Option<OwnedFd>)> {
+    making.host_root = host_root::mount(prepared, container)?;
     let (end, console, lent) = loop {
         let end = clone_init(prepared, (&mut making, lock, oom_score), container, child)?;
         if prepared.is_direct() {
@@ -160,7 +165,7 @@ fn assemble(
     }
     container.dir.commit_state()?;
     if let Some(path) = &prepared.streams.pidfd_socket {
-        send_pidfd(path, child)?;
+        pid_file::send_pidfd(path, child)?;
     }
     if let Some(path) = &prepared.streams.pid_file {
         pid_file::write(path, child.pid)?;
@@ -235,7 +240,7 @@ fn clone_init(
                 is_confined: prepared.is_confined,
                 bind_sources,
                 given_root: making.rootfs.take(),
-                rootfs: None,
+                rootfs: making.host_root.take().map(Rootfs::new),
                 spent: Spent::default(),
             })
         }
@@ -363,12 +368,6 @@ fn hand_listener_on(prepared: &Prepared, state: &State, child: &Child, number: i
     super::seccomp_agent::hand_over(listener, &state, Status::Creating, &child.pidfd, number)
 }
 
-pub(super) fn send_pidfd(path: &Path, child: &Child) -> Result<()> {
-    let here = || path.display();
-    let socket = socket::connect_stream(path).os("connect to pidfd socket", here)?;
-    socket::send(&socket, b"pidfd", Some(child.pidfd.as_fd())).os("send a pidfd to", here)
-}
-
 /// Takes back all that was made. Goes on after failures: the first error is what the user reads.
 fn abandon(prepared: &Prepared, container: &Container, child: Option<Child>) {
     let mut pid = 0;
@@ -377,6 +376,7 @@ fn abandon(prepared: &Prepared, container: &Container, child: Option<Child>) {
         let _gone = process::pidfd_send_signal(&child.pidfd, libc::SIGKILL);
         let _reaped = process::wait(&child.pidfd);
     }
+    host_root::undo(&container.state);
     // Else it may be somebody's.
     if let Some(made) = prepared.cgroup_made.take() {
         let _killed = container.state.signal_all(libc::SIGKILL);

@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::hooks::run_late;
+use super::host_root::HostMounts;
 use super::own_namespace::{Entered, enter_own_namespace};
 use super::rdt::Membership;
 use super::state::{Container, Status};
@@ -126,6 +127,7 @@ pub(super) fn clear(container: &Container, force: Force) -> Result<()> {
     if force == Force::Yes || init.is_some() || container.state.shares_pids || died_early {
         results.push(container.state.signal_all(libc::SIGKILL));
     }
+    results.extend(container.state.host_mounts.as_ref().map(HostMounts::take_away));
     results.push(cgroup.delete());
     results.extend(container.state.class.as_ref().map(Membership::end));
     if container.state.pid != 0

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 
 use oci_spec::runtime::{Process, Spec};
 
-use super::create::{connect_console, send_pidfd};
+use super::create::connect_console;
 use super::enter::{Entry, end_process};
 use super::foreground::Foreground;
 use super::oom_score::OomScore;
@@ -132,7 +132,7 @@ fn gate(state: &State) -> Gate {
 /// Only now: a client takes a pid file as the sign that the program runs.
 fn publish(prepared: &Prepared, child: &Child) -> Result<()> {
     if let Some(path) = &prepared.streams.pidfd_socket {
-        send_pidfd(path, child)?;
+        pid_file::send_pidfd(path, child)?;
     }
     match &prepared.streams.pid_file {
         Some(path) => pid_file::write(path, child.pid),

@@ -86,7 +86,8 @@ impl Runtime {
         };
         let _dumpable = Dumpable::suspend()?;
         let rootfs = launch.rootfs;
-        let making = Making { starter: Starter::Now, streams, rootfs, goes_with: None };
+        let starter = Starter::Now;
+        let making = Making { starter, streams, rootfs, host_root: None, goes_with: None };
         Ok(Launched { created: Some(self.build(&prepared, making)?) })
     }
 

@@ -12,6 +12,7 @@ mod exec;
 mod exec_template;
 mod foreground;
 mod hooks;
+mod host_root;
 mod id;
 mod id_map;
 mod kill;

@@ -1,13 +1,17 @@
-//! Pid files: the number alone, there as a whole or not at all.
+//! Who a process is, for the caller: in a pid file, the number alone, there as a whole or not at all;
+//! or as a descriptor through a socket.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use nix::unistd::Pid;
 
 use crate::error::{Error, OsContext, Result};
+use crate::sys::process::Child;
+use crate::sys::socket;
 
 /// Writes it beside its place and renames it. No newline: clients parse the whole content.
 pub(super) fn write(path: &Path, pid: Pid) -> Result<()> {
@@ -34,4 +38,11 @@ pub(super) fn write(path: &Path, pid: Pid) -> Result<()> {
         let _nothing_left = fs::remove_file(&new);
     }
     written
+}
+
+/// Sends a handle of the process to whoever listens there.
+pub(super) fn send_pidfd(path: &Path, child: &Child) -> Result<()> {
+    let here = || path.display();
+    let socket = socket::connect_stream(path).os("connect to pidfd socket", here)?;
+    socket::send(&socket, b"pidfd", Some(child.pidfd.as_fd())).os("send a pidfd to", here)
 }

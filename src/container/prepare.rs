@@ -13,7 +13,9 @@ use super::id_map::MapWriter;
 use super::rdt::Class;
 use super::rights::Rights;
 use super::state::State;
-use super::{ContainerId, CreateOptions, Keyring, RootSwitch, Rootless, Runtime, notify};
+use super::{
+    ContainerId, CreateOptions, Keyring, RootSwitch, Rootless, Runtime, host_root, notify,
+};
 use crate::cgroup::{Cgroup, CgroupDriver, Chosen, Made};
 use crate::error::{Error, OsContext, Result};
 use crate::init::Hook;
@@ -98,6 +100,7 @@ impl Prepared {
         }
         refuse_sysctls_of_the_host(&plan)?;
         check_rootfs(&plan.root.path)?;
+        host_root::check(&plan)?;
         pass_socket_activation(&mut plan, streams.kept_fds - options.preserve_fds)?;
         let notifies = caller == Caller::Verb && notify::manager_socket().is_some();
         if notifies {
@@ -171,7 +174,8 @@ impl Prepared {
             class: self.class.as_ref().map(Class::membership),
             namespaces: namespaces.bits(),
             shares_pids: !self.plan.namespaces.is_new(CloneFlags::CLONE_NEWPID),
-            joins_mounts: self.plan.namespaces.joined(LinuxNamespaceType::Mount).is_some(),
+            joins_mounts: !self.plan.namespaces.is_new(CloneFlags::CLONE_NEWNS),
+            host_mounts: None,
             keyring: self.keyring,
             start_hooks: !Hook::StartContainer.of(&self.plan.hooks).is_empty(),
             late_hooks: late.iter().any(|hook| !hook.of(&self.plan.hooks).is_empty()),

@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+use super::host_root::HostMounts;
 use super::rdt::Membership;
 use super::store::{self, ContainerDir, Lock};
 use super::{ContainerId, Keyring, Runtime};
@@ -44,8 +45,11 @@ pub(super) struct State {
     pub(super) namespaces: i32,
     /// Whether its processes may outlive init: the pid namespace is the host's, or joined.
     pub(super) shares_pids: bool,
-    /// Whether the mount namespace is joined: its root is not the container's then.
+    /// Whether the mount namespace is joined, or the host's: its root is not the container's then.
     pub(super) joins_mounts: bool,
+    /// Without a mount namespace, what is mounted among the host's mounts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) host_mounts: Option<HostMounts>,
     /// Whether processes have the container's session keyring.
     pub(super) keyring: Keyring,
     /// Whether the configuration has startContainer hooks, which want the state.

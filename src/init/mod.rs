@@ -27,7 +27,6 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use nix::fcntl::OFlag;
-use nix::sched::CloneFlags;
 use nix::sys::stat::Mode;
 use oci_spec::runtime::LinuxNamespaceType as Kind;
 
@@ -67,7 +66,7 @@ pub struct Init<'a> {
     /// A root file system made by carob, mounted nowhere yet; without one it is what lies at
     /// `root.path`.
     pub given_root: Option<OwnedFd>,
-    /// The new root, once it is mounted.
+    /// The new root, once it is mounted; without a mount namespace carob has done that.
     pub rootfs: Option<Rootfs>,
     /// What was needed to mount things.
     pub spent: Spent,
@@ -113,9 +112,9 @@ pub struct Task<'a> {
 impl Init<'_> {
     /// Until the switch of the root.
     fn procfs(&self) -> Procfs {
-        // One that is joined may have any; a new one has what carob sees.
-        let is_own = self.plan.namespaces.is_new(CloneFlags::CLONE_NEWNS);
-        if is_own { Procfs::Hosts } else { Procfs::Unknown }
+        // One that is joined may have any; a new one, and the host's, have what carob sees.
+        let is_joined = self.plan.namespaces.joined(Kind::Mount).is_some();
+        if is_joined { Procfs::Unknown } else { Procfs::Hosts }
     }
 }
 

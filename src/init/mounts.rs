@@ -11,6 +11,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::mount::MsFlags;
+use nix::sched::CloneFlags;
 use nix::sys::statfs::{FsType, fstatfs};
 
 use super::Init;
@@ -175,6 +176,13 @@ fn bind(
     let destination = open_destination(init.rootfs()?, plan, missing)?;
     mount::attach(&tree, &destination)
         .os("attach", || format!("{} to {}", source.display(), plan.destination.display()))?;
+    if !init.plan.namespaces.is_new(CloneFlags::CLONE_NEWNS) {
+        // A clone made among the mounts of others is a peer of theirs: what is mounted in it would
+        // appear there.
+        let slave = Attributes { propagation: MsFlags::MS_SLAVE.bits(), ..Attributes::default() };
+        mount::set_attributes(tree.as_fd(), slave, Subtree::Recursive)
+            .os("make slave", || plan.destination.display())?;
+    }
     replace_flags(tree.as_fd(), plan)?;
     change_tree(tree.as_fd(), plan)?;
     if init.is_confined {

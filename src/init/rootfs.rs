@@ -17,6 +17,10 @@ const NONE: Option<&str> = None;
 
 /// Cuts our mount tree off from the host's and mounts the rootfs in it.
 pub(super) fn mount(init: &mut Init) -> Result<()> {
+    if init.rootfs.is_some() {
+        // Among the host's mounts: nothing of them is ours to change.
+        return Ok(());
+    }
     let plan = &init.plan.root;
     let mut propagation = plan.propagation.unwrap_or(MsFlags::MS_SLAVE | MsFlags::MS_REC);
     if propagation.contains(MsFlags::MS_UNBINDABLE) {

@@ -100,8 +100,12 @@ fn what_is_required() {
         ("/process/cwd", json!(""), "process.cwd", "absolute"),
         ("/root", Value::Null, "root", "missing"),
         ("/root/path", json!(""), "root.path", "must not be empty"),
-        ("/linux", Value::Null, "linux.namespaces", "\"mount\" is missing"),
-        ("/linux/namespaces", json!([{"type": "pid"}]), "linux.namespaces", "mount"),
+        (
+            "/linux/namespaces",
+            json!([{"type": "user"}, {"type": "pid"}]),
+            "linux.namespaces",
+            "\"mount\" is missing",
+        ),
     ]);
 }
 

@@ -13,6 +13,7 @@ pub mod fd;
 pub mod fifo;
 pub mod inode_flags;
 pub mod mount;
+pub mod mount_id;
 pub mod net;
 pub mod netlink;
 pub mod overlay;

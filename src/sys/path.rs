@@ -309,6 +309,8 @@ pub fn mount_points_outside(keep: &Path) -> Result<Vec<PathBuf>> {
 /// A row of the table of mounts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MountRow {
+    /// Its number among the mounts of now; see [`super::mount_id`].
+    pub number: u64,
     /// Where it is.
     pub point: PathBuf,
     /// The type of its file system.
@@ -335,9 +337,11 @@ pub(crate) fn parse_mount_table(table: &str) -> Vec<MountRow> {
 
 /// Source: proc_pid_mountinfo(5): six fields, optional ones, a dash.
 fn mount_row(line: &str) -> Option<MountRow> {
+    let number = line.split(' ').next()?.parse().ok()?;
     let point = PathBuf::from(unescape(line.split(' ').nth(4)?));
     let mut fields = line.split(' ').skip(6);
-    let mut row = MountRow { point, kind: String::new(), is_shared: false, is_slave: false };
+    let mut row =
+        MountRow { number, point, kind: String::new(), is_shared: false, is_slave: false };
     for field in fields.by_ref().take_while(|field| *field != "-") {
         row.is_shared |= field.starts_with("shared:");
         row.is_slave |= field.starts_with("master:");

@@ -22,6 +22,7 @@ mod doctor;
 mod exec;
 mod fallbacks;
 mod hooks;
+mod host_mounts;
 mod lifecycle;
 mod mounts;
 mod namespaces;

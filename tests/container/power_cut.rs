@@ -1,6 +1,7 @@
 //! A verb, or init, killed at any of its system calls: `delete --force` leaves nothing, and the id
 //! can be used again. `CAROB_TEST_LONG=1` kills at each of them.
 
+use crate::host_mounts::without_namespace;
 use crate::support::{Call, Container, Host, leaks, rounds};
 use crate::tracer::{Point, follow};
 use std::fs;
@@ -20,24 +21,27 @@ struct Case {
 /// Kills at moments spread over what the verb does when nobody disturbs it.
 fn cut(case: &Case) {
     let Some(host) = Host::only_carob("crash safety is carob's own") else { return };
-    let c = host.sleeper();
-    (case.before)(&c);
-    let calm = follow((case.verb)(&c), None);
+    cut_of(&host, &host.sleeper(), case);
+}
+
+fn cut_of(host: &Host, c: &Container, case: &Case) {
+    (case.before)(c);
+    let calm = follow((case.verb)(c), None);
     calm.out.clone().ok();
     host.adopt_orphans();
-    remove(&host, &c);
+    remove(host, c);
     for (who, calls) in calm.calls.iter().enumerate() {
         let stride = calls.len().div_ceil(rounds(MOMENTS)).max(1);
         for (turn, call) in (0..calls.len()).step_by(stride).enumerate() {
             // Alone, and as when the machine's memory is full, with all that belong to it.
             let point = Point { who, call: call + stride / 2, all: turn % 3 == 2 };
-            (case.before)(&c);
-            let trace = follow((case.verb)(&c), Some(point));
+            (case.before)(c);
+            let trace = follow((case.verb)(c), Some(point));
             assert!(!trace.out.stderr.contains("panicked"), "{point:?}: {trace:?}");
             host.adopt_orphans();
-            (case.after)(&c);
-            remove(&host, &c);
-            nothing_is_left(&host, &format!("{point:?} {trace:?}"));
+            (case.after)(c);
+            remove(host, c);
+            nothing_is_left(host, &format!("{point:?} {trace:?}"));
         }
     }
     c.create();
@@ -86,6 +90,27 @@ fn create_and_its_init_can_be_killed_at_any_moment() {
 fn run_and_its_init_can_be_killed_at_any_moment() {
     let verb = |c: &Container| c.bundle_verb("run", &["--detach"]);
     cut(&Case { before: nothing, verb, after: nothing });
+}
+
+/// What is mounted among the host's mounts goes, too.
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn create_without_a_mount_namespace_can_be_killed_at_any_moment() {
+    let Some(host) = Host::only_carob("crash safety is carob's own") else { return };
+    let rootfs = host.own_rootfs();
+    let c = host.sleeper_with(|s| without_namespace(s, &rootfs));
+    let verb = |c: &Container| c.create_call(&[]);
+    cut_of(&host, &c, &Case { before: nothing, verb, after: nothing });
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn delete_without_a_mount_namespace_can_be_killed_at_any_moment() {
+    let Some(host) = Host::only_carob("crash safety is carob's own") else { return };
+    let rootfs = host.own_rootfs();
+    let c = host.sleeper_with(|s| without_namespace(s, &rootfs));
+    let verb = |c: &Container| c.verb("delete", &["--force"]);
+    cut_of(&host, &c, &Case { before: run, verb, after: nothing });
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! System calls that fail once: a full disk, no descriptor, no memory, a signal in between.
 //! The verb succeeds, or says what failed and leaves nothing behind.
 
+use crate::host_mounts::without_namespace;
 use crate::support::without::is_unknown_to_kernel;
 use crate::support::{Call, Container, Host, Output, leaks, push, rounds, wait_until};
 use crate::tracer::follow;
@@ -104,12 +105,15 @@ struct Case {
 /// Makes each call of the verb fail that can, one at a time.
 fn refuse(case: &Case, edit: fn(&mut Value)) {
     let Some(host) = Host::only_carob("the texts are carob's own") else { return };
-    let c = host.sleeper_with(edit);
-    (case.before)(&c);
-    let calm = follow((case.verb)(&c), None);
+    refuse_of(&host, &host.sleeper_with(edit), case);
+}
+
+fn refuse_of(host: &Host, c: &Container, case: &Case) {
+    (case.before)(c);
+    let calm = follow((case.verb)(c), None);
     let out = calm.out.ok();
     host.adopt_orphans();
-    (case.after)(&host, &c, &out);
+    (case.after)(host, c, &out);
     let counts = counts(&calm.calls);
     let mut tried = 0;
     for (error, calls) in REFUSALS {
@@ -119,14 +123,14 @@ fn refuse(case: &Case, edit: fn(&mut Value)) {
             for nth in (1 + stride / 2..=count).step_by(stride) {
                 tried += 1;
                 let refusal = format!("{call}:error={error}:when={nth}");
-                (case.before)(&c);
-                let out = refused((case.verb)(&c), &host, &refusal);
-                (case.after)(&host, &c, &out);
+                (case.before)(c);
+                let out = refused((case.verb)(c), host, &refusal);
+                (case.after)(host, c, &out);
             }
         }
     }
     assert!(tried >= case.least, "{tried} calls of {counts:?}");
-    delete(&host, &c);
+    delete(host, c);
 }
 
 /// Whether strace can be told of it: one that is as old as a kernel without it cannot.
@@ -240,6 +244,16 @@ fn exec_succeeds_or_leaves_nothing_whichever_call_fails() {
 fn create_succeeds_or_leaves_nothing_whichever_call_fails() {
     let verb = |c: &Container| c.create_call(&[]);
     refuse(&Case { least: 20, before: nothing, verb, after: there_or_gone }, with_hook);
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn run_without_a_mount_namespace_succeeds_or_leaves_nothing_whichever_call_fails() {
+    let Some(host) = Host::only_carob("the texts are carob's own") else { return };
+    let rootfs = host.own_rootfs();
+    let c = host.sleeper_with(|s| without_namespace(s, &rootfs));
+    let verb = |c: &Container| c.bundle_verb("run", &["--detach"]);
+    refuse_of(&host, &c, &Case { least: 20, before: nothing, verb, after: there_or_gone });
 }
 
 #[test]

@@ -5,6 +5,8 @@ use crate::canary::{Canary, SECRET};
 use crate::support::{Container, Host, Output, rounds};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -30,11 +32,22 @@ impl Flipper {
         Self::with_restore(a, b, || panic!("one of the names is gone"))
     }
 
+    /// As [`Flipper::new`], in a mount namespace of its own, as of another container: where something
+    /// is mounted on the names, only who does not see it can exchange them.
+    fn elsewhere(a: PathBuf, b: PathBuf) -> Self {
+        Self::start(a, b, enter_own_namespace, || panic!("one of the names is gone"))
+    }
+
     /// `restore` brings back what carob has taken away.
     fn with_restore(a: PathBuf, b: PathBuf, restore: impl Fn() + Send + 'static) -> Self {
+        Self::start(a, b, || {}, restore)
+    }
+
+    fn start(a: PathBuf, b: PathBuf, begin: fn(), restore: impl Fn() + Send + 'static) -> Self {
         let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&count));
         let thread = std::thread::spawn(move || {
+            begin();
             while !stopped.load(Ordering::Relaxed) {
                 match renameat2(AT_FDCWD, &a, AT_FDCWD, &b, RenameFlags::RENAME_EXCHANGE) {
                     Err(Errno::ENOENT) => restore(),
@@ -50,6 +63,13 @@ impl Flipper {
     pub fn count(&self) -> u64 {
         self.count.load(Ordering::Relaxed)
     }
+}
+
+/// For this thread alone.
+fn enter_own_namespace() {
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    let none = None::<&str>;
+    mount(none, "/", none, MsFlags::MS_PRIVATE | MsFlags::MS_REC, none).unwrap();
 }
 
 impl Drop for Flipper {
@@ -83,12 +103,22 @@ impl Race {
 
     /// In `at` a directory `a` with `file`, `dir` and `passwd` in it, and a link `b` to the canary.
     pub fn directory_and_link(&self, at: &Path) -> Flipper {
+        self.make_directory_and_link(at);
+        Flipper::new(at.join("a"), at.join("b"))
+    }
+
+    /// As [`Race::directory_and_link`], exchanged by who does not see what is mounted on them.
+    pub fn directory_and_link_elsewhere(&self, at: &Path) -> Flipper {
+        self.make_directory_and_link(at);
+        Flipper::elsewhere(at.join("a"), at.join("b"))
+    }
+
+    fn make_directory_and_link(&self, at: &Path) {
         fs::create_dir_all(at.join("a/dir")).unwrap();
         for name in ["file", "passwd", "console", "null"] {
             fs::write(at.join("a").join(name), "").unwrap();
         }
         symlink(self.canary.climb(), at.join("b")).unwrap();
-        Flipper::new(at.join("a"), at.join("b"))
     }
 
     /// The file `name` in `at` in exchange with a link to the canary's file of this name. Where a

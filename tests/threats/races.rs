@@ -60,6 +60,28 @@ fn a_mount_destination_that_flips_in_the_rootfs_never_lands_on_the_host() {
     race.run(&c, &flippers, MANY);
 }
 
+/// As above, where the mounts of the container are among the host's: it has no mount namespace.
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn a_mount_destination_that_flips_without_a_mount_namespace_never_lands_outside() {
+    let Some(race) = Race::new() else { return };
+    let places = [&race.volume, &race.rootfs.join("data")];
+    let flippers = places.map(|place| race.directory_and_link_elsewhere(place));
+    let c = race.container("cat /vol/a/file /data/a/file", |s| {
+        s["linux"]["namespaces"].as_array_mut().unwrap().retain(|n| n["type"] != "mount");
+        for (destination, kind) in [("/vol/a/dir", "tmpfs"), ("/data/a/deep/er", "tmpfs")] {
+            push(s, "/mounts", json!({"destination": destination, "type": kind, "source": "t"}));
+        }
+        let source = race.volume.join("file");
+        fs::write(&source, "mine").unwrap();
+        let bind = json!({"destination": "/vol/a/file", "type": "bind", "source": source,
+                          "options": ["rbind", "ro"]});
+        push(s, "/mounts", bind);
+        push(s, "/linux/maskedPaths", json!("/data/a/file"));
+    });
+    race.run(&c, &flippers, MANY);
+}
+
 /// CVE-2019-19921, CVE-2023-27561, CVE-2023-28642: `/proc` and `/sys` of the rootfs flip.
 #[test]
 #[ignore = "needs root: run scripts/test"]

@@ -28,13 +28,13 @@ pub(super) fn kinds(spec: &Spec, _: &mut Vec<Warning>) -> Result<()> {
             absolute(format_args!("linux.namespaces[{i}].path"), path)?;
         }
     }
-    // Without one, the mounts of the container would be made on the host.
-    match origin(spec, Kind::Mount) {
-        Origin::Inherited => fail(
+    match (origin(spec, Kind::Mount), origin(spec, Kind::User)) {
+        (Origin::Inherited, Origin::New | Origin::Joined(_)) => fail(
             "linux.namespaces",
-            "\"mount\" is missing, a container without a mount namespace is not supported",
+            "\"mount\" is missing: who is in a \"user\" namespace may not mount anything in the \
+             mount namespace of the host",
         ),
-        Origin::New | Origin::Joined(_) => Ok(()),
+        _ => Ok(()),
     }
 }
 
