@@ -1,7 +1,8 @@
 //! `--systemd-cgroup`: what systemd shows of a container's unit, and what becomes of it.
 
+use crate::resources::spare_device;
 use crate::support::driver::{self, systemctl};
-use crate::support::{Container, Host, cgroup, push, wait_until};
+use crate::support::{Container, Host, cgroup, push, skip, wait_until};
 use serde_json::{Value, json};
 use std::fs;
 use std::process::Command;
@@ -173,21 +174,22 @@ fn update_tells_systemd_too() {
 #[ignore = "needs root: run scripts/test"]
 fn device_rules_survive_a_reload() {
     let Some(host) = Host::systemd() else { return };
-    // mem: 1:11 is kmsg, which no default allows.
-    let script = "mknod /tmp/kmsg c 1 11; mknod /tmp/null c 1 3; touch /tmp/ready; sleep 1000";
-    let c = host.sh_with(script, |s| {
-        push(s, "/mounts", json!({"destination": "/tmp", "type": "tmpfs", "source": "tmpfs"}));
-        s["linux"]["resources"]["devices"] = json!([{"allow": false, "access": "rwm"}]);
-    });
-    c.run_detached();
-    wait_until("the nodes", || match c.exec(&["test", "-e", "/tmp/ready"]).code {
-        0 => Ok(()),
-        code => Err(format!("exit {code}")),
-    });
+    let Some(device) = spare_device() else { return skip("no device to try on in /proc/misc") };
+    let container = |allow: bool| {
+        let c = host.sleeper_with(|s| {
+            s["linux"]["resources"]["devices"] = json!([{"allow": allow, "access": "rwm"}]);
+            s["linux"]["devices"] = json!([device]);
+        });
+        c.run_detached();
+        c
+    };
+    // Alike but for their rules: what one may open, only rules can refuse to the other.
+    let (allowed, denied) = (container(true), container(false));
     let in_force = |at: &str| {
-        c.exec_sh("echo x >/tmp/null").ok();
-        let denied = c.exec_sh("true </tmp/kmsg");
-        assert!(denied.stderr.contains("not permitted"), "{at}: {denied:?}");
+        allowed.exec_sh("true </dev/mine").ok();
+        denied.exec_sh("echo x >/dev/null").ok();
+        let out = denied.exec_sh("true </dev/mine");
+        assert!(out.stderr.contains("not permitted"), "{at}: {out:?}");
     };
     in_force("at first");
     systemctl(&["daemon-reload"]);
@@ -195,7 +197,9 @@ fn device_rules_survive_a_reload() {
     driver::execute_systemd_again();
     in_force("executed again");
     // Settings applied again, the controller's own among them.
-    systemctl(&["set-property", "--runtime", &host.scope(c.id()), "TasksMax=99"]);
+    for c in [&allowed, &denied] {
+        systemctl(&["set-property", "--runtime", &host.scope(c.id()), "TasksMax=99"]);
+    }
     in_force("after another property");
 }
 
