@@ -7,7 +7,7 @@ use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::controller::{Controller, Version};
-use super::dir::Dir;
+use super::dir::{Dir, gone};
 use super::layout::{Hierarchy, Tree};
 use crate::error::{Error, OsContext, Result};
 use crate::sys::fd;
@@ -33,6 +33,14 @@ fn chosen(hierarchies: &[Hierarchy]) -> Result<&Hierarchy> {
             "this host cannot freeze processes: no cgroup hierarchy has the freezer".to_owned(),
         )
     })
+}
+
+/// Lets the processes run again. See [`Freezer::thaw`].
+pub(super) fn thaw(hierarchies: &[Hierarchy]) -> Result<()> {
+    match Freezer::open(hierarchies) {
+        Err(error) if gone(error.errno()) => Ok(()),
+        freezer => freezer?.thaw(),
+    }
 }
 
 /// Whether the processes are frozen. Every `exec` asks, and `list` for each container.
@@ -119,10 +127,16 @@ impl Freezer {
         }
     }
 
+    /// In a cgroup that has gone nobody is frozen: systemd removes that of a unit as soon as the last
+    /// process has ended, and on v2 a frozen one can be killed.
     pub(super) fn thaw(&self) -> Result<()> {
-        match self.version {
+        let thawed = match self.version {
             Version::V1 => self.dir.write("freezer.state", "THAWED"),
             Version::V2 => self.dir.write("cgroup.freeze", "0"),
+        };
+        match thawed {
+            Err(error) if gone(error.errno()) => Ok(()),
+            other => other,
         }
     }
 

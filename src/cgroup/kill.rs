@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
-use super::dir::Dir;
-use super::freezer::Freezer;
+use super::dir::{Dir, gone};
+use super::freezer::{self, Freezer};
 use super::layout::{Hierarchy, Tree};
 use super::walk;
 use crate::error::{Error, OsContext, Result};
@@ -24,14 +24,17 @@ pub(super) fn all(hierarchies: &[Hierarchy], primary: &Hierarchy, signal: i32) -
     let kill = signal == libc::SIGKILL;
     if kill && kernel_kill(hierarchies)? && primary.tree == Tree::Unified {
         // The dead leave a frozen cgroup behind, in which the next process would not run.
-        return Freezer::open(hierarchies)?.thaw();
+        return freezer::thaw(hierarchies);
     }
     if walk::processes(&primary.dir())?.is_empty() {
         return Ok(());
     }
     let freezer = Freezer::open(hierarchies).ok();
     let was_frozen = match &freezer {
-        Some(freezer) => freezer.is_frozen()?,
+        Some(freezer) => match freezer.is_frozen() {
+            Err(error) if gone(error.errno()) => false,
+            other => other?,
+        },
         None => false,
     };
     let frozen = freezer.as_ref().filter(|freezer| was_frozen || freezer.freeze().is_ok());
@@ -51,8 +54,8 @@ fn kernel_kill(hierarchies: &[Hierarchy]) -> Result<bool> {
     let Some(dir) = Dir::open_if_exists(unified.dir())? else { return Ok(false) };
     match dir.write_raw("cgroup.kill", "1") {
         Ok(()) => Ok(true),
-        // Not there before Linux 5.14, and not in a threaded cgroup.
-        Err(Errno::ENOENT | Errno::EOPNOTSUPP) => Ok(false),
+        // Not there before Linux 5.14, not in a threaded cgroup, and not in one that has just gone.
+        Err(errno) if errno == Errno::EOPNOTSUPP || gone(Some(errno)) => Ok(false),
         Err(errno) => Err(errno).os("write", || format!("{}/cgroup.kill", dir.path().display())),
     }
 }

@@ -247,12 +247,12 @@ impl Cgroup {
         Freezer::open(&self.hierarchies)?.freeze()
     }
 
-    /// Lets stopped processes run again.
+    /// Lets stopped processes run again; without the cgroup there are none.
     ///
     /// # Errors
     /// As [`Cgroup::freeze`].
     pub fn thaw(&self) -> Result<()> {
-        Freezer::open(&self.hierarchies)?.thaw()
+        freezer::thaw(&self.hierarchies)
     }
 
     /// Whether the processes are stopped by [`Cgroup::freeze`]; on v1 also by that of a cgroup above.

@@ -2,7 +2,7 @@
 
 use crate::resources::spare_device;
 use crate::support::driver::{self, systemctl};
-use crate::support::{Container, Host, cgroup, push, skip, wait_until};
+use crate::support::{Container, Host, cgroup, leaks, push, skip, wait_until};
 use serde_json::{Value, json};
 use std::fs;
 use std::process::Command;
@@ -313,6 +313,29 @@ fn delete_takes_what_a_killed_create_has_left() {
     c.delete_force().ok();
     assert!(!host.cgroup("pids", c.id()).exists());
     assert_eq!(driver::scopes(host.marker()), Vec::<String>::new());
+}
+
+/// systemd takes the cgroup of a scope away as soon as nobody is in it: between any two looks at it.
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn delete_does_not_mind_that_systemd_removes_the_cgroup_meanwhile() {
+    let Some(host) = Host::systemd() else { return };
+    // The opens of the directory, and of files in it, are eight.
+    for nth in 1..=10 {
+        // The second process keeps the cgroup until all in it are killed: a pid namespace would end with
+        // its first.
+        let c = host.sh_with("sleep 1000 & echo up; exec sleep 1000", |s| {
+            s["linux"]["namespaces"].as_array_mut().unwrap().retain(|n| n["type"] != "pid");
+        });
+        c.run_detached().wait_output("up");
+        leaks::processes(host.marker()).into_iter().for_each(|pid| host.adopt(pid));
+        let dir = host.cgroup("pids", c.id());
+        let delay = format!("inject=openat:delay_enter=500000:when={nth}");
+        let slow = format!("strace -qq -o /dev/null -P {} -e {delay}", dir.display());
+        let delete = c.verb("delete", &["--force"]).after(&format!("set -- {slow} \"$@\"")).spawn();
+        delete.wait_while(|| host.reap()).ok();
+        assert!(!host.state_root().join(c.id()).exists(), "{nth}");
+    }
 }
 
 #[test]
