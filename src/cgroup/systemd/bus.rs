@@ -2,7 +2,7 @@
 //!
 //! One thread, one call at a time, and none waits longer than its limit.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{BufReader, ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -24,6 +24,9 @@ const HUNG_UP: &str = "has hung up";
 /// Lines of the handshake are short; whoever sends more speaks something else.
 const LONGEST_LINE: usize = 512;
 
+/// What systemd says about a job, and more.
+const BUFFER_BYTES: usize = 4096;
+
 /// Why there is no answer.
 #[derive(Debug)]
 pub(super) enum Fault {
@@ -38,7 +41,8 @@ pub(super) enum Fault {
 /// An open connection.
 #[derive(Debug)]
 pub(super) struct Bus {
-    stream: UnixStream,
+    /// Buffered, as lines and short messages come many at once.
+    stream: BufReader<UnixStream>,
     address: Address,
     limit: Duration,
     deadline: Instant,
@@ -61,7 +65,7 @@ impl Bus {
             match dial(address, limit) {
                 Ok(stream) => {
                     let mut bus = Self {
-                        stream,
+                        stream: BufReader::with_capacity(BUFFER_BYTES, stream),
                         address: address.clone(),
                         limit,
                         deadline,
@@ -267,8 +271,9 @@ impl Bus {
     fn send(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
         while !bytes.is_empty() {
             let limit = self.time_left()?;
-            let sent = self.stream.set_write_timeout(Some(limit)).and_then(|()| {
-                let sent = self.stream.write(bytes)?;
+            let mut stream = self.stream.get_ref();
+            let sent = stream.set_write_timeout(Some(limit)).and_then(|()| {
+                let sent = stream.write(bytes)?;
                 if sent == 0 { Err(ErrorKind::WriteZero.into()) } else { Ok(sent) }
             });
             match sent {
@@ -282,11 +287,15 @@ impl Bus {
     /// Receives as much as fits before the deadline.
     fn fill(&mut self, mut buffer: &mut [u8]) -> Result<(), Error> {
         while !buffer.is_empty() {
-            let limit = self.time_left()?;
-            let read = self.stream.set_read_timeout(Some(limit)).and_then(|()| {
-                let read = self.stream.read(buffer)?;
-                if read == 0 { Err(ErrorKind::UnexpectedEof.into()) } else { Ok(read) }
-            });
+            if self.stream.buffer().is_empty() {
+                let limit = self.time_left()?;
+                let limited = self.stream.get_ref().set_read_timeout(Some(limit));
+                limited.or_else(|error| self.may_go_on(error))?;
+            }
+            let read = match self.stream.read(buffer) {
+                Ok(0) => Err(ErrorKind::UnexpectedEof.into()),
+                read => read,
+            };
             match read {
                 Ok(read) => buffer = &mut buffer[read..],
                 Err(error) => self.may_go_on(error)?,
