@@ -48,6 +48,27 @@ impl Driver {
             Self::Systemd => Path::new(&slice(marker)).join(scope(marker, id)),
         }
     }
+
+    /// A cgroup of the test for other cgroups: as options name it, and where it is below the root of
+    /// each hierarchy.
+    pub fn parent(self, marker: &str, name: &str) -> (String, PathBuf) {
+        match self {
+            Self::Cgroupfs => (format!("/{marker}/{name}"), Path::new(marker).join(name)),
+            Self::Systemd => {
+                let parent = format!("{}-{name}.slice", word(marker));
+                let place = Path::new(&slice(marker)).join(&parent);
+                (parent, place)
+            }
+        }
+    }
+
+    /// `linux.cgroupsPath` of a container in such a cgroup.
+    pub fn cgroups_path_in(self, parent: &str, marker: &str, id: &str) -> String {
+        match self {
+            Self::Cgroupfs => format!("{parent}/{id}"),
+            Self::Systemd => format!("{parent}:{}:{id}", word(marker)),
+        }
+    }
 }
 
 /// Whether this host was booted by systemd.
@@ -55,8 +76,8 @@ pub fn has_systemd() -> bool {
     Path::new("/run/systemd/system").is_dir()
 }
 
-/// Dashes would nest slices.
-fn word(marker: &str) -> String {
+/// The marker in names of units: dashes would nest slices.
+pub fn word(marker: &str) -> String {
     marker.replace('-', "_")
 }
 

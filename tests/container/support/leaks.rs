@@ -111,23 +111,34 @@ pub fn sweep(marker: &str, reap: impl Fn()) {
 
 /// Live processes with the marker in their command line, environment, cgroup or cwd.
 pub fn processes(marker: &str) -> Vec<Pid> {
-    let me = std::process::id();
+    look(marker).0
+}
+
+/// These, and children of the test process of which nobody can say whether they belong to them: while
+/// one dies, or executes a program, it shows neither arguments nor environment, and is no zombie yet.
+pub fn look(marker: &str) -> (Vec<Pid>, Vec<Pid>) {
+    let me = Pid::this();
+    // In cgroups that are systemd's it is written like this.
+    let marks = [marker, &*driver::word(marker)];
+    let has_mark = |bytes: &[u8]| marks.iter().any(|mark| boundary(bytes, mark));
+    let (mut ours, mut unclear) = (Vec::new(), Vec::new());
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     let pids = entries.filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter(|pid| u32::try_from(*pid) != Ok(me))
-        .filter(|pid| {
-            let has = |file| {
-                let bytes = fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
-                boundary(&bytes, marker)
-            };
-            let cwd = fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
-            let zombie = stat(Pid::from_raw(*pid)).is_none_or(|s| s.state == 'Z');
-            !zombie
-                && (["cmdline", "environ", "cgroup"].into_iter().any(has)
-                    || boundary(cwd.as_os_str().as_encoded_bytes(), marker))
-        })
-        .map(Pid::from_raw)
-        .collect()
+    for pid in pids.map(Pid::from_raw).filter(|pid| *pid != me) {
+        let read = |file| fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default();
+        // The first time, it shows a command line that is about to be replaced; the second, one that
+        // was there all the time.
+        let seen = ["cmdline", "environ", "cgroup", "cmdline"].map(read);
+        let cwd = fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
+        let Some(stat) = stat(pid).filter(|s| s.state != 'Z') else { continue };
+        if seen.iter().any(|bytes| has_mark(bytes)) || has_mark(cwd.as_os_str().as_encoded_bytes())
+        {
+            ours.push(pid);
+        } else if stat.parent == me.as_raw() && (seen[0].is_empty() || seen[3].is_empty()) {
+            unclear.push(pid);
+        }
+    }
+    (ours, unclear)
 }
 
 /// Whether `marker` occurs and is not the beginning of a longer number (test-1 in test-12).

@@ -101,9 +101,9 @@ impl Host {
         }
     }
 
-    /// A host on which an ordinary user calls the runtime.
+    /// A host on which an ordinary user calls the runtime, whose cgroups are the test's to make.
     pub fn of(mut user: User) -> Self {
-        let mut host = Self::new();
+        let mut host = Self::with_driver(Driver::Cgroupfs);
         user.move_in(&host.dir, &host.marker);
         host.user = Some(user);
         host
@@ -237,7 +237,27 @@ impl Host {
 
     /// The directory of the container's cgroup in `controller`'s hierarchy.
     pub fn cgroup(&self, controller: &str, id: &str) -> PathBuf {
-        cgroup::hierarchy(controller).join(self.driver.cgroup(&self.marker, id))
+        cgroup::hierarchy(controller).join(self.cgroup_below(id))
+    }
+
+    /// Where that is below the root of each hierarchy.
+    pub fn cgroup_below(&self, id: &str) -> PathBuf {
+        self.driver.cgroup(&self.marker, id)
+    }
+
+    /// A cgroup for others: as options name it, and where it is below the root of each hierarchy.
+    pub fn cgroup_parent(&self, name: &str) -> (String, PathBuf) {
+        self.driver.parent(&self.marker, name)
+    }
+
+    /// `linux.cgroupsPath` of the container with this id in such a cgroup.
+    pub fn cgroups_path_in(&self, parent: &str, id: &str) -> String {
+        self.driver.cgroups_path_in(parent, &self.marker, id)
+    }
+
+    /// Options before the verb for who makes cgroups.
+    pub fn driver_flags(&self) -> &'static [&'static str] {
+        self.driver.flags()
     }
 
     /// `linux.cgroupsPath` of the container with this id.
@@ -258,7 +278,10 @@ impl Host {
 
     /// Adopts every process that a runtime of this test has left by being killed.
     pub fn adopt_orphans(&self) -> Vec<Pid> {
-        let mut orphans = leaks::processes(&self.marker);
+        let mut orphans = wait_until("children that begin or end", || {
+            let (ours, unclear) = leaks::look(&self.marker);
+            if unclear.is_empty() { Ok(ours) } else { Err(format!("{unclear:?}")) }
+        });
         let dead = leaks::orphans(self.born, &self.groups.lock().unwrap());
         orphans.extend(dead.into_iter().map(|(pid, _)| pid));
         orphans.iter().for_each(|pid| self.adopt(*pid));
