@@ -1,6 +1,6 @@
 //! `pod sandbox`: namespaces that containers of any runtime join.
 
-use crate::support::{Host, Output, wait_until};
+use crate::support::{Host, Output, cgroup, wait_until};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -43,7 +43,7 @@ impl<'h> Sandbox<'h> {
     }
 
     fn cgroup(&self) -> String {
-        format!("/{}/{}", self.host.marker(), self.name)
+        self.host.cgroup_parent(self.name).0
     }
 
     fn state(&self) -> PathBuf {
@@ -58,8 +58,8 @@ impl<'h> Sandbox<'h> {
         let id = format!("m{}", fs::read_dir(self.host.dir()).unwrap().count());
         self.host.container_named(&id, |spec| {
             spec["process"]["args"] = json!(["sh", "-c", script]);
-            spec["linux"]["cgroupsPath"] =
-                json!(format!("{}/{id}", report["cgroup"].as_str().unwrap()));
+            let parent = report["cgroup"].as_str().unwrap();
+            spec["linux"]["cgroupsPath"] = json!(self.host.cgroups_path_in(parent, &id));
             let list = spec["linux"]["namespaces"].as_array_mut().unwrap();
             let joined = report["namespaces"].as_object().unwrap();
             list.retain(|one| !joined.contains_key(one["type"].as_str().unwrap()));
@@ -112,6 +112,7 @@ fn containers_of_runc_and_carob_join_it() {
     let other = sandbox.member(&made, &format!("MARK=runc; {script}"));
     let root = host.dir().join("runc");
     let runc = std::process::Command::new(RUNC)
+        .args(host.driver_flags())
         .args(["--root".as_ref(), root.as_os_str(), "run".as_ref(), "--bundle".as_ref()])
         .arg(other.bundle())
         .arg("member")
@@ -249,7 +250,7 @@ fn kernel_parameters_limits_and_files_are_as_asked() {
         "search a.b\noptions ndots:5\nnameserver 10.0.0.1\nnameserver fd00::1\n"
     );
     assert_eq!(fs::read_to_string(made["hostname"].as_str().unwrap()).unwrap(), "web\n");
-    let memory = host.cgroup("memory", "web");
+    let memory = cgroup::hierarchy("memory").join(host.cgroup_parent("web").1);
     let limit = ["memory.limit_in_bytes", "memory.max"]
         .iter()
         .find_map(|file| fs::read_to_string(memory.join(file)).ok());
@@ -283,7 +284,7 @@ fn a_refused_sandbox_leaves_nothing() {
         sandbox.create(flags).fails(1, words);
         assert!(!sandbox.state().exists(), "{flags:?}");
         assert_eq!(host.runtime(&["list", "-q"]).ok().stdout, "");
-        assert!(!host.cgroup("pids", "web").exists());
+        assert!(!cgroup::hierarchy("pids").join(host.cgroup_parent("web").1).exists());
     }
     for name in ["../x", "a/b", "."] {
         let out = host.runtime(&["pod", "sandbox", "create", "--cgroup", &sandbox.cgroup(), name]);
@@ -291,7 +292,7 @@ fn a_refused_sandbox_leaves_nothing() {
     }
     sandbox.create(&[]).ok();
     sandbox.create(&[]).fails(1, &["in use"]);
-    let cgroup = format!("/{}/free", host.marker());
+    let (cgroup, _) = host.cgroup_parent("free");
     sandbox.verb("create", &["--cgroup", &cgroup]).fails(1, &["\"web\" already exists"]);
     assert_eq!(sandbox.verb("inspect", &[]).ok().json()["status"], "running");
 }
