@@ -328,7 +328,7 @@ impl Talk {
                 let cause = "the process died before it could execute the program".to_owned();
                 return Err(Error::Init { step: "exec".into(), cause });
             }
-            other @ (FromChild::Sibling(..) | FromChild::RunHooks) => {
+            other @ (FromChild::Sibling(..) | FromChild::MapIds(..) | FromChild::RunHooks) => {
                 let cause = format!("unexpected message {other:?}");
                 return Err(Error::Init { step: "exec".into(), cause });
             }

@@ -5,6 +5,7 @@
 
 mod api;
 mod cgroup;
+mod converse;
 mod create;
 mod delete;
 mod enter;

@@ -9,7 +9,7 @@ use oci_spec::runtime::LinuxNamespaceType as Kind;
 
 use super::id_map::user_namespace;
 use crate::error::{Error, OsContext, Result};
-use crate::init::{BindSource, clone_source};
+use crate::init::{BindSource, clone_source, map_ids};
 use crate::oci::mount_opts::IdMap;
 use crate::oci::plan::{JoinPlan, MountPlan, MountSource, Plan};
 use crate::sys::mount::{self, Attributes, Subtree};
@@ -28,8 +28,11 @@ pub(super) fn open(plan: &Plan) -> Result<Vec<BindSource>> {
 
 fn one(plan: &Plan, mount: &MountPlan) -> Result<BindSource> {
     let MountSource::Bind(source) = &mount.source else { return Ok(BindSource::Path) };
+    let is_in_rootfs = plan.root.path_inside(source).is_some();
+    if is_asked_for(plan, mount) {
+        return Ok(BindSource::Asked);
+    }
     let id_map = id_map(plan, mount)?;
-    let is_in_rootfs = source.starts_with(&plan.root.path);
     if !plan.namespaces.has(Kind::User) || is_in_rootfs || mount.options.remount {
         return Ok(id_map.map_or(BindSource::Path, BindSource::Mapped));
     }
@@ -46,6 +49,26 @@ fn one(plan: &Plan, mount: &MountPlan) -> Result<BindSource> {
     mount::set_attributes(tree.as_fd(), slave, Subtree::Recursive)
         .os("make slave", || source.display())?;
     Ok(if id_map.is_some() { BindSource::Tree(tree) } else { BindSource::Spare(tree) })
+}
+
+/// Whether init has to find the tree, and carob to map its ids: the source lies in the rootfs, where
+/// only init sees it, and init has not the rights of who owns the file system.
+fn is_asked_for(plan: &Plan, mount: &MountPlan) -> bool {
+    let MountSource::Bind(source) = &mount.source else { return false };
+    plan.namespaces.has(Kind::User)
+        && plan.root.path_inside(source).is_some()
+        && !mount.options.remount
+        && (mount.options.idmap != IdMap::No || !mount.uid_map.is_empty())
+}
+
+/// Maps the ids of a detached tree that init has cloned, as the mount of this number wants it.
+pub(super) fn map_for_init(plan: &Plan, index: usize, tree: &OwnedFd) -> Result<()> {
+    let asked = plan.mounts.get(index).filter(|mount| is_asked_for(plan, mount));
+    let field = || format!("mounts[{index}].source");
+    let refused = || Error::config(field(), "its ids are not for init to have mapped");
+    let mount = asked.ok_or_else(refused)?;
+    let Some(namespace) = id_map(plan, mount)? else { return Err(refused()) };
+    map_ids(mount, tree, namespace.as_fd()).map_err(|error| Error::config(field(), error))
 }
 
 /// The user namespace through which a mount's ids are mapped; without maps of its own the

@@ -4,6 +4,7 @@
 //! the container's own program. It ends by `execve` or by `exit_now`, and never returns.
 
 mod affinity;
+mod bind;
 mod cgroup_mount;
 mod confined;
 mod copy_up;
@@ -40,10 +41,10 @@ use crate::sys::path::Rootfs;
 use crate::sys::process;
 use sync::{End, FromChild};
 
+pub use bind::{BindSource, clone_source, map_ids};
 pub use gate::Gate;
 pub use hooks::{Hook, Surroundings, run_hooks};
 pub use limits::set_rlimits;
-pub use mounts::{BindSource, clone_source};
 pub use namespaces::{ExistingNamespaces, join as join_namespace};
 pub use stage1::{clone_flags as stage1_flags, needed as needs_stage1};
 pub use terminal::StandardStreams;

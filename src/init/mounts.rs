@@ -11,13 +11,12 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::mount::MsFlags;
-use nix::sched::CloneFlags;
 use nix::sys::statfs::{FsType, fstatfs};
 
 use super::Init;
+use super::bind::{self, BindSource, Present};
 use super::{cgroup_mount, confined, copy_up};
 use crate::error::{Error, OsContext, Result};
-use crate::oci::mount_opts::{Bind, IdMap};
 use crate::oci::plan::{MountPlan, MountSource};
 use crate::sys::classic_mount::{self, Procfs};
 use crate::sys::mount::{self, Attributes, NewFileSystem, Refused, Subtree};
@@ -42,8 +41,9 @@ const PROC_ALLOWED: &[&str] = &[
 
 /// Mounts everything.
 pub(super) fn apply(init: &mut Init) -> Result<()> {
+    let mut present = Present::default();
     for (index, mount) in init.plan.mounts.iter().enumerate() {
-        one(init, mount, index).map_err(|error| match error {
+        one(init, mount, index, &mut present).map_err(|error| match error {
             Error::Config { .. } => error,
             other => {
                 let tried = format!("{}: {other}", mount.destination.display());
@@ -54,16 +54,16 @@ pub(super) fn apply(init: &mut Init) -> Result<()> {
     Ok(())
 }
 
-fn one(init: &Init, plan: &MountPlan, index: usize) -> Result<()> {
+fn one(init: &Init, plan: &MountPlan, index: usize, present: &mut Present) -> Result<()> {
     let rootfs = init.rootfs()?;
     if plan.options.remount {
-        let present = open_destination(rootfs, plan, Missing::Directory)?;
-        return change(present.as_fd(), plan);
+        let mount = open_destination(rootfs, plan, Missing::Directory)?;
+        return change(mount.as_fd(), plan);
     }
     match &plan.source {
         MountSource::Bind(source) => {
             let from = init.bind_sources.get(index).unwrap_or(&BindSource::Path);
-            bind(init, plan, (source, from), index)
+            bind::mount(init, (plan, index), (source, from), present)
         }
         MountSource::Cgroup => cgroup_mount::mount(init, plan),
         MountSource::FileSystem { kind, source } => file_system(init, plan, kind, source),
@@ -112,99 +112,6 @@ fn mounts_procfs(source: &MountSource) -> bool {
     }
 }
 
-/// Where init has a tree of the host from.
-#[derive(Debug)]
-pub enum BindSource {
-    /// It clones the tree itself.
-    Path,
-    /// As `Path`, with ids mapped through this user namespace.
-    Mapped(OwnedFd),
-    /// Cloned by carob, its ids mapped, attached nowhere yet.
-    Tree(OwnedFd),
-    /// Cloned by carob in case that init may not walk there. Its own clone is better: the flags of
-    /// the host's mount, such as read-only, are locked in it against root of the user namespace.
-    Spare(OwnedFd),
-}
-
-/// Clones the tree at `source`, its ids mapped through `id_map`, attached nowhere yet.
-///
-/// # Errors
-/// [`Error::Os`]: `EPERM` without the rights to map ids, `EINVAL` if they cannot be mapped.
-pub fn clone_source(
-    plan: &MountPlan,
-    source: &Path,
-    id_map: Option<BorrowedFd>,
-) -> Result<OwnedFd> {
-    let subtree = match plan.options.bind {
-        Bind::Recursive => Subtree::Recursive,
-        Bind::Single | Bind::No => Subtree::Alone,
-    };
-    let tree = mount::clone_tree(source, subtree).os("clone", || "the mount")?;
-    if let Some(namespace) = id_map {
-        let recursive = plan.options.idmap == IdMap::Recursive;
-        let subtree = if recursive { Subtree::Recursive } else { Subtree::Alone };
-        mount::set_id_map(tree.as_fd(), namespace, subtree).os("map", || "the ids of the mount")?;
-    }
-    Ok(tree)
-}
-
-fn tree_of(plan: &MountPlan, source: &Path, from: &BindSource) -> Result<OwnedFd> {
-    let given = |tree: &OwnedFd| tree.try_clone().os("duplicate", || "the mount");
-    match from {
-        BindSource::Tree(tree) => given(tree),
-        BindSource::Spare(spare) => match clone_source(plan, source, None) {
-            Err(error) if error.errno() == Some(Errno::EACCES) => given(spare),
-            cloned => cloned,
-        },
-        BindSource::Path => clone_source(plan, source, None),
-        BindSource::Mapped(namespace) => clone_source(plan, source, Some(namespace.as_fd())),
-    }
-}
-
-fn bind(
-    init: &Init,
-    plan: &MountPlan,
-    (source, from): (&Path, &BindSource),
-    index: usize,
-) -> Result<()> {
-    let tree = tree_of(plan, source, from).map_err(|error| {
-        Error::config(format!("mounts[{index}].source"), format!("{source:?}: {error}"))
-    })?;
-    let kind = nix::sys::stat::fstat(&tree).os("fstat", || source.display())?.st_mode;
-    let is_directory = kind & libc::S_IFMT == libc::S_IFDIR;
-    let missing = if is_directory { Missing::Directory } else { Missing::File };
-    let destination = open_destination(init.rootfs()?, plan, missing)?;
-    mount::attach(&tree, &destination)
-        .os("attach", || format!("{} to {}", source.display(), plan.destination.display()))?;
-    if !init.plan.namespaces.is_new(CloneFlags::CLONE_NEWNS) {
-        // A clone made among the mounts of others is a peer of theirs: what is mounted in it would
-        // appear there.
-        let slave = Attributes { propagation: MsFlags::MS_SLAVE.bits(), ..Attributes::default() };
-        mount::set_attributes(tree.as_fd(), slave, Subtree::Recursive)
-            .os("make slave", || plan.destination.display())?;
-    }
-    replace_flags(tree.as_fd(), plan)?;
-    change_tree(tree.as_fd(), plan)?;
-    if init.is_confined {
-        confined::protect_sysfs(plan, &tree)?;
-    }
-    [tree, destination].into_iter().for_each(|fd| init.spent.put(fd));
-    Ok(())
-}
-
-fn replace_flags(tree: BorrowedFd, plan: &MountPlan) -> Result<()> {
-    let apply = |change: Option<(u64, u64)>| {
-        let Some((set, clear)) = change else { return Ok(()) };
-        mount::set_attributes(tree, Attributes { set, clear, propagation: 0 }, Subtree::Alone)
-    };
-    match apply(plan.options.replacement()) {
-        // Flags of a mount of the host are locked in a user namespace.
-        Err(Errno::EPERM) => apply(plan.options.replacement_of_locked()),
-        done => done,
-    }
-    .os("set", || format!("attributes of {}", plan.destination.display()))
-}
-
 /// Applies the option words to a mount that exists.
 pub(super) fn change(tree: BorrowedFd, plan: &MountPlan) -> Result<()> {
     let options = &plan.options;
@@ -221,7 +128,7 @@ pub(super) fn change(tree: BorrowedFd, plan: &MountPlan) -> Result<()> {
 }
 
 /// Applies the words that are for a whole tree, and the propagation.
-fn change_tree(tree: BorrowedFd, plan: &MountPlan) -> Result<()> {
+pub(super) fn change_tree(tree: BorrowedFd, plan: &MountPlan) -> Result<()> {
     let options = &plan.options;
     let here = || format!("attributes of {}", plan.destination.display());
     if options.is_recursive() {

@@ -9,6 +9,9 @@
 //!   | <------ Place --------------------- |   only where systemd makes the cgroup
 //!   |  makes a unit around it, or adds it |
 //!   | ------- Placed -------------------> |
+//!   | <------ MapIds(tree, index) ------- |   for some id-mapped mounts in a user namespace
+//!   |  maps the ids of the detached tree  |
+//!   | ------- IdsMapped ----------------> |
 //!   | <------ RunHooks ------------------ |   mounts are there, root not yet switched
 //!   |  prestart, createRuntime            |
 //!   | ------- HooksDone(state) ---------> |   init runs createContainer
@@ -50,6 +53,9 @@ pub enum FromChild {
     Sibling(OwnedFd, Pid),
     /// Wait for `Placed` while the parent has it put into its cgroup.
     Place,
+    /// Wait for `IdsMapped` while the parent maps the ids of this detached tree as this mount of the
+    /// Plan wants it.
+    MapIds(OwnedFd, usize),
     /// Wait for `HooksDone` while the parent runs hooks.
     RunHooks,
     /// The master of the terminal.
@@ -76,6 +82,8 @@ pub enum ToChild {
     IdMapped,
     /// It is in its cgroup.
     Placed,
+    /// The ids are mapped.
+    IdsMapped,
     /// The parent's hooks have run; with the container's state for init's own.
     HooksDone(Vec<u8>),
     /// A starter is there: should it end before `Start`, so does init.
@@ -142,6 +150,7 @@ impl End {
         let (tag, text, fd) = match message {
             FromChild::Sibling(fd, pid) => (b'S', pid.to_string(), Some(fd)),
             FromChild::Place => (b'P', String::new(), None),
+            FromChild::MapIds(tree, index) => (b'M', index.to_string(), Some(tree)),
             FromChild::RunHooks => (b'H', String::new(), None),
             FromChild::Console(fd) => (b'C', String::new(), Some(fd)),
             FromChild::Ready => (b'R', String::new(), None),
@@ -164,6 +173,7 @@ impl End {
         match message {
             ToChild::IdMapped => self.tell(b'i', &[]),
             ToChild::Placed => self.tell(b'p', &[]),
+            ToChild::IdsMapped => self.tell(b'm', &[]),
             ToChild::HooksDone(state) => self.tell(b'h', state),
             ToChild::Knock => self.tell(b'k', &[]),
             ToChild::Start(state) => self.tell(b's', state),
@@ -192,6 +202,9 @@ impl End {
         match (tag, fd) {
             (b'S', Some(fd)) if text.parse::<i32>().is_ok() => {
                 Ok(FromChild::Sibling(fd, Pid::from_raw(text.parse().unwrap_or_default())))
+            }
+            (b'M', Some(fd)) if text.parse::<usize>().is_ok() => {
+                Ok(FromChild::MapIds(fd, text.parse().unwrap_or_default()))
             }
             (b'C', Some(fd)) => Ok(FromChild::Console(fd)),
             (b'P', None) => Ok(FromChild::Place),
@@ -233,6 +246,7 @@ impl End {
         match buffer[..length].split_first() {
             Some((b'i', [])) => Ok(ToChild::IdMapped),
             Some((b'p', [])) => Ok(ToChild::Placed),
+            Some((b'm', [])) => Ok(ToChild::IdsMapped),
             Some((b'h', state)) => Ok(ToChild::HooksDone(state.to_vec())),
             Some((b'k', [])) => Ok(ToChild::Knock),
             Some((b's', state)) => Ok(ToChild::Start(state.to_vec())),

@@ -404,6 +404,47 @@ fn in_a_user_namespace_ids_of_a_mount_can_be_mapped() {
     }
 }
 
+/// The source is itself mounted by the configuration: only init can see it, only carob may map it.
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn in_a_user_namespace_ids_of_what_is_mounted_in_the_rootfs_can_be_mapped() {
+    if crate::support::lacks("mount_setattr") {
+        return;
+    }
+    let Some(host) = Host::only_carob("runc 1.1 maps no ids of mounts") else {
+        return;
+    };
+    let data = host.dir().join("data");
+    fs::create_dir_all(data.join("sub")).unwrap();
+    let more = host.dir().join("more");
+    fs::create_dir(&more).unwrap();
+    let rootfs = mapped_rootfs(&host);
+    let c = host.sh_with("stat -c %u:%g /data /data/sub /one /one/sub /all /all/sub /own", |s| {
+        with_user_namespace(s);
+        s["root"]["path"] = json!(rootfs);
+        let inside = |path: &str| format!("{}{path}", rootfs.display());
+        for (source, destination, options) in [
+            (data.display().to_string(), "/data", ["rbind", "rw"]),
+            (more.display().to_string(), "/data/sub", ["rbind", "rw"]),
+            (inside("/data"), "/all", ["rbind", "ridmap"]),
+            (inside("/data"), "/one", ["rbind", "idmap"]),
+            (inside("/etc"), "/own", ["bind", "idmap"]),
+        ] {
+            let mount = json!({"destination": destination, "type": "bind", "source": source,
+                "options": options});
+            push(s, "/mounts", mount);
+        }
+    });
+    let out = c.run();
+    if out.stderr.ends_with("map the ids of the mount: Invalid argument (os error 22)\n") {
+        return skip("the file system of the temporary directory has no id maps");
+    }
+    let nobody = "65534:65534";
+    // What is in the rootfs belongs to the container already: mapped once more it is nobody's.
+    let expected = [nobody, nobody, "0:0", nobody, "0:0", "0:0", nobody];
+    assert_eq!(out.ok().stdout.lines().collect::<Vec<_>>(), expected);
+}
+
 #[test]
 #[ignore = "needs root: run scripts/test"]
 fn a_mount_namespace_is_joined_by_path_and_exec_stays_in_the_rootfs() {

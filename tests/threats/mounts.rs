@@ -1,8 +1,10 @@
 //! Mounts that would reach the host.
 
 use crate::support::{Host, lacks, push};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
 
 #[test]
 #[ignore = "needs root: run scripts/test"]
@@ -47,6 +49,61 @@ fn a_user_namespace_cannot_mount_on_the_host_through_a_bind() {
         }
         c.delete_force().ok();
     }
+}
+
+/// The source of a bind mount lies in the rootfs: a link there means what the container sees in it, and
+/// what the configuration has mounted elsewhere gets no other owners through one.
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn a_source_in_the_rootfs_that_is_a_link_leads_nowhere_else() {
+    let Some(host) = Host::only_carob("runc 1.1 follows links of the rootfs on the host") else {
+        return;
+    };
+    let secret = host.dir().join("secret");
+    fs::create_dir(&secret).unwrap();
+    fs::write(secret.join("file"), "of the host").unwrap();
+    let rootfs = host.own_rootfs();
+    for name in ["out", "host"] {
+        fs::create_dir(rootfs.join(name)).unwrap();
+    }
+    symlink(&secret, rootfs.join("direct")).unwrap();
+    symlink(format!("../../../../../../../..{}", secret.display()), rootfs.join("climb")).unwrap();
+    symlink("/host", rootfs.join("mounted")).unwrap();
+    let bind = |source: &Path, destination: &str, options: &[&str]| json!({"destination": destination, "type": "bind", "source": source, "options": options});
+    for name in ["direct", "climb"] {
+        let c = host.sh_with("cat /out/*", |s| {
+            s["root"] = json!({"path": rootfs});
+            push(s, "/mounts", bind(&rootfs.join(name), "/out", &["rbind"]));
+        });
+        let source = format!("/{name}: No such file");
+        c.run().fails(1, &["mounts[7].source", &source]);
+    }
+    if lacks("mount_setattr") {
+        return;
+    }
+    let with_user_namespace = |s: &mut Value| {
+        push(s, "/linux/namespaces", json!({"type": "user"}));
+        for map in ["uidMappings", "gidMappings"] {
+            s["linux"][map] = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+        }
+    };
+    let c = host.sh_with("cat /out/*", |s| {
+        s["root"] = json!({"path": rootfs});
+        with_user_namespace(s);
+        push(s, "/mounts", bind(&secret, "/host", &["rbind"]));
+        push(s, "/mounts", bind(&rootfs.join("mounted"), "/out", &["rbind", "idmap"]));
+    });
+    c.run().fails(1, &["mounts[8].source", "ids of others are not mapped"]);
+    // Nor by being mounted in what is mapped as a whole.
+    fs::create_dir_all(rootfs.join("data/x")).unwrap();
+    symlink("/data/x", rootfs.join("into")).unwrap();
+    let c = host.sh_with("cat /out/x/*", |s| {
+        s["root"] = json!({"path": rootfs});
+        with_user_namespace(s);
+        push(s, "/mounts", bind(&secret, "/into", &["rbind"]));
+        push(s, "/mounts", bind(&rootfs.join("data"), "/out", &["rbind", "ridmap"]));
+    });
+    c.run().fails(1, &["mounts[8].source", "ridmap", "/into"]);
 }
 
 /// CVE-2021-43784: lengths that a narrow field would cut off.

@@ -1,7 +1,7 @@
 //! Every step that makes or opens something in a rootfs, raced.
 
 use crate::race::{MANY, Race, SOME};
-use crate::support::push;
+use crate::support::{lacks, push};
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -78,6 +78,38 @@ fn a_mount_destination_that_flips_without_a_mount_namespace_never_lands_outside(
                           "options": ["rbind", "ro"]});
         push(s, "/mounts", bind);
         push(s, "/linux/maskedPaths", json!("/data/a/file"));
+    });
+    race.run(&c, &flippers, MANY);
+}
+
+/// The source of an id-mapped mount lies in the rootfs, and flips to what the container has from the
+/// host without any map: mapped, it would be its root's own.
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn a_source_in_the_rootfs_that_flips_maps_no_ids_of_the_host() {
+    if lacks("mount_setattr") {
+        return;
+    }
+    let Some(race) = Race::new() else { return };
+    for name in ["out", "secret", "vol", "data"] {
+        fs::create_dir_all(race.rootfs.join(name)).unwrap();
+    }
+    fs::create_dir_all(race.rootfs.join("data/a")).unwrap();
+    symlink("/secret", race.rootfs.join("data/b")).unwrap();
+    let (a, b) = (race.rootfs.join("data/a"), race.rootfs.join("data/b"));
+    let flippers = [crate::race::Flipper::new(a.clone(), b)];
+    let c = race.container("cat /out/file /secret/file; echo >/out/deep/file", |s| {
+        push(s, "/linux/namespaces", json!({"type": "user"}));
+        for map in ["uidMappings", "gidMappings"] {
+            s["linux"][map] = json!([{"containerID": 0, "hostID": 100_000, "size": 65536}]);
+        }
+        for (source, destination, options) in
+            [(race.canary.path(), "/secret", ["rbind", "rw"]), (&a, "/out", ["rbind", "idmap"])]
+        {
+            let mount = json!({"destination": destination, "type": "bind", "source": source,
+                               "options": options});
+            push(s, "/mounts", mount);
+        }
     });
     race.run(&c, &flippers, MANY);
 }

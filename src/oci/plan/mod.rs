@@ -151,6 +151,16 @@ pub struct RootPlan {
     pub propagation: Option<nix::mount::MsFlags>,
 }
 
+impl RootPlan {
+    /// A path of the host as the container will know it, if it leads straight into the rootfs.
+    #[must_use]
+    pub fn path_inside(&self, path: &Path) -> Option<PathBuf> {
+        let rest = path.strip_prefix(&self.path).ok()?;
+        let is_straight = |part| matches!(part, std::path::Component::Normal(_));
+        rest.components().all(is_straight).then(|| Path::new("/").join(rest))
+    }
+}
+
 impl Plan {
     /// Turns a validated specification into a plan; `bundle` is absolute.
     ///
