@@ -17,6 +17,7 @@ const FLAGS: &[&str] = &[
     "-Cstrip=symbols",
     "-Crelocation-model=static",
     "-Ctarget-feature=+crt-static",
+    "-Clink-self-contained=no",
     "-Clink-arg=-nostartfiles",
     "-Clink-arg=-nostdlib",
     "-Clink-arg=-static",
@@ -37,6 +38,7 @@ fn main() -> Result<(), String> {
             println!("cargo::rustc-link-arg-bin=carob=-Wl,-Map={map}");
         }
     }
+    libseccomp()?;
     println!("cargo::rerun-if-changed={SOURCE}");
     println!("cargo::rerun-if-env-changed=RUSTC_LINKER");
     let variable = |name: &str| std::env::var_os(name).ok_or_else(|| format!("{name} is not set"));
@@ -50,4 +52,24 @@ fn main() -> Result<(), String> {
     }
     let status = command.arg(SOURCE).status().map_err(|error| format!("{command:?}: {error}"))?;
     if status.success() { Ok(()) } else { Err(format!("{command:?}: {status}")) }
+}
+
+/// Debian's libseccomp.a, in a directory of its own: beside it lies the libc.a of another C library.
+fn libseccomp() -> Result<(), String> {
+    let arch = std::env::var("CARGO_CFG_TARGET_ARCH").map_err(|error| error.to_string())?;
+    let installed = format!("/usr/lib/{arch}-linux-gnu/libseccomp.a");
+    println!("cargo::rerun-if-changed={installed}");
+    if !Path::new(&installed).exists() {
+        return Err(format!("{installed} is not there: install Debian's libseccomp-dev"));
+    }
+    let out = std::env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?;
+    let dir = Path::new(&out).join("seccomp");
+    let link = dir.join("libseccomp.a");
+    std::fs::create_dir_all(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+    if !link.exists() {
+        std::os::unix::fs::symlink(&installed, &link)
+            .map_err(|error| format!("{}: {error}", link.display()))?;
+    }
+    println!("cargo::rustc-link-search=native={}", dir.display());
+    Ok(())
 }

@@ -5,11 +5,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open, openat};
+use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::Mode;
 use nix::unistd::write;
 
 use crate::error::{OsContext, Result};
+use crate::sys::fd;
 
 /// No file of a cgroup that carob reads is larger; `cgroup.procs` of 100 000 processes fits.
 const READ_LIMIT_BYTES: u64 = 4 << 20;
@@ -24,8 +25,8 @@ pub(super) struct Dir {
 impl Dir {
     /// Opens a cgroup directory; cgroup file systems hold no symbolic links, so none is followed.
     pub(super) fn open(path: PathBuf) -> Result<Self> {
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-        let fd = open(&path, flags, Mode::empty()).os("open cgroup", || path.display())?;
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW;
+        let fd = fd::open(&path, flags).os("open cgroup", || path.display())?;
         Ok(Self { fd, path })
     }
 

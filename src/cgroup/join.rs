@@ -7,8 +7,7 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
-use nix::sys::stat::Mode;
+use nix::fcntl::OFlag;
 use nix::unistd::write;
 
 use super::controller::Controller;
@@ -80,8 +79,8 @@ impl Join {
             match hierarchy.tree {
                 Tree::V1(_) => {
                     let path = hierarchy.dir().join("tasks");
-                    let flags = OFlag::O_WRONLY | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-                    let fd = open(&path, flags, Mode::empty()).os("open", || path.display())?;
+                    let flags = OFlag::O_WRONLY | OFlag::O_NOFOLLOW;
+                    let fd = fd::open(&path, flags).os("open", || path.display())?;
                     if hierarchy.has_v1(Controller::Memory) {
                         join.memory = Some((fd, path));
                     } else {

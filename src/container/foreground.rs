@@ -5,13 +5,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::Signal;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{read, write};
 
 use super::notify::Notify;
 use crate::error::{OsContext, Result};
 use crate::sys::process::{self, Child, Exit, Prctl};
+use crate::sys::signal;
 use crate::sys::tty::{self, RawMode};
 
 /// What has to be in place before the process is cloned: no signal may be lost.
@@ -27,7 +28,7 @@ impl Foreground {
         if is_subreaper {
             process::prctl(Prctl::ChildSubreaper(true)).os("prctl", || "PR_SET_CHILD_SUBREAPER")?;
         }
-        let all = SigSet::all();
+        let all = signal::all();
         all.thread_block().os("block", || "signals")?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&all, flags).os("signalfd", || "all signals")?;

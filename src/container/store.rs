@@ -9,21 +9,23 @@
 //!     notify/             mounted into the container, only if somebody waits for readiness
 //! ```
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::fcntl::{AT_FDCWD, OFlag, openat};
+use nix::sys::stat::Mode;
 
 use super::state::State;
 use super::{ContainerId, Runtime};
 use crate::error::{Error, OsContext, Result};
 use crate::init::gate::{REPORT_FIFO, START_FIFO};
-use crate::sys::fd;
+use crate::sys::{dir, fd};
 
 const STATE_FILE: &str = "state.json";
 const STAGED_FILE: &str = ".state.json";
@@ -127,12 +129,8 @@ impl Runtime {
 
 impl ContainerDir {
     fn open(path: PathBuf) -> Result<Self> {
-        let handle = OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW | libc::O_CLOEXEC)
-            .open(&path)
-            .os("open", || path.display())?;
-        Ok(Self { path, handle: Rc::new(handle) })
+        let handle = dir::open(&path).os("open", || path.display())?;
+        Ok(Self { path, handle: Rc::new(handle.into()) })
     }
 
     /// The directory itself.
@@ -283,13 +281,9 @@ fn try_lock(file: &File) -> io::Result<()> {
 }
 
 fn new_file(path: &Path) -> Result<File> {
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .custom_flags(libc::O_CLOEXEC)
-        .open(path)
-        .os("create", || path.display())
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+    let file = openat(AT_FDCWD, path, flags, Mode::S_IRUSR | Mode::S_IWUSR);
+    file.map(File::from).os("create", || path.display())
 }
 
 fn missing_is_fine(result: std::io::Result<()>) -> std::io::Result<()> {

@@ -4,10 +4,9 @@ use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
 use nix::unistd::{AccessFlags, faccessat};
 
 use super::Task;
@@ -141,8 +140,8 @@ pub(super) fn home(process: &ProcessPlan) -> Option<CString> {
         return None;
     }
     let open = || {
-        let flags = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
-        let file = File::options().read(true).custom_flags(flags).open("/etc/passwd").ok()?;
+        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+        let file = File::from(fd::open("/etc/passwd", flags).ok()?);
         let kind = file.metadata().ok()?.file_type();
         kind.is_file().then_some(file)
     };

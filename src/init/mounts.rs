@@ -11,7 +11,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::mount::MsFlags;
-use nix::sys::statfs::{FsType, fstatfs};
+use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
 
 use super::Init;
 use super::bind::{self, BindSource, Present};
@@ -21,8 +21,6 @@ use crate::oci::plan::{MountPlan, MountSource};
 use crate::sys::classic_mount::{self, Procfs};
 use crate::sys::mount::{self, Attributes, NewFileSystem, Refused, Subtree};
 use crate::sys::path::{Missing, Rootfs};
-
-const PROC_SUPER_MAGIC: FsType = FsType(libc::PROC_SUPER_MAGIC);
 
 /// What may be mounted inside the container's `/proc`: files that lxcfs and the like replace.
 const PROC_ALLOWED: &[&str] = &[

@@ -4,11 +4,12 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::sys::stat::{Mode, fstat};
+use nix::sys::stat::fstat;
 
 use super::Init;
 use crate::error::{Error, OsContext, Result};
 use crate::sys::classic_mount::{self, Procfs};
+use crate::sys::fd;
 use crate::sys::mount::{self, Attributes, NewFileSystem, Subtree};
 use crate::sys::path::is_null_device;
 
@@ -85,8 +86,7 @@ fn empty_directory() -> Result<OwnedFd> {
 /// The host's null device, still visible and checked: the container's own may be anything.
 fn null_device() -> Result<OwnedFd> {
     let here = || "/dev/null";
-    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
-    let device = nix::fcntl::open(here(), flags, Mode::empty()).os("open", here)?;
+    let device = fd::open(here(), OFlag::O_PATH).os("open", here)?;
     if is_null_device(&device).os("fstat", here)? {
         Ok(device)
     } else {

@@ -81,7 +81,7 @@ fn open_pair(rootfs: &Rootfs) -> Result<(OwnedFd, OwnedFd)> {
     let flags = OFlag::O_RDWR | OFlag::O_NOCTTY;
     let master = rootfs.open(Path::new(PTMX), flags).os("open", || PTMX)?;
     let magic = nix::sys::statfs::fstatfs(&master).os("fstatfs", || PTMX)?.filesystem_type();
-    if magic.0 != libc::DEVPTS_SUPER_MAGIC {
+    if magic != nix::sys::statfs::DEVPTS_SUPER_MAGIC {
         return Err(Error::Invalid(format!("{PTMX} is not in a devpts file system")));
     }
     // By the master, never by name: the name could be exchanged (CVE-2025-52565).

@@ -6,14 +6,9 @@
 //!
 //! Source: runtime-spec 1.3 `config.md`, *Specification version*, *Extensibility*.
 
-use std::{
-    fmt,
-    fs::{File, OpenOptions},
-    io::Read,
-    os::unix::fs::OpenOptionsExt,
-    path::Path,
-};
+use std::{fmt, fs::File, io::Read, path::Path};
 
+use nix::fcntl::OFlag;
 use oci_spec::runtime::{LinuxPids, LinuxResources, Process, Spec};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, error::Category};
@@ -23,6 +18,7 @@ use super::{
     parse::{ProcessText, SpecText},
 };
 use crate::error::{Error, OsContext, Result};
+use crate::sys::fd;
 
 /// Largest document that is read, in bytes.
 pub const MAX_SIZE: u64 = 16 << 20;
@@ -178,9 +174,8 @@ pub fn load_resources(reader: impl Read, name: &str) -> Result<LinuxResources> {
 /// A regular file's content, bounded.
 fn read_file(path: &Path) -> Result<Vec<u8>> {
     // O_NONBLOCK: the open of a FIFO would otherwise wait for a writer.
-    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
-    let open = OpenOptions::new().read(true).custom_flags(flags).open(path);
-    let file = open.os("open", || path.display())?;
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let file = File::from(fd::open(path, flags).os("open", || path.display())?);
     let metadata = file.metadata().os("fstat", || path.display())?;
     if !metadata.is_file() {
         return Err(Error::Invalid(format!("{}: must be a regular file", path.display())));

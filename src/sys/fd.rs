@@ -2,15 +2,15 @@
 
 use std::cell::RefCell;
 use std::fmt;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use nix::NixPath;
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, fcntl};
+use nix::fcntl::{AT_FDCWD, FcntlArg, OFlag, fcntl, openat};
+use nix::sys::stat::Mode;
 
 use crate::error::{Error, OsContext, Result};
 
@@ -245,7 +245,6 @@ pub fn close_in_child(fd: BorrowedFd) {
 /// # Errors
 /// `EMFILE`. Source: dup2(2).
 pub fn replace_standard_streams(streams: [BorrowedFd; 3]) -> nix::Result<()> {
-    use nix::fcntl::{FcntlArg, fcntl};
     use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout};
     // Out of the way first: one of them may have the number of another's place.
     let mut moved: [Option<OwnedFd>; 3] = Default::default();
@@ -270,18 +269,23 @@ pub(super) fn owned(ret: libc::c_long) -> nix::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Opens what exists; it is closed on exec. With one call: musl's `open`, which [`File::open`] comes
+/// to, makes a second one for kernels that knew no `O_CLOEXEC`.
+///
+/// # Errors
+/// Errors of openat(2).
+pub fn open<P: ?Sized + NixPath>(path: &P, flags: OFlag) -> nix::Result<OwnedFd> {
+    openat(AT_FDCWD, path, flags | OFlag::O_CLOEXEC, Mode::empty())
+}
+
 /// Opens an existing file for writing and writes `value` with one call, as kernel interfaces want.
 ///
 /// # Errors
 /// [`Error::Os`] naming the file; the value is in the text when the kernel refused it.
 pub fn write_file(path: impl AsRef<Path>, value: impl AsRef<[u8]>) -> Result<()> {
     let (path, value) = (path.as_ref(), value.as_ref());
-    let mut file = OpenOptions::new()
-        .write(true)
-        .custom_flags(libc::O_CLOEXEC | libc::O_NOFOLLOW)
-        .open(path)
-        .os("open", || path.display())?;
-    file.write_all(value).map_err(|source| Error::Os {
+    let file = open(path, OFlag::O_WRONLY | OFlag::O_NOFOLLOW).os("open", || path.display())?;
+    File::from(file).write_all(value).map_err(|source| Error::Os {
         op: "write",
         target: format!("{:?} to {}", String::from_utf8_lossy(value), path.display()),
         source,
@@ -294,7 +298,7 @@ pub fn write_file(path: impl AsRef<Path>, value: impl AsRef<[u8]>) -> Result<()>
 /// Errors of open(2) and read(2).
 pub fn read_page(path: impl AsRef<Path>) -> std::io::Result<String> {
     let mut page = [0; 4096];
-    let length = File::open(path)?.read(&mut page)?;
+    let length = File::from(open(path.as_ref(), OFlag::O_RDONLY)?).read(&mut page)?;
     Ok(String::from_utf8_lossy(&page[..length]).into_owned())
 }
 
@@ -305,7 +309,7 @@ pub fn read_page(path: impl AsRef<Path>) -> std::io::Result<String> {
 /// # Errors
 /// Errors of open(2) and read(2).
 pub fn read_record(path: impl AsRef<Path>) -> std::io::Result<String> {
-    let mut file = File::open(path)?;
+    let mut file = File::from(open(path.as_ref(), OFlag::O_RDONLY)?);
     let mut content = vec![0; 4096];
     let length = file.read(&mut content)?;
     if length == content.len() {
@@ -322,7 +326,7 @@ pub fn read_record(path: impl AsRef<Path>) -> std::io::Result<String> {
 /// [`Error::Os`] naming the file; [`Error::Invalid`] if it is larger than the limit.
 pub fn read_file(path: impl AsRef<Path>, limit_bytes: u64) -> Result<Vec<u8>> {
     let path = path.as_ref();
-    let file = File::open(path).os("open", || path.display())?;
+    let file = File::from(open(path, OFlag::O_RDONLY).os("open", || path.display())?);
     read_bounded(file, limit_bytes, &path.display())
 }
 

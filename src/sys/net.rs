@@ -59,6 +59,7 @@ pub fn loopback_up() -> nix::Result<()> {
     let up = libc::IFF_UP | libc::IFF_RUNNING;
     request.ifr_ifru.ifru_flags = libc::c_short::try_from(up).or(Err(Errno::EINVAL))?;
     // SAFETY: SIOCSIFFLAGS reads one ifreq, which outlives the call.
-    let ret = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
-    Errno::result(ret).map(drop)
+    unsafe { set_interface_flags(socket.as_raw_fd(), &raw const request) }.map(drop)
 }
+
+nix::ioctl_write_ptr_bad!(set_interface_flags, libc::SIOCSIFFLAGS, libc::ifreq);

@@ -214,7 +214,7 @@ mod tests {
     /// Asks in a process of its own, where no other test opens files or has children.
     #[test]
     fn asking_leaves_no_descriptor_and_no_process() {
-        // SAFETY: the child works on its own copy and leaves by `_exit`; glibc's allocator is
+        // SAFETY: the child works on its own copy and leaves by `_exit`; its allocator is
         // usable after a fork.
         let child = unsafe { libc::fork() };
         assert!(child >= 0);

@@ -62,8 +62,13 @@ fn program_headers() -> Option<(&'static [libc::Elf64_Phdr], usize)> {
     // SAFETY: the kernel has put the table's address and length there; it is mapped read-only for
     // as long as the program runs.
     let headers = unsafe { std::slice::from_raw_parts(first, count) };
-    let own = headers.iter().find(|header| header.p_type == libc::PT_PHDR)?;
-    Some((headers, address.checked_sub(usize::try_from(own.p_vaddr).ok()?)?))
+    let with = |kind| headers.iter().find(move |header| header.p_type == kind);
+    let own = match with(libc::PT_PHDR) {
+        Some(own) => own.p_vaddr,
+        // GNU's linker says it only to an interpreter: the table follows the file's header.
+        None => with(libc::PT_LOAD)?.p_vaddr + size_of::<libc::Elf64_Ehdr>() as u64,
+    };
+    Some((headers, address.checked_sub(usize::try_from(own).ok()?)?))
 }
 
 impl Segment {

@@ -5,7 +5,7 @@
 //! that enters a container first goes over to a detached read-only mount of the file. Every write
 //! through that reference fails with EROFS, for as long as it lives.
 
-use std::ffi::{CString, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,9 +13,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, open, readlink};
+use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, readlink};
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use nix::sys::stat::Mode;
 use nix::sys::statvfs::{FsFlags, statvfs};
 
 use super::{fd, mount, process, remap};
@@ -63,7 +62,11 @@ pub fn protect(first_unkept: u32) -> Result<Protected> {
         }
         Err(_) => sealed_copy().os("protect", || SELF_EXE)?,
     };
-    let args = std::env::args_os().map(c_string).collect::<Vec<_>>();
+    // `std::env::args` has none: Rust's own start is left out.
+    let args = std::fs::read("/proc/self/cmdline").os("read", || "/proc/self/cmdline")?;
+    let args = args.strip_suffix(b"\0").unwrap_or(&args).split(|byte| *byte == 0);
+    let args =
+        args.map(|argument| c_string(OsStr::from_bytes(argument).to_owned())).collect::<Vec<_>>();
     let env = std::env::vars_os()
         .map(|(mut key, value)| {
             key.push("=");
@@ -101,8 +104,7 @@ fn is_protected() -> Result<bool> {
 /// Exchanges the file of this process, and checks that it is so.
 fn go_over(tree: &OwnedFd) -> Result<()> {
     let path = fd::proc_path(tree);
-    let file = open(path.as_str(), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())
-        .os("open", || &path)?;
+    let file = fd::open(path.as_str(), OFlag::O_RDONLY).os("open", || &path)?;
     remap::exchange(file.as_fd()).os("exchange", || SELF_EXE)?;
     if is_protected()? { Ok(()) } else { Err(Errno::EPERM).os("exchange", || SELF_EXE) }
 }

@@ -2,7 +2,23 @@
 
 use std::{fmt, str::FromStr};
 
+use nix::sys::signal::SigSet;
+
 use crate::error::{Error, Result};
+
+/// What `SIGRTMIN` and `SIGRTMAX` are to everyone who names a signal. Not the C library's: musl keeps
+/// one more to itself, and its first would be another one than the container's.
+const RT_MIN: i32 = 34;
+const RT_MAX: i32 = 64;
+
+/// Every signal, also those that the C library keeps to itself: they may be meant for a container.
+pub fn all() -> SigSet {
+    let mut set = *SigSet::all().as_ref();
+    // SAFETY: each kind of sigset_t begins with the kernel's, which has a bit for each of 64 signals.
+    unsafe { (&raw mut set).cast::<u64>().write(u64::MAX) };
+    // SAFETY: it was a valid set, and every bit means a signal.
+    unsafe { SigSet::from_sigset_t_unchecked(set) }
+}
 
 /// A signal number that the kernel knows, or 0, which only asks whether the process exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,7 +67,7 @@ impl FromStr for Signal {
             .or_else(|| ALIASES.iter().find(|(alias, _)| *alias == name).map(|(_, n)| *n))
             .or_else(|| format!("SIG{name}").parse::<nix::sys::signal::Signal>().ok().map(number));
         match number {
-            Some(number) if (0..=libc::SIGRTMAX()).contains(&number) => Ok(Self(number)),
+            Some(number) if (0..=RT_MAX).contains(&number) => Ok(Self(number)),
             _ => Err(Error::Invalid(format!("unknown signal {text:?}"))),
         }
     }
@@ -64,12 +80,12 @@ fn number(signal: nix::sys::signal::Signal) -> i32 {
 /// `RTMIN`, `RTMIN+n`, `RTMAX`, `RTMAX-n`, as long as the result is a real-time signal.
 fn real_time(name: &str) -> Option<i32> {
     let (base, offset) = match (name.strip_prefix("RTMIN"), name.strip_prefix("RTMAX")) {
-        (Some(rest), _) => (libc::SIGRTMIN(), distance(rest, '+')?),
-        (_, Some(rest)) => (libc::SIGRTMAX(), -distance(rest, '-')?),
+        (Some(rest), _) => (RT_MIN, distance(rest, '+')?),
+        (_, Some(rest)) => (RT_MAX, -distance(rest, '-')?),
         (None, None) => return None,
     };
     let number = base.checked_add(offset)?;
-    (libc::SIGRTMIN()..=libc::SIGRTMAX()).contains(&number).then_some(number)
+    (RT_MIN..=RT_MAX).contains(&number).then_some(number)
 }
 
 /// The number after `sign`; 0 if there is nothing at all.
@@ -86,7 +102,7 @@ mod tests {
 
     #[test]
     fn names_and_numbers() {
-        let (min, max) = (libc::SIGRTMIN(), libc::SIGRTMAX());
+        let (min, max) = (RT_MIN, RT_MAX);
         let table = [
             ("0", 0),
             ("9", 9),

@@ -46,6 +46,18 @@ struct Tracer {
 const EVENT_STOP: i32 = 128;
 const SYSCALL_ENTRY: u8 = 1;
 
+/// Whether a tracee stands before a system call, or behind it. Source: ptrace(2),
+/// PTRACE_GET_SYSCALL_INFO, whose answer begins with the kind of stop.
+#[allow(unsafe_code, reason = "nix has this for glibc alone")]
+fn is_entering(tracee: Pid) -> bool {
+    const GET_SYSCALL_INFO: libc::c_long = 0x420e;
+    let (ask, pid, mut info) = (GET_SYSCALL_INFO, tracee.as_raw(), [0_u8; 88]);
+    // SAFETY: the kernel writes into `info`, and no more than its length.
+    let written =
+        unsafe { libc::syscall(libc::SYS_ptrace, ask, pid, info.len(), info.as_mut_ptr()) };
+    written > 0 && info[0] == SYSCALL_ENTRY
+}
+
 /// Runs a verb to its end; kills at `point`, if there is one. What else lives then goes on alone.
 pub fn follow(call: Call, point: Option<Point>) -> Trace {
     let running = call.after("kill -STOP $$").spawn();
@@ -177,7 +189,7 @@ impl Tracer {
     /// Notes a system call that begins.
     fn enters(&mut self, index: usize) -> bool {
         let tracee = &mut self.tracees[index];
-        let begins = ptrace::syscall_info(tracee.pid).is_ok_and(|info| info.op == SYSCALL_ENTRY);
+        let begins = is_entering(tracee.pid);
         if !begins || !tracee.counts {
             return false;
         }

@@ -3,10 +3,10 @@
 
 use crate::canary::{Canary, SECRET};
 use crate::support::{Container, Host, Output, rounds};
-use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use serde_json::{Value, json};
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -49,8 +49,8 @@ impl Flipper {
         let thread = std::thread::spawn(move || {
             begin();
             while !stopped.load(Ordering::Relaxed) {
-                match renameat2(AT_FDCWD, &a, AT_FDCWD, &b, RenameFlags::RENAME_EXCHANGE) {
-                    Err(Errno::ENOENT) => restore(),
+                match renameat_with(CWD, &a, CWD, &b, RenameFlags::EXCHANGE) {
+                    Err(Errno::NOENT) => restore(),
                     done => done.unwrap(),
                 }
                 counted.fetch_add(1, Ordering::Relaxed);

@@ -141,8 +141,8 @@ fn a_flipper_gets_nothing_of_the_host_pinned() {
     symlink("../victim", root.join("relative")).unwrap();
     let running = AtomicBool::new(true);
     let exchange = |one: &str, other: &str| {
-        let flags = nix::fcntl::RenameFlags::RENAME_EXCHANGE;
-        nix::fcntl::renameat2(&fd, one, &fd, other, flags).unwrap();
+        let flags = rustix::fs::RenameFlags::EXCHANGE;
+        rustix::fs::renameat_with(&fd, one, &fd, other, flags).unwrap();
     };
     std::thread::scope(|scope| {
         scope.spawn(|| {
