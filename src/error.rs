@@ -6,6 +6,8 @@
 
 use std::{fmt, io};
 
+use nix::errno::Errno;
+
 /// `Result` with carob's [`Error`], where no other is named.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -40,7 +42,7 @@ pub enum Error {
         reason: String,
     },
     /// A kernel interface refused.
-    #[error("{op} {target}: {source}{}", way_out(source))]
+    #[error("{op} {target}: {}{}", cause(source), way_out(source))]
     Os {
         /// The call.
         op: &'static str,
@@ -72,11 +74,19 @@ impl Error {
     }
 
     /// The errno behind the error, where a kernel interface refused.
-    pub fn errno(&self) -> Option<nix::errno::Errno> {
+    pub fn errno(&self) -> Option<Errno> {
         match self {
-            Self::Os { source, .. } => source.raw_os_error().map(nix::errno::Errno::from_raw),
+            Self::Os { source, .. } => source.raw_os_error().map(Errno::from_raw),
             _ => None,
         }
+    }
+}
+
+/// An errno in the words that people and clients know, whatever C library carob is linked with.
+fn cause(source: &io::Error) -> String {
+    match source.raw_os_error().map(|raw| (raw, Errno::from_raw(raw))) {
+        None | Some((_, Errno::UnknownErrno)) => source.to_string(),
+        Some((raw, errno)) => format!("{} (os error {raw})", errno.desc()),
     }
 }
 
@@ -121,8 +131,7 @@ impl<T, E: Into<io::Error>> OsContext<T> for std::result::Result<T, E> {
     {
         self.map_err(|errno| {
             let (field, tried) = context();
-            let errno: io::Error = errno.into();
-            Error::config(field, format!("{tried}: {errno}"))
+            Error::config(field, format!("{tried}: {}", cause(&errno.into())))
         })
     }
 }

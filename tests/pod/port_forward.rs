@@ -155,7 +155,7 @@ fn what_cannot_be_forwarded_is_refused() {
         (vec!["web", "80:http"], "or one of the manifest's names: count"),
         (vec!["web", "0:70000"], "\"70000\" must be a number"),
         (vec!["web", ":80", "--address", "here"], "--address \"here\": must be an IP address"),
-        (vec!["web", &local, "--address", "127.0.0.1"], "in use (os error 98)"),
+        (vec!["web", &local, "--address", "127.0.0.1"], "Address already in use"),
         (vec!["none", "80"], "pods \"none\" not found"),
     ] {
         let args = [vec!["port-forward"], args].concat();
