@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MntFlags, MsFlags, umount2};
-use nix::sys::stat::{Mode, stat};
+use nix::sys::stat::{Mode, fstat, stat};
 use oci_spec::runtime::LinuxNamespaceType as Kind;
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +40,22 @@ pub(super) struct HostMounts {
     namespace: u64,
     /// The lower one first.
     mounts: [MountId; 2],
+    /// What both of them show.
+    directory: Directory,
+}
+
+/// Which directory it is, wherever it is mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Directory {
+    device: u64,
+    inode: u64,
+}
+
+impl Directory {
+    fn of(directory: &OwnedFd) -> nix::Result<Self> {
+        let stat = fstat(directory)?;
+        Ok(Self { device: stat.st_dev, inode: stat.st_ino })
+    }
 }
 
 /// Refuses a root that nobody could take away again: nothing leads to what is mounted on `/`.
@@ -69,6 +85,7 @@ pub(super) fn mount(prepared: &Prepared, container: &mut Container) -> Result<Op
         point: path.canonicalize().os("resolve", here)?,
         namespace: namespace("self")?,
         mounts: [id(&lower)?, id(&upper)?],
+        directory: Directory::of(&destination).os("stat", here)?,
     });
     container.dir.write_state(&container.state)?;
     for (tree, on) in [(&lower, &destination), (&upper, &lower)] {
@@ -120,7 +137,9 @@ impl HostMounts {
             opened => opened.os("open", here)?,
         };
         let found = MountId::of(&top).os("statx", here)?;
-        if found == mount {
+        // Before Linux 6.8 a mount that others have made since may have its number.
+        let shows_ours = Directory::of(&top).os("stat", here)? == self.directory;
+        if found == mount && (mount.unique.is_some() || shows_ours) {
             // By the descriptor: nothing else can have got there meanwhile.
             return umount2(proc_path(&top).as_str(), MntFlags::MNT_DETACH).os("unmount", here);
         }

@@ -153,12 +153,27 @@ fn delete_leaves_what_others_have_mounted_there() {
     let c = sleeper(&host, |_| {});
     c.run_detached();
     let rootfs = rootfs_of(&c);
+    let old = numbers(&rootfs);
     mount(&["umount", "-l", &rootfs]);
     mount(&["umount", "-l", &rootfs]);
-    mount(&["mount", "-t", "tmpfs", "others", &rootfs]);
+    // Until one has a number that was the container's: the kernel gives them out again.
+    let mut others = 0;
+    while others < 50 && !numbers(&rootfs).iter().any(|number| old.contains(number)) {
+        mount(&["mount", "-t", "tmpfs", "others", &rootfs]);
+        others += 1;
+    }
     c.delete_force().ok();
-    assert_eq!(mounts(&host), [rootfs.as_str()]);
-    mount(&["umount", &rootfs]);
+    assert_eq!(mounts(&host), vec![rootfs.as_str(); others]);
+    for _ in 0..others {
+        mount(&["umount", &rootfs]);
+    }
+}
+
+/// Of the mounts at this place.
+fn numbers(point: &str) -> Vec<String> {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let rows = table.lines().map(|row| row.split(' ').collect::<Vec<_>>());
+    rows.filter(|row| row[4] == point).map(|row| row[0].to_owned()).collect()
 }
 
 #[test]
