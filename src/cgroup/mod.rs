@@ -317,12 +317,12 @@ impl Cgroup {
         OomWatch::open(&self.hierarchies)
     }
 
-    /// Number of processes of the cgroup that the OOM killer has killed so far.
+    /// How many in it, on v2 also below it, the OOM killer has taken; `None` if the cgroup has gone.
     ///
     /// # Errors
     /// As [`Cgroup::oom_watch`].
-    pub fn oom_killed(&self) -> Result<u64> {
-        oom::killed(&self.hierarchies)
+    pub fn oom_kills(&self) -> Result<Option<u64>> {
+        oom::kills(&self.hierarchies)
     }
 
     /// Removes the container's directories and all below them; above them only slices it has marked.

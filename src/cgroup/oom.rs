@@ -132,13 +132,16 @@ fn event_fd(dir: &Dir) -> Result<EventFd> {
     Ok(event)
 }
 
-/// Number of processes of the cgroup that the OOM killer has killed so far.
-pub(super) fn killed(hierarchies: &[Hierarchy]) -> Result<u64> {
+/// Number of processes that the OOM killer has killed so far; `None` without the cgroup.
+pub(super) fn kills(hierarchies: &[Hierarchy]) -> Result<Option<u64>> {
     let hierarchy = memory(hierarchies)?;
-    let dir = Dir::open(hierarchy.dir())?;
+    let Some(dir) = Dir::open_if_exists(hierarchy.dir())? else { return Ok(None) };
     match hierarchy.version() {
-        Version::V1 => Ok(get(&flat(&dir.read("memory.oom_control")?), "oom_kill")),
-        Version::V2 => Ok(v2_kills(&dir)?.unwrap_or(0)),
+        Version::V1 => {
+            let control = dir.read_if_exists("memory.oom_control")?;
+            Ok(control.map(|text| get(&flat(&text), "oom_kill")))
+        }
+        Version::V2 => v2_kills(&dir),
     }
 }
 

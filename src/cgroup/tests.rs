@@ -228,7 +228,7 @@ fn an_oom_kill_is_counted_and_wakes_the_watcher() {
     let mut fixture = Fixture::create(r#"{"memory":{"limit":8388608,"swap":8388608}}"#);
     let mut watch = fixture.cgroup.oom_watch().unwrap();
     assert_eq!(watch.consume().unwrap(), OomEvent::Nothing);
-    assert_eq!(fixture.cgroup.oom_killed().unwrap(), 0);
+    assert_eq!(fixture.cgroup.oom_kills().unwrap(), Some(0));
     fixture.run("x=0123456789; while :; do x=$x$x; done");
     // On v2 the limit is hit, and that is told, before the kill is.
     loop {
@@ -240,7 +240,7 @@ fn an_oom_kill_is_counted_and_wakes_the_watcher() {
             OomEvent::Gone => panic!("the cgroup is there"),
         }
     }
-    fixture.wait_for("oom kill", |cgroup| cgroup.oom_killed().unwrap() == 1);
+    fixture.wait_for("oom kill", |cgroup| cgroup.oom_kills().unwrap() == Some(1));
     assert!(!fixture.children[0].wait().unwrap().success());
 }
 

@@ -80,13 +80,13 @@ impl Runtime {
 }
 
 impl Runtime {
-    /// Whether the OOM killer has taken a process of the container, also of one that has stopped
-    /// and is not deleted yet.
+    /// How many processes of the container the OOM killer has taken, also of one that has stopped and
+    /// is not deleted yet; `None` if its cgroup has gone, as systemd removes empty ones.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Unsupported`] without the memory controller.
-    pub fn oom_killed(&self, id: &str) -> Result<bool> {
-        Ok(self.container(id)?.state.cgroup.oom_killed()? > 0)
+    pub fn oom_kills(&self, id: &str) -> Result<Option<u64>> {
+        self.container(id)?.state.cgroup.oom_kills()
     }
 }
 

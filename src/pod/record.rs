@@ -54,6 +54,9 @@ pub struct PodRecord {
     pub apps: Vec<ContainerRecord>,
     /// When each condition last changed, by its type, with the value it then got.
     pub conditions: BTreeMap<String, ConditionChange>,
+    /// Processes of instances that have ended, and of nobody else, that the OOM killer has taken.
+    #[serde(default)]
+    pub oom_kills: u64,
 }
 
 /// A condition's last change.
@@ -292,6 +295,7 @@ impl PodRecord {
             init: rules.init.iter().map(fresh).collect(),
             apps: rules.apps.iter().map(fresh).collect(),
             conditions: BTreeMap::new(),
+            oom_kills: 0,
         }
     }
 

@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 
 use serde_json::Value;
 
+use crate::support::driver::{self, Driver};
 use crate::support::{cgroup, leaks};
 
 /// How long anything may take that a test waits for.
@@ -23,6 +24,7 @@ static NUMBER: AtomicU32 = AtomicU32::new(0);
 pub struct Scene {
     dir: PathBuf,
     marker: String,
+    driver: Driver,
     /// Holds the network that everything happens in, if it is not the machine's.
     inside: Option<Child>,
 }
@@ -67,7 +69,7 @@ impl Scene {
         let marker = format!("carob-pod-{}-{number:03}", std::process::id());
         let dir = std::env::temp_dir().join(&marker);
         fs::create_dir(&dir).unwrap();
-        Self { dir, marker, inside: None }
+        Self { dir, marker, driver: Driver::of_pods(), inside: None }
     }
 
     /// In a network namespace with nothing but a loopback device: bridges, rules and addresses that
@@ -133,7 +135,22 @@ impl Scene {
         &self.dir
     }
 
-    /// A name that nothing else on the machine has: that of the pods' parent cgroup.
+    /// A cgroup for others: as options name it.
+    pub fn cgroup_parent(&self, name: &str) -> String {
+        self.driver.parent(&self.marker, name).0
+    }
+
+    /// The directory of a pod's cgroup in a hierarchy.
+    pub fn pod_cgroup(&self, hierarchy: &Path, uid: &str) -> PathBuf {
+        hierarchy.join(self.driver.parent(&self.marker, &format!("pod{uid}")).1)
+    }
+
+    /// The directory of one of its containers' cgroup.
+    pub fn container_cgroup(&self, hierarchy: &Path, uid: &str, name: &str) -> PathBuf {
+        self.driver.member(&self.pod_cgroup(hierarchy, uid), name)
+    }
+
+    /// A name that nothing else on the machine has: the pods' parent cgroup is named by it.
     pub fn marker(&self) -> &str {
         &self.marker
     }
@@ -200,7 +217,7 @@ impl Scene {
         for (flag, value) in [
             ("--data-root", self.dir.join("data").display().to_string()),
             ("--log-root", self.dir.join("logs").display().to_string()),
-            ("--cgroup-parent", format!("/{}", self.marker)),
+            ("--cgroup-parent", self.driver.top(&self.marker).0),
         ] {
             if !flags.contains(&flag) {
                 args.extend([flag.to_owned(), value]);
@@ -376,10 +393,13 @@ impl Scene {
             mounts.lines().filter(|line| line.contains(&dir)).map(|l| format!("mount {l}")),
         );
         for hierarchy in cgroup::hierarchies() {
-            let parent = hierarchy.join(&self.marker);
+            let parent = hierarchy.join(self.driver.top(&self.marker).1);
             for group in cgroup::tree(&parent).iter().filter(|group| **group != parent) {
                 found.push(format!("cgroup {}", group.display()));
             }
+        }
+        if self.driver == Driver::Systemd {
+            found.extend(driver::scopes(&self.marker));
         }
         let networks = fs::read_dir(self.dir.join("data/networks")).into_iter().flatten().flatten();
         for network in networks {
@@ -420,6 +440,9 @@ impl Drop for Scene {
             let _ended = holder.kill();
             let _reaped = holder.wait();
         }
+        if self.driver == Driver::Systemd {
+            driver::stop_slice(&self.marker);
+        }
         for hierarchy in cgroup::hierarchies() {
             let _other_test = fs::remove_dir(hierarchy.join(&self.marker));
         }
@@ -429,6 +452,14 @@ impl Drop for Scene {
             panic!("left behind: {leaks:#?}");
         }
     }
+}
+
+/// Whether this kernel (Linux 6.15) tells how a process ended that was somebody else's to reap, as all are
+/// whose supervisor was killed.
+pub fn tells_ends_of_strangers() -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(6), Some(15))
 }
 
 /// Stops a supervisor that is about to be killed: its children become orphans, and, where this

@@ -1,8 +1,13 @@
 //! Pods on a host that systemd has booted: a slice for the pod, a scope for each container.
 
+use std::path::Path;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
 use crate::scene::Scene;
 use crate::support::driver::{has_systemd, systemctl};
-use crate::support::skip;
+use crate::support::{cgroup, skip, wait_until};
 
 fn property(unit: &str, name: &str) -> String {
     systemctl(&["show", "--value", "--property", name, unit]).trim().to_owned()
@@ -39,7 +44,7 @@ spec:
     let uid = pod["metadata"]["uid"].as_str().unwrap().replace('-', "_");
     let slice = format!("{parent}-pod{uid}");
     let unit = format!("{slice}.slice");
-    let memory = if crate::support::cgroup::is_v2() { "MemoryMax" } else { "MemoryLimit" };
+    let memory = if cgroup::is_v2() { "MemoryMax" } else { "MemoryLimit" };
     let told = |at: &str| {
         assert_eq!(property(&unit, "ActiveState"), "active", "{at}");
         assert_eq!(property(&unit, memory), (48_u64 << 20).to_string(), "{at}");
@@ -64,4 +69,46 @@ spec:
     assert_eq!(property(&unit, "ActiveState"), "inactive");
     assert_eq!(property(&format!("{slice}-a_0.scope"), "LoadState"), "not-found");
     systemctl(&["stop", &format!("{parent}.slice")]);
+}
+
+/// systemd takes the cgroup of a scope away as soon as nobody is in it, and with it what is known of its end.
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn an_oom_kill_is_known_after_the_cgroup_has_gone() {
+    if !has_systemd() || !cgroup::is_v2() {
+        return skip("needs systemd and cgroup v2, whose slices count the kills below them");
+    }
+    let scene = Scene::new();
+    scene.run(
+        "apiVersion: v1
+kind: Pod
+metadata: {name: p, uid: u-1}
+spec:
+  restartPolicy: Never
+  terminationGracePeriodSeconds: 0
+  containers:
+  - name: greedy
+    image: IMAGE
+    command: [sh, -c, 'until test -e /tmp/go; do sleep 0.1; done; exec tail /dev/zero']
+    resources: {limits: {memory: 16Mi}}
+    volumeMounts: [{name: tmp, mountPath: /tmp}]
+  - {name: modest, image: IMAGE, command: [sh, -c, 'until test -e /tmp/go; do sleep 0.1; done; exit 3'],
+     volumeMounts: [{name: tmp, mountPath: /tmp}]}
+  volumes: [{name: tmp, emptyDir: {}}]
+",
+    );
+    scene.wait_ready("p");
+    let supervisor = Pid::from_raw(scene.supervisor("p").unwrap());
+    kill(supervisor, Signal::SIGSTOP).unwrap();
+    scene.carob(&["exec", "default_p_greedy_0", "touch", "/tmp/go"]).ok();
+    for name in ["greedy_0", "modest_0"] {
+        let dir = scene.container_cgroup(Path::new("/sys/fs/cgroup"), "u-1", name);
+        wait_until("systemd to remove the cgroup", || {
+            if dir.exists() { Err(dir.display().to_string()) } else { Ok(()) }
+        });
+    }
+    kill(supervisor, Signal::SIGCONT).unwrap();
+    scene.wait_phase("p", "Failed");
+    let end = |name: &str| scene.container("p", name)["state"]["terminated"]["reason"].clone();
+    assert_eq!((end("greedy"), end("modest")), ("OOMKilled".into(), "Error".into()));
 }

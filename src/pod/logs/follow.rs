@@ -251,6 +251,7 @@ mod tests {
             init: vec![],
             apps: vec![main],
             conditions: BTreeMap::new(),
+            oom_kills: 0,
         }
     }
 

@@ -236,6 +236,15 @@ fn cgroup(dirs: &PodDirs) -> Result<Cgroup> {
     Cgroup::resolve_parent(&dirs.cgroup)
 }
 
+/// How many processes of the pod the OOM killer has taken, as far as its cgroup knows: on v1, of the pod's
+/// own cgroup only.
+///
+/// # Errors
+/// As [`Cgroup::oom_kills`].
+pub fn oom_kills(dirs: &PodDirs) -> Result<u64> {
+    Ok(cgroup(dirs)?.oom_kills()?.unwrap_or(0))
+}
+
 fn remove_cgroup(dirs: &PodDirs) -> Result<()> {
     let cgroup = cgroup(dirs)?;
     cgroup.kill_all(libc::SIGKILL)?;

@@ -45,7 +45,7 @@ impl Supervisor {
         let Some(record) = self.record.container(name) else { return };
         let number = record.restart_count;
         let Some(running) = record.running().cloned() else { return };
-        let oom = self.runtime.oom_killed(&running.id).unwrap_or(false);
+        let oom = self.has_oom_kills(&running.id, exit);
         // Also what shares another's pid namespace and did not end with its first process.
         if let Err(error) = self.runtime.delete(&running.id, Force::Yes) {
             self.warn("FailedKillPod", Some(name), error.to_string());

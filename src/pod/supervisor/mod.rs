@@ -28,6 +28,7 @@ mod journal;
 mod limits;
 mod member;
 mod network;
+mod oom;
 mod parking;
 mod probes;
 mod pull;

@@ -25,6 +25,11 @@ impl Driver {
         }
     }
 
+    /// As `carob pod` chooses where nothing is said.
+    pub fn of_pods() -> Self {
+        if has_systemd() { Self::Systemd } else { Self::Cgroupfs }
+    }
+
     /// Options before the verb.
     pub fn flags(self) -> &'static [&'static str] {
         match self {
@@ -49,13 +54,32 @@ impl Driver {
         }
     }
 
+    /// The cgroup of the test, for all others: as options name it, and where it is.
+    pub fn top(self, marker: &str) -> (String, PathBuf) {
+        match self {
+            Self::Cgroupfs => (format!("/{marker}"), marker.into()),
+            Self::Systemd => (slice(marker), slice(marker).into()),
+        }
+    }
+
+    /// Where a container of a pod is, by the place of the pod's cgroup.
+    pub fn member(self, pod: &Path, name: &str) -> PathBuf {
+        match self {
+            Self::Cgroupfs => pod.join(name),
+            Self::Systemd => {
+                let slice = pod.file_stem().unwrap().to_str().unwrap();
+                pod.join(format!("{slice}-{name}.scope"))
+            }
+        }
+    }
+
     /// A cgroup of the test for other cgroups: as options name it, and where it is below the root of
     /// each hierarchy.
     pub fn parent(self, marker: &str, name: &str) -> (String, PathBuf) {
         match self {
             Self::Cgroupfs => (format!("/{marker}/{name}"), Path::new(marker).join(name)),
             Self::Systemd => {
-                let parent = format!("{}-{name}.slice", word(marker));
+                let parent = format!("{}-{}.slice", word(marker), word(name));
                 let place = Path::new(&slice(marker)).join(&parent);
                 (parent, place)
             }
