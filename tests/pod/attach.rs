@@ -297,7 +297,8 @@ fn a_reader_that_does_not_keep_up_is_skipped() {
 #[ignore = "needs root: run scripts/test"]
 fn attach_ends_with_the_instance_though_another_follows() {
     let scene = Scene::new();
-    let manifest = pod("command: [sh, -c, 'echo begin; sleep 1']");
+    // Time enough to be attached in, where a machine is emulated.
+    let manifest = pod("command: [sh, -c, 'echo begin; sleep 5']");
     scene.run(&manifest.replace("restartPolicy: Never", "restartPolicy: Always"));
     scene.wait_log("web", "c", "begin");
     let call = Call::piped(&scene, &["pod", "attach", "web"]);

@@ -7,7 +7,7 @@ use std::process::{Child, ChildStdout, Stdio};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::scene::Scene;
+use crate::scene::{Scene, tells_ends_of_strangers};
 
 /// `carob pod run FLAGS` of a manifest, in the foreground.
 struct Foreground {
@@ -174,6 +174,6 @@ spec:
     scene.crash("web");
 
     let (seen, code) = run.end();
-    assert_eq!(code, 4, "{seen}");
-    assert!(seen.contains("exit code 4"), "{seen}");
+    assert!(code == 4 || code == 137 && !tells_ends_of_strangers(), "{code}: {seen}");
+    assert!(seen.contains(&format!("exit code {code}")), "{seen}");
 }

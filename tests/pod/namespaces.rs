@@ -194,7 +194,7 @@ fn a_pod_with_a_user_namespace_owns_its_files() {
     assert_ne!(other, map);
 
     // Nor has a sandbox that is no pod the ids of one.
-    let cgroup = format!("/{}/alone", scene.marker());
+    let cgroup = scene.cgroup_parent("alone");
     let made = scene.pod(&["sandbox", "create", "--userns", "--cgroup", &cgroup, "alone"]);
     scene.run(&pod("r", "  hostUsers: false\n"));
     scene.wait_ready("r");

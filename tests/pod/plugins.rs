@@ -85,7 +85,7 @@ impl Plugins {
         );
         self.scene.sh_on_machine(&script).ok();
         for hierarchy in crate::support::cgroup::hierarchies() {
-            let pod = hierarchy.join(self.scene.marker()).join(format!("pod{uid}"));
+            let pod = self.scene.pod_cgroup(&hierarchy, uid);
             crate::support::cgroup::tree(&pod).iter().for_each(|group| {
                 let _shared = std::fs::remove_dir(group);
             });

@@ -10,8 +10,12 @@ use crate::support::cgroup;
 /// The file of a controller for a pod's own cgroup, or one below it.
 fn text(scene: &Scene, pod: &Value, below: &str, controller: &str, name: &str) -> String {
     let uid = pod["metadata"]["uid"].as_str().unwrap();
-    let dir = cgroup::hierarchy(controller).join(scene.marker()).join(format!("pod{uid}"));
-    let path = dir.join(below).join(name);
+    let hierarchy = cgroup::hierarchy(controller);
+    let dir = match below {
+        "" => scene.pod_cgroup(&hierarchy, uid),
+        container => scene.container_cgroup(&hierarchy, uid, container),
+    };
+    let path = dir.join(name);
     fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())).trim().into()
 }
 
@@ -22,8 +26,9 @@ fn limits(scene: &Scene, pod: &Value, below: &str) -> (i64, i64, i64, i64) {
     if cgroup::is_v2() {
         let bandwidth = text("cpu", "cpu.max");
         let (quota, period) = bandwidth.split_once(' ').unwrap();
+        let weight = number(&text("cpu", "cpu.weight"));
         return (
-            shares_of(number(&text("cpu", "cpu.weight"))),
+            if below.is_empty() { shares_of_pod(weight) } else { shares_of(weight) },
             number(quota),
             number(period),
             number(&text("memory", "memory.max")),
@@ -38,9 +43,17 @@ fn limits(scene: &Scene, pod: &Value, below: &str) -> (i64, i64, i64, i64) {
     )
 }
 
-/// Which of the shares below become this weight.
+/// Which of the shares below become this weight of a container: by the curve of its runtime.
 fn shares_of(weight: i64) -> i64 {
-    let known = [(1, 2), (17, 102), (35, 256), (59, 512), (93, 921), (303, 4096), (324, 4455)];
+    one_of(&[(1, 2), (17, 102), (35, 256), (59, 512), (303, 4096)], weight)
+}
+
+/// The same for pods: linear, as the kubelet does it.
+fn shares_of_pod(weight: i64) -> i64 {
+    one_of(&[(20, 512), (36, 921), (170, 4455)], weight)
+}
+
+fn one_of(known: &[(i64, i64)], weight: i64) -> i64 {
     let found = known.iter().find(|(known, _)| *known == weight);
     found.unwrap_or_else(|| panic!("weight {weight}")).1
 }

@@ -6,7 +6,7 @@ use crate::plugins::{GIVES_ADDRESS, Plugins};
 use crate::scene::{Output, Scene};
 
 fn sandbox(scene: &Scene, verb: &str, name: &str, flags: &[&str]) -> Output {
-    let (cgroup, data) = (format!("/{}/{name}", scene.marker()), scene.dir().join("data"));
+    let (cgroup, data) = (scene.cgroup_parent(name), scene.dir().join("data"));
     let data = data.display().to_string();
     let own = ["--cgroup", &cgroup, "--data-root", &data];
     let own = if verb == "create" { &own[..] } else { &[] };
