@@ -450,3 +450,23 @@ fn a_tmpfs_on_a_directory_made_for_it_is_for_everybody() {
     });
     assert_eq!(c.run().ok().stdout, "1777\n");
 }
+
+/// Where the root is the host's, a source is a path of the host, whatever the container mounts there.
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn a_source_below_the_hosts_root_as_root_is_the_hosts() {
+    let host = Host::new();
+    let (source, out) = (host.dir().join("source"), host.dir().join("out"));
+    fs::create_dir(&source).unwrap();
+    fs::create_dir(&out).unwrap();
+    fs::write(source.join("file"), "of the host").unwrap();
+    let c = host.sh_with(&format!("cat {}/file", out.display()), |s| {
+        s["root"] = json!({"path": "/"});
+        let cover = json!({"destination": source, "type": "tmpfs", "source": "tmpfs"});
+        push(s, "/mounts", cover);
+        let bind = json!({"destination": out, "type": "bind", "source": source,
+            "options": ["rbind"]});
+        push(s, "/mounts", bind);
+    });
+    assert_eq!(c.run().ok().stdout, "of the host");
+}

@@ -152,9 +152,14 @@ pub struct RootPlan {
 }
 
 impl RootPlan {
-    /// A path of the host as the container will know it, if it leads straight into the rootfs.
+    /// A path of the host as the container will know it, if it leads straight into the rootfs. Where
+    /// that is the host's own root, a path is one of the host: what the container mounts in its root is
+    /// not meant.
     #[must_use]
     pub fn path_inside(&self, path: &Path) -> Option<PathBuf> {
+        if self.path == Path::new("/") {
+            return None;
+        }
         let rest = path.strip_prefix(&self.path).ok()?;
         let is_straight = |part| matches!(part, std::path::Component::Normal(_));
         rest.components().all(is_straight).then(|| Path::new("/").join(rest))
