@@ -20,9 +20,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-# Of `ld.lld -Map`: `VMA LMA Size Align`, all but the last in hexadecimal, then a section of a file, and
-# below it, indented by as much again, its symbols.
-MAP_LINE = re.compile(r" *([0-9a-f]+) +[0-9a-f]+ +([0-9a-f]+) +\d+ (?: {8}(\S.*):\((\.\S*)\)| {16}\S.*)$")
+# Of `ld -Map`: a section, its address and size in hexadecimal and its file, in the next line where the
+# name is long; below it its global symbols.
+SECTION = re.compile(r"^ (\.text\S*)\s+0x([0-9a-f]+)\s+0x([0-9a-f]+) (\S.*)$|^ {16}0x([0-9a-f]+) {16}\S+$", re.M)
 # What differs between builds in a name (RFC 2603): the crate at its end, one of those that need the
 # function, in full or as a place in the name that has it; a number that LLVM appends; the hash of a
 # crate, whose length is not always the same; all other places that the name refers to.
@@ -72,16 +72,16 @@ def sections(map_file: Path) -> dict[Section, set[int]]:
     """The sections of functions, in the order of their addresses, with the addresses of their symbols."""
     found: dict[Section, set[int]] = {}
     last = None
-    for line in map_file.read_text().splitlines():
-        if not (match := MAP_LINE.match(line)):
-            continue
-        address, size, file, name = match.groups()
-        if file:
+    # Before it, the map lists what was thrown away.
+    _, kept = map_file.read_text().split("\nLinker script and memory map\n", 1)
+    for match in SECTION.finditer(kept):
+        name, address, size, file, symbol = match.groups()
+        if name:
             last = Section(int(address, 16), int(size, 16), file, name)
-            if last.size > 0 and name.startswith(".text"):
+            if last.size > 0:
                 found[last] = {last.address}
-        elif last in found and last.address <= int(address, 16) < last.address + last.size:
-            found[last].add(int(address, 16))
+        elif last in found and last.address <= int(symbol, 16) < last.address + last.size:
+            found[last].add(int(symbol, 16))
     return found
 
 
