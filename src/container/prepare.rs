@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::fcntl::OFlag;
 use nix::sched::CloneFlags;
 use nix::sys::stat::stat;
 use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Spec};
@@ -22,7 +23,7 @@ use crate::init::Hook;
 use crate::oci::plan::{MountPlan, Plan, ProcessPlan};
 use crate::oci::{capabilities, load, namespaces, sysctl, validate};
 use crate::seccomp::{self, Filter};
-use crate::sys::{credentials, fd};
+use crate::sys::{credentials, fd, path};
 use crate::{init, log};
 
 /// How long a process that has other things to do waits for a word of init. Who shares a pid
@@ -84,8 +85,9 @@ impl Prepared {
     pub(super) fn new(runtime: &Runtime, options: &CreateOptions, caller: Caller) -> Result<Self> {
         let id = ContainerId::new(&options.id)?;
         let streams = Streams::new(options, caller)?;
-        let bundle =
-            options.bundle.canonicalize().os("open bundle", || options.bundle.display())?;
+        let bundle = fd::open(&options.bundle, OFlag::O_PATH | OFlag::O_DIRECTORY)
+            .and_then(|dir| path::kernel_path(&dir))
+            .os("open bundle", || options.bundle.display())?;
         let loaded = load::load_spec(&bundle.join("config.json"))?;
         let spec = loaded.spec;
         for warning in loaded.warnings.into_iter().chain(validate::validate(&spec)?) {
