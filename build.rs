@@ -17,7 +17,6 @@ const FLAGS: &[&str] = &[
     "-Cstrip=symbols",
     "-Crelocation-model=static",
     "-Ctarget-feature=+crt-static",
-    "-Clink-self-contained=no",
     "-Clink-arg=-nostartfiles",
     "-Clink-arg=-nostdlib",
     "-Clink-arg=-static",
@@ -44,6 +43,10 @@ fn main() -> Result<(), String> {
     let variable = |name: &str| std::env::var_os(name).ok_or_else(|| format!("{name} is not set"));
     let output = Path::new(&variable("OUT_DIR")?).join("carob-pause");
     let mut command = Command::new(variable("RUSTC")?);
+    if std::env::var("CARGO_CFG_TARGET_ENV").is_ok_and(|library| library == "musl") {
+        // Its start-up code comes with Rust, and is not wanted.
+        command.arg("-Clink-self-contained=no");
+    }
     command.args(FLAGS).arg("--target").arg(variable("TARGET")?).arg("-o").arg(&output);
     if let Some(linker) = std::env::var_os("RUSTC_LINKER") {
         let mut flag = OsString::from("-Clinker=");
