@@ -6,11 +6,14 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 
+use super::dir;
 use super::fd::proc_path;
 use super::mount::{self, NewFileSystem, Refused};
 
 /// Longest value of an option. Source: fs/fsopen.c, `FSCONFIG_SET_STRING`.
 const OPTION_BYTES: usize = 255;
+/// What the kernel makes in a working directory. Source: fs/overlayfs/super.c, `OVL_WORKDIR_NAME`.
+const KERNELS_OWN: &str = "work";
 
 /// The directories of an overlay. Named by descriptors, so that neither the length of a path nor
 /// what is in it (`:`, `,`, `\`) matters, and none of the host's paths is shown inside.
@@ -29,14 +32,13 @@ pub struct Overlay<'a> {
 
 /// Makes the overlay.
 ///
-/// More layers than an option has room for have an option each; before Linux 6.8, which has that,
-/// there is a longer way.
+/// More layers than an option has room for have an option each. Before Linux 6.8, which has that, and
+/// for layers that are themselves mounted nowhere before Linux 6.15, there is a longer way.
 ///
 /// # Errors
-/// [`Refused`] as [`mount::create`]; `EINVAL` for layers that are themselves mounted nowhere
-/// before Linux 6.15, `ESTALE` if there are many of them before Linux 6.8.
+/// [`Refused`] as [`mount::create`].
 pub fn create(overlay: &Overlay) -> Result<OwnedFd, Refused> {
-    let (options, each) = options(overlay);
+    let options = options(overlay);
     let made = mount::create(&NewFileSystem {
         kind: "overlay",
         source: Some("overlay"),
@@ -44,34 +46,32 @@ pub fn create(overlay: &Overlay) -> Result<OwnedFd, Refused> {
         attributes: overlay.attributes,
     });
     match made {
-        Err(refused) if each == Each::InItsOwn && refused.errno == Errno::EINVAL => {
-            many::create(overlay).map_err(|errno| Refused { errno, ..refused })
+        Err(refused) if refused.errno == Errno::EINVAL => {
+            // Its mark of an overlay without syncs is there already, and is refused the next time.
+            let forgotten =
+                overlay.upper.map_or(Ok(()), |(_, work)| dir::remove(work, KERNELS_OWN));
+            forgotten
+                .and_then(|()| many::create(overlay))
+                .map_err(|errno| Refused { errno, ..refused })
         }
         other => other,
     }
 }
 
-/// How layers are given to the kernel.
-#[derive(Debug, PartialEq, Eq)]
-enum Each {
-    InOne,
-    InItsOwn,
-}
-
-fn options(overlay: &Overlay) -> (Vec<String>, Each) {
+fn options(overlay: &Overlay) -> Vec<String> {
     let layers: Vec<String> = overlay.lower.iter().map(proc_path).collect();
     let joined = layers.join(":");
-    let (mut words, each) = if joined.len() <= OPTION_BYTES {
-        (vec![format!("lowerdir={joined}")], Each::InOne)
+    let mut words = if joined.len() <= OPTION_BYTES {
+        vec![format!("lowerdir={joined}")]
     } else {
-        (layers.iter().map(|layer| format!("lowerdir+={layer}")).collect(), Each::InItsOwn)
+        layers.iter().map(|layer| format!("lowerdir+={layer}")).collect()
     };
     if let Some((upper, work)) = overlay.upper {
         words.push(format!("upperdir={}", proc_path(upper)));
         words.push(format!("workdir={}", proc_path(work)));
     }
     words.extend(overlay.options.iter().map(|&word| word.to_owned()));
-    (words, each)
+    words
 }
 
 #[cfg(test)]
@@ -87,10 +87,9 @@ mod tests {
             Overlay { lower: &lower[..2], upper: None, options: &["volatile"], attributes: 0 };
         let path = proc_path(&file);
         let words = vec![format!("lowerdir={path}:{path}"), "volatile".to_owned()];
-        assert_eq!(options(&few), (words, Each::InOne));
-        let (many, each) =
-            options(&Overlay { lower: &lower, upper: Some((lower[0], lower[0])), ..few });
-        assert_eq!((many.len(), each), (103, Each::InItsOwn));
+        assert_eq!(options(&few), words);
+        let many = options(&Overlay { lower: &lower, upper: Some((lower[0], lower[0])), ..few });
+        assert_eq!(many.len(), 103);
         assert_eq!(many[0], format!("lowerdir+={path}"));
         assert_eq!(many[100..102], [format!("upperdir={path}"), format!("workdir={path}")]);
     }
