@@ -455,7 +455,9 @@ fn a_tmpfs_on_a_directory_made_for_it_is_for_everybody() {
 #[test]
 #[ignore = "needs root: run scripts/test"]
 fn a_source_below_the_hosts_root_as_root_is_the_hosts() {
-    let host = Host::new();
+    let Some(host) = Host::only_carob("runc 1.1 cannot pivot into the host's own root") else {
+        return;
+    };
     let (source, out) = (host.dir().join("source"), host.dir().join("out"));
     fs::create_dir(&source).unwrap();
     fs::create_dir(&out).unwrap();

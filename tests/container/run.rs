@@ -1,6 +1,6 @@
 //! run: exit codes, stdio, detach, signal forwarding.
 
-use crate::support::{Host, wait_until};
+use crate::support::{Host, Peer, peer, wait_until};
 use serde_json::json;
 use std::fs;
 use std::process::Command;
@@ -82,8 +82,10 @@ fn a_detached_init_becomes_the_callers_child() {
 #[ignore = "needs root: run scripts/test"]
 fn signals_to_the_foreground_run_reach_the_container() {
     let host = Host::new();
-    // SIGTERM, SIGHUP, SIGUSR1, and the first real-time signal: a C library may keep it to itself.
-    for code in [15, 1, 10, 34] {
+    // SIGTERM, SIGHUP, SIGUSR1, and the first real-time signal, which runtimes of languages may keep to
+    // themselves: runc 1.1 dies of it.
+    let codes: &[i32] = if peer() == Peer::Carob { &[15, 1, 10, 34] } else { &[15, 1, 10] };
+    for code in codes {
         let script = format!(
             "trap 'echo got {code}; exit {code}' {code}; echo ready; while :; do sleep 0.02; done"
         );
@@ -93,7 +95,7 @@ fn signals_to_the_foreground_run_reach_the_container() {
         let kill = Command::new("kill").arg(format!("-{code}")).arg(run.pid().to_string()).status();
         assert!(kill.unwrap().success());
         let out = run.wait();
-        assert_eq!(out.code, code, "{out:?}");
+        assert_eq!(out.code, *code, "{out:?}");
         assert_eq!(out.stdout, format!("ready\ngot {code}\n"));
     }
 }
