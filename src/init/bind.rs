@@ -66,7 +66,17 @@ fn subtree(plan: &MountPlan) -> Subtree {
 pub fn map_ids(plan: &MountPlan, tree: &OwnedFd, namespace: BorrowedFd) -> Result<()> {
     let recursive = plan.options.idmap == IdMap::Recursive;
     let subtree = if recursive { Subtree::Recursive } else { Subtree::Alone };
-    mount::set_id_map(tree.as_fd(), namespace, subtree).os("map", || "the ids of the mount")
+    mount::set_id_map(tree.as_fd(), namespace, subtree).map_err(|errno| Error::Os {
+        op: "map",
+        target: match errno {
+            Errno::EINVAL => {
+                "the ids of the mount (not on this file system, which for tmpfs takes Linux 6.3)"
+            }
+            _ => "the ids of the mount",
+        }
+        .into(),
+        source: errno.into(),
+    })
 }
 
 fn tree_of(

@@ -457,9 +457,14 @@ impl Drop for Scene {
 /// Whether this kernel (Linux 6.15) tells how a process ended that was somebody else's to reap, as all are
 /// whose supervisor was killed.
 pub fn tells_ends_of_strangers() -> bool {
+    is_linux(6, 15)
+}
+
+/// Whether this kernel is of a version or a later one.
+pub fn is_linux(major: u32, minor: u32) -> bool {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     let mut numbers = release.split(['.', '-']).map_while(|number| number.parse::<u32>().ok());
-    (numbers.next(), numbers.next()) >= (Some(6), Some(15))
+    (numbers.next(), numbers.next()) >= (Some(major), Some(minor))
 }
 
 /// Stops a supervisor that is about to be killed: its children become orphans, and, where this

@@ -27,7 +27,7 @@ POD_SPEC "PodSpec" {
     honoured "hostIPC" Bool, "Use the machine's IPC namespace.";
     honoured "hostNetwork" Bool, "Use the machine's network.";
     honoured "hostPID" Bool, "Use the machine's PID namespace.";
-    honoured "hostUsers" Bool, "false: a user namespace of the pod's own.";
+    honoured "hostUsers" Bool, "false: a user namespace of the pod's own; volumes in memory, such as secrets, then take Linux 6.3.";
     honoured "hostname" Label, "Host name instead of the pod's name.";
     honoured "hostnameOverride" Text, "Host name instead of all else, without a domain.";
     honoured "imagePullSecrets" List(&Object(&LOCAL_REFERENCE)),
