@@ -46,6 +46,11 @@ impl Controller {
         }
     }
 
+    /// Whether it is one of those that `/proc/self/cgroup` names for a v1 hierarchy.
+    pub(super) fn is_in(self, names: &str) -> bool {
+        names.split(',').any(|name| name == self.v1_name())
+    }
+
     /// The name in `cgroup.controllers`, if it has to be listed there to work in the unified tree.
     pub(super) fn v2_name(self) -> Option<&'static str> {
         match self {

@@ -1,10 +1,15 @@
 //! Stops and continues all processes of a cgroup.
 
+use std::borrow::Cow;
 use std::os::fd::AsFd;
+use std::path::Path;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::utsname::uname;
+use serde::Deserialize;
 
 use super::controller::{Controller, Version};
 use super::dir::{Dir, gone};
@@ -28,11 +33,12 @@ pub(super) struct Freezer {
 fn chosen(hierarchies: &[Hierarchy]) -> Result<&Hierarchy> {
     let v1 = hierarchies.iter().find(|h| h.has_v1(Controller::Freezer));
     let unified = || hierarchies.iter().find(|h| h.tree == Tree::Unified);
-    v1.or_else(unified).ok_or_else(|| {
-        Error::Unsupported(
-            "this host cannot freeze processes: no cgroup hierarchy has the freezer".to_owned(),
-        )
-    })
+    v1.or_else(unified).ok_or_else(no_freezer)
+}
+
+fn no_freezer() -> Error {
+    let reason = "this host cannot freeze processes: no cgroup hierarchy has the freezer";
+    Error::Unsupported(reason.to_owned())
 }
 
 /// Lets the processes run again. See [`Freezer::thaw`].
@@ -43,17 +49,88 @@ pub(super) fn thaw(hierarchies: &[Hierarchy]) -> Result<()> {
     }
 }
 
-/// Whether the processes are frozen. Every `exec` asks, and `list` for each container.
+/// Whether the processes are frozen. Every `exec` asks.
 pub(super) fn is_frozen(hierarchies: &[Hierarchy]) -> Result<bool> {
     let hierarchy = chosen(hierarchies)?;
-    match hierarchy.version() {
-        Version::V1 => {
-            let path = hierarchy.dir().join("freezer.state");
-            let state = fd::read_record(&path).os("read", || path.display())?;
-            Ok(state.trim() == "FROZEN")
+    reads_frozen(&hierarchy.dir(), hierarchy.version())
+}
+
+/// By path: the directory need not be opened for a single file.
+fn reads_frozen(dir: &Path, version: Version) -> Result<bool> {
+    says_frozen(version, |name| {
+        let path = dir.join(name);
+        fd::read_record(&path).os("read", || path.display())
+    })
+}
+
+fn says_frozen(version: Version, read: impl Fn(&str) -> Result<String>) -> Result<bool> {
+    match version {
+        Version::V1 => Ok(read("freezer.state")?.trim() == "FROZEN"),
+        // The event comes a moment after a thaw, the setting at once.
+        Version::V2 => {
+            Ok(read("cgroup.freeze")?.trim() == "1"
+                && has_line(&read("cgroup.events")?, "frozen 1"))
         }
-        Version::V2 => Freezer::open(hierarchies)?.is_frozen(),
     }
+}
+
+/// The freezer of a [`Cgroup`](super::Cgroup) that was written, read without a copy of anything:
+/// `list` asks one for each container.
+#[derive(Debug, Deserialize)]
+pub struct WrittenFreezer<'a> {
+    #[serde(borrow)]
+    hierarchies: Vec<WrittenHierarchy<'a>>,
+}
+
+/// As [`Hierarchy`].
+#[derive(Debug, Deserialize)]
+struct WrittenHierarchy<'a> {
+    #[serde(borrow)]
+    tree: WrittenTree<'a>,
+    #[serde(borrow)]
+    mount: Cow<'a, str>,
+    #[serde(borrow)]
+    path: Cow<'a, str>,
+}
+
+/// As [`Tree`].
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum WrittenTree<'a> {
+    #[serde(borrow)]
+    V1(Cow<'a, str>),
+    Unified,
+}
+
+impl WrittenFreezer<'_> {
+    /// As [`Cgroup::is_frozen`](super::Cgroup::is_frozen), if one of the processes was seen in this
+    /// state a moment ago: the letter of `/proc/<pid>/stat`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn is_frozen(&self, process: char) -> Result<bool> {
+        let is_v1 = |one: &&WrittenHierarchy| matches!(&one.tree, WrittenTree::V1(names) if Controller::Freezer.is_in(names));
+        let is_v2 = |one: &&WrittenHierarchy| matches!(one.tree, WrittenTree::Unified);
+        let all = &self.hierarchies;
+        let (chosen, version) = match all.iter().find(is_v1) {
+            Some(_) if process == 'S' && no_frozen_sleeps() => return Ok(false),
+            Some(one) => (one, Version::V1),
+            None => (all.iter().find(is_v2).ok_or_else(no_freezer)?, Version::V2),
+        };
+        reads_frozen(&Path::new(&*chosen.mount).join(&*chosen.path), version)
+    }
+}
+
+/// Whether a process that the freezer of v1 has stopped never looks asleep: so since Linux 6.1, which
+/// wakes none to freeze it.
+fn no_frozen_sleeps() -> bool {
+    static ANSWER: OnceLock<bool> = OnceLock::new();
+    *ANSWER.get_or_init(|| {
+        let names = uname().ok();
+        let release = names.as_ref().and_then(|names| names.release().to_str()).unwrap_or_default();
+        let mut numbers = release.split(['.', '-']).map_while(|part| part.parse::<u32>().ok());
+        (numbers.next(), numbers.next()) >= (Some(6), Some(1))
+    })
 }
 
 impl Freezer {
@@ -141,12 +218,7 @@ impl Freezer {
     }
 
     pub(super) fn is_frozen(&self) -> Result<bool> {
-        match self.version {
-            Version::V1 => Ok(self.dir.read("freezer.state")?.trim() == "FROZEN"),
-            // The event comes a moment after a thaw, the setting at once.
-            Version::V2 => Ok(self.dir.read("cgroup.freeze")?.trim() == "1"
-                && has_line(&self.dir.read("cgroup.events")?, "frozen 1")),
-        }
+        says_frozen(self.version, |name| self.dir.read(name))
     }
 }
 

@@ -52,7 +52,7 @@ impl Hierarchy {
     /// Whether this is the v1 hierarchy of the controller.
     pub(super) fn has_v1(&self, controller: Controller) -> bool {
         match &self.tree {
-            Tree::V1(names) => names.split(',').any(|name| name == controller.v1_name()),
+            Tree::V1(names) => controller.is_in(names),
             Tree::Unified => false,
         }
     }

@@ -64,6 +64,7 @@ use self::controller::{Controller, Version};
 use self::dir::Dir;
 pub use self::driver::CgroupDriver;
 use self::freezer::Freezer;
+pub use self::freezer::WrittenFreezer;
 pub use self::group::Group;
 pub use self::join::{Entrance, Join, Unified};
 pub use self::layout::is_host_pure_v2;
@@ -201,17 +202,16 @@ impl Cgroup {
     /// A cgroup that was there before must be nobody's: signals, the freezer and `delete` reach
     /// all that is inside. In a frozen one init would not run.
     fn refuse_in_use(&self, hierarchy: &Hierarchy) -> Result<()> {
-        let path = hierarchy.dir();
-        let inside = walk::processes(&path)?;
+        let dir = hierarchy.dir();
+        let path = dir.display();
+        let inside = walk::processes(&dir)?;
         if !inside.is_empty() {
-            let path = path.display();
             return Err(Error::Invalid(format!(
                 "container's cgroup is not empty: processes {inside:?} in {path}"
             )));
         }
         let freezes = hierarchy.tree == Tree::Unified || hierarchy.has_v1(Controller::Freezer);
         if freezes && self.is_frozen()? {
-            let path = path.display();
             return Err(Error::Invalid(format!("container's cgroup unexpectedly frozen: {path}")));
         }
         Ok(())

@@ -12,8 +12,8 @@ use nix::sched::CloneFlags;
 use oci_spec::runtime::LinuxIdMapping;
 
 use super::rights::Rights;
-use super::state::user_name;
 use super::subids;
+use super::users::user_name;
 use crate::error::{Error, OsContext, Result};
 use crate::oci::plan::{IdMaps, id_map_text};
 use crate::sys::fd;

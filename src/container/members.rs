@@ -6,12 +6,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use nix::errno::Errno;
 use nix::unistd::Pid;
 
+use super::Runtime;
 use super::state::State;
 use crate::error::{OsContext, Result};
 use crate::sys::process;
 
 /// Rounds over processes that fork while they are being signalled.
 const MAX_ROUNDS: u32 = 100;
+
+impl Runtime {
+    /// Pids of all processes of the container, as carob sees them; empty when stopped.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Os`] if the cgroup cannot be read.
+    pub fn processes(&self, id: &str) -> Result<Vec<i32>> {
+        self.container(id)?.state.processes()
+    }
+}
 
 impl State {
     /// Pids of all processes of the container, as carob sees them, sorted.

@@ -1,11 +1,9 @@
-//! What is known of a container, on disk and as reported.
+//! What is known of a container.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::os::fd::OwnedFd;
-use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
-use std::thread;
 
 use nix::errno::Errno;
 use nix::unistd::Pid;
@@ -17,15 +15,12 @@ use super::store::{self, ContainerDir, Lock};
 use super::{ContainerId, Keyring, Runtime};
 use crate::cgroup::Cgroup;
 use crate::error::{Error, OsContext, Result};
-use crate::sys::process;
-
-/// How many containers a thread must have to look at, to be worth its start; and how many threads.
-const WORTH_A_THREAD: usize = 64;
-const LIST_THREADS: usize = 4;
+use crate::sys::process::{self, Stat};
 
 /// `state.json`. Written before the first side effect, so that `delete` knows what to clean up.
+/// Who needs little of the cgroup reads less of it, as `C`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct State {
+pub(super) struct State<C = Cgroup> {
     pub(super) id: ContainerId,
     pub(super) oci_version: String,
     /// Init's pid as carob sees it; 0 while there is none.
@@ -37,7 +32,7 @@ pub(super) struct State {
     pub(super) rootfs: PathBuf,
     pub(super) annotations: BTreeMap<String, String>,
     pub(super) owner_uid: u32,
-    pub(super) cgroup: Cgroup,
+    pub(super) cgroup: C,
     /// Its class of cache and memory bandwidth, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) class: Option<Membership>,
@@ -130,12 +125,12 @@ impl Container {
             other => other.os("pidfd_open", || pid)?,
         };
         // The pidfd first: what the pid means from now on is fixed.
-        Ok(self.state.init_lives().then_some(pidfd))
+        Ok(self.state.living_init().map(|_| pidfd))
     }
 
     /// What the container is doing now.
     pub(super) fn status(&self) -> Status {
-        self.state.status(&self.dir.path)
+        self.state.status(&self.dir.path, |cgroup, _| cgroup.is_frozen())
     }
 
     /// The state as the specification words it, for hooks and the seccomp agent.
@@ -144,27 +139,33 @@ impl Container {
     }
 }
 
-impl State {
-    /// What the container is doing now, if `dir` is its directory.
-    fn status(&self, dir: &Path) -> Status {
+impl<C> State<C> {
+    /// What the container is doing now, if `dir` is its directory; `is_frozen` looks at its cgroup
+    /// where one of the processes is in the state that it is given.
+    pub(super) fn status(
+        &self,
+        dir: &Path,
+        is_frozen: impl FnOnce(&C, char) -> Result<bool>,
+    ) -> Status {
         if self.pid == 0 {
-            Status::Creating
-        } else if !self.init_lives() {
-            Status::Stopped
-        } else if self.is_paused() {
-            Status::Paused
-        } else if store::is_waiting(dir) {
-            Status::Created
-        } else {
-            Status::Running
+            return Status::Creating;
+        }
+        match self.living_init() {
+            None => Status::Stopped,
+            Some(init) if is_frozen(&self.cgroup, init.state).unwrap_or(false) => Status::Paused,
+            Some(_) if store::is_waiting(dir) => Status::Created,
+            Some(_) => Status::Running,
         }
     }
 
-    fn init_lives(&self) -> bool {
+    /// Init, unless it has ended.
+    fn living_init(&self) -> Option<Stat> {
         let stat = process::stat(Pid::from_raw(self.pid));
-        stat.is_some_and(|stat| stat.is_alive() && stat.start_time == self.start_time)
+        stat.filter(|stat| stat.is_alive() && stat.start_time == self.start_time)
     }
+}
 
+impl State {
     /// The files by which its processes enter their class.
     pub(super) fn class_tasks(&self) -> &[PathBuf] {
         self.class.as_ref().map_or(&[], |class| &class.tasks)
@@ -190,127 +191,4 @@ impl State {
         }
         state.to_string().into_bytes()
     }
-}
-
-/// What `state` prints, and `list` for each container.
-#[derive(Debug, Clone, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct StateReport {
-    /// Of the configuration.
-    pub oci_version: String,
-    /// The container.
-    pub id: String,
-    /// Init's; 0 when stopped.
-    pub pid: i32,
-    /// One of the words of [`Status`].
-    pub status: String,
-    /// Directory of the configuration.
-    pub bundle: PathBuf,
-    /// The root filesystem on the host.
-    pub rootfs: PathBuf,
-    /// RFC 3339 with nanoseconds.
-    pub created: String,
-    /// Of the configuration.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub annotations: BTreeMap<String, String>,
-    /// Name of the user who made the container; its number if it has none.
-    pub owner: String,
-}
-
-impl Runtime {
-    /// Reports one container.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`].
-    pub fn state(&self, id: &str) -> Result<StateReport> {
-        // The shape of runc has no owner here.
-        self.report(id, |_uid| String::new())
-    }
-
-    /// Reports all containers, sorted by id. One that cannot be read is an error in its place.
-    ///
-    /// # Errors
-    /// [`Error::Os`] if the state root cannot be read.
-    pub fn list(&self) -> Result<Vec<Result<StateReport>>> {
-        let ids = self.ids()?;
-        let users = Users::read();
-        let owner = |uid: u32| users.name(uid).unwrap_or_else(|| uid.to_string());
-        let reports = &|ids: &[String]| -> Vec<_> {
-            let reports = ids.iter().map(|id| self.report(id, owner));
-            // Deleted between the listing and the look: not an error.
-            reports.filter(|report| !matches!(report, Err(Error::NotFound { .. }))).collect()
-        };
-        if ids.len() < WORTH_A_THREAD {
-            return Ok(reports(&ids));
-        }
-        let threads = thread::available_parallelism().map_or(1, usize::from).min(LIST_THREADS);
-        let (first, others) = ids.split_at(ids.len().div_ceil(threads));
-        Ok(thread::scope(|scope| {
-            let parts: Vec<_> = others
-                .chunks(first.len())
-                .map(|part| {
-                    (part, thread::Builder::new().spawn_scoped(scope, move || reports(part)))
-                })
-                .collect();
-            let mut all = reports(first);
-            for (part, thread) in parts {
-                // Where no more processes are allowed, this one does it all.
-                all.extend(thread.map_or_else(
-                    |_no_thread| reports(part),
-                    |thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
-                ));
-            }
-            all
-        }))
-    }
-
-    /// Opens no more than it reads: there may be thousands.
-    fn report(&self, id: &str, name: impl FnOnce(u32) -> String) -> Result<StateReport> {
-        let dir = self.path_of(&ContainerId::new(id)?);
-        let missing = || Error::NotFound { id: id.to_owned() };
-        let state = store::read_state(&dir)?.ok_or_else(missing)?;
-        let status = state.status(&dir);
-        Ok(StateReport {
-            oci_version: state.oci_version,
-            id: state.id.to_string(),
-            pid: if status == Status::Stopped { 0 } else { state.pid },
-            status: status.to_string(),
-            bundle: state.bundle,
-            rootfs: state.rootfs,
-            created: state.created,
-            annotations: state.annotations,
-            owner: name(state.owner_uid),
-        })
-    }
-
-    /// Pids of all processes of the container, as carob sees them; empty when stopped.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`]; [`Error::Os`] if the cgroup cannot be read.
-    pub fn processes(&self, id: &str) -> Result<Vec<i32>> {
-        self.container(id)?.state.processes()
-    }
-}
-
-/// The host's passwd file: a static program has no name service.
-struct Users(String);
-
-impl Users {
-    fn read() -> Self {
-        Self(std::fs::read_to_string("/etc/passwd").unwrap_or_default())
-    }
-
-    fn name(&self, uid: u32) -> Option<String> {
-        let uid = uid.to_string();
-        self.0.lines().find_map(|line| {
-            let mut fields = line.split(':');
-            let name = fields.next()?;
-            (fields.nth(1)? == uid).then(|| name.to_owned())
-        })
-    }
-}
-
-/// The name of a user, by the host's passwd file.
-pub(super) fn user_name(uid: u32) -> Option<String> {
-    Users::read().name(uid)
 }

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, openat};
 use nix::sys::stat::Mode;
+use serde::Deserialize;
 
 use super::state::State;
 use super::{ContainerId, Runtime};
@@ -258,14 +259,22 @@ fn way_out(path: &Path) -> String {
 
 /// Reads the state in a container's directory; `None` if its creator died before it wrote any.
 pub(super) fn read_state(dir: &Path) -> Result<Option<State>> {
+    read_state_text(dir)?.map(|text| parse_state(dir, &text)).transpose()
+}
+
+/// As [`read_state`], to be parsed.
+pub(super) fn read_state_text(dir: &Path) -> Result<Option<String>> {
     let path = dir.join(STATE_FILE);
-    let text = match fd::read_record(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        other => other.os("read", || path.display())?,
-    };
-    serde_json::from_str(&text)
-        .map(Some)
-        .map_err(|e| Error::Invalid(format!("{}: {e}", path.display())))
+    match fd::read_record(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        other => other.map(Some).os("read", || path.display()),
+    }
+}
+
+/// What [`read_state_text`] has read.
+pub(super) fn parse_state<'a, C: Deserialize<'a>>(dir: &Path, text: &'a str) -> Result<State<C>> {
+    serde_json::from_str(text)
+        .map_err(|error| Error::Invalid(format!("{}: {error}", dir.join(STATE_FILE).display())))
 }
 
 /// Whether the init of the container of this directory waits to be started.

@@ -317,7 +317,8 @@ pub fn read_record(path: impl AsRef<Path>) -> std::io::Result<String> {
     } else {
         content.truncate(length);
     }
-    Ok(String::from_utf8_lossy(&content).into_owned())
+    Ok(String::from_utf8(content)
+        .unwrap_or_else(|wrong| String::from_utf8_lossy(wrong.as_bytes()).into_owned()))
 }
 
 /// Reads a small file completely; `limit_bytes` bounds what a hostile or broken file can cost.
