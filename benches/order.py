@@ -17,6 +17,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,6 +44,9 @@ spec:
     command: [sleep, "1000"]
     readinessProbe: {exec: {command: ["true"]}, periodSeconds: 1}
 """
+
+
+PARTS = ("run", "create", "exec", "others", "pods")
 
 
 @dataclass(frozen=True)
@@ -127,15 +131,22 @@ class Tracer:
         self.call(self.SETOPTIONS, first, None, self.FOLLOW)
         self.call(self.CONT, first, None, None)
         ended = None
-        while True:
+        quiet_since = time.monotonic()
+        # What it has left running is traced on; what that calls at its end belongs to whoever ends it.
+        while ended is None or time.monotonic() < quiet_since + 1:
             try:
-                pid, status = os.waitpid(-1, self.WALL)
+                pid, status = os.waitpid(-1, self.WALL | (0 if ended is None else os.WNOHANG))
             except ChildProcessError:
-                return os.waitstatus_to_exitcode(ended)
+                break
+            if pid == 0:
+                time.sleep(0.01)
+                continue
+            quiet_since = time.monotonic()
             if pid == first and not os.WIFSTOPPED(status):
                 ended = status
             if os.WIFSTOPPED(status):
                 self.go_on(pid, os.WSTOPSIG(status), status >> 16)
+        return os.waitstatus_to_exitcode(ended)
 
     def go_on(self, pid: int, stop: int, event: int) -> None:
         mine = stop == signal.SIGTRAP and (event != 0 or self.breakpoint(pid))
@@ -169,7 +180,7 @@ def armed(carob: Path, to: Path, addresses: set[int]) -> dict[int, int]:
 
 
 class Verbs:
-    """What is called: the verbs that engines and pods call often, as often as it takes to warm a cache."""
+    """What is called: the verbs that engines and pods call often, those of PARTS in this order."""
 
     def __init__(self, carob: Path, rootfs: Path, scratch: Path):
         self.carob, self.rootfs, self.scratch = carob, rootfs, scratch
@@ -200,24 +211,33 @@ class Verbs:
         (bundle / "config.json").write_text(json.dumps(config))
         return str(bundle)
 
-    def containers(self) -> None:
+    def run(self) -> None:
+        plain = self.bundle("plain", ["true"])
+        for _ in range(2):
+            self.call("run", "--bundle", plain, "order-1")
+
+    def create(self) -> None:
         rule = {"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"}
         seccomp = {"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["SCMP_ARCH_X86_64"], "syscalls": [rule]}
         limits = {"memory": {"limit": 1 << 28}, "cpu": {"shares": 512, "quota": 50000}, "pids": {"limit": 99}}
-        plain = self.bundle("plain", ["true"])
         full = self.bundle("full", ["sleep", "1000"], seccomp=seccomp, resources=limits)
-        for _ in range(2):
-            self.call("run", "--bundle", plain, "order-1")
+        for again in (True, False):
             self.call("create", "--bundle", full, "--pid-file", str(self.scratch / "pid"), "order-2")
             self.call("start", "order-2")
+            if again:
+                self.call("delete", "--force", "order-2")
+
+    def exec(self) -> None:
+        for _ in range(2):
             self.call("exec", "order-2", "true")
-            self.call("exec", "--detach", "--pid-file", str(self.scratch / "pid"), "order-2", "true")
-            for verb in ("state", "ps", "pause", "resume"):
-                self.call(verb, "order-2")
-            self.call("update", "--memory", str(1 << 29), "order-2")
-            self.call("list")
-            self.call("kill", "order-2", "KILL")
-            self.call("delete", "--force", "order-2")
+
+    def others(self) -> None:
+        self.call("exec", "--detach", "--pid-file", str(self.scratch / "pid"), "order-2", "true")
+        for verb in ("state", "ps", "pause", "resume", f"update --memory {1 << 29}"):
+            self.call(*verb.split(), "order-2")
+        self.call("list")
+        self.call("kill", "order-2", "KILL")
+        self.call("delete", "--force", "order-2")
 
     def pods(self) -> None:
         manifest = self.scratch / "pod.yaml"
@@ -228,10 +248,14 @@ class Verbs:
         self.call("pod", "rm", "--force", "order")
 
 
+def kib(called: set[Section]) -> int:
+    return sum(section.size for section in called) >> 10
+
+
 def script(hot: dict[str, set[Section]]) -> str:
     lines = []
     for part, called in hot.items():
-        lines.append(f"    /* {part}: {sum(section.size for section in called) >> 10} KiB */")
+        lines.append(f"    /* {part}: {kib(called)} KiB */")
         lines += (f"    {pattern}" for pattern in sorted({section.pattern() for section in called}))
     inside = "\n".join(lines)
     return f"""/* The functions that carob's verbs call, one beside the other.
@@ -256,28 +280,31 @@ def main() -> None:
     found = sections(args.map)
     text = list(found)
     starts = [section.address for section in text]
-    hot: dict[str, set[Section]] = {}
     with tempfile.TemporaryDirectory(prefix="carob-order.") as scratch:
         copy = Path(scratch) / "carob"
+        where = [str(copy), str(args.rootfs.resolve()), scratch]
         tracer = Tracer(armed(args.carob, copy, set().union(*found.values())))
-        for part in ("containers", "pods"):
-            before = tracer.hit.copy()
-            if tracer.run([sys.executable, __file__, part, str(copy), str(args.rootfs.resolve()), scratch]) != 0:
-                sys.exit(f"the verbs of {part} have failed")
-            called = tracer.hit - before
-            hot[part] = {text[bisect.bisect_right(starts, address) - 1] for address in called}
-            size = sum(section.size for section in hot[part]) >> 10
-            print(f"{part}: {len(called)} of {len(tracer.bytes_at)} functions were called, {size} KiB")
-    hot["pods"] -= hot["containers"]
+        called: dict[str, set[Section]] = {}
+        try:
+            for part in PARTS:
+                tracer.hit.clear()
+                if tracer.run([sys.executable, __file__, part, *where]) != 0:
+                    sys.exit(f"the verbs of {part} have failed")
+                called[part] = {text[bisect.bisect_right(starts, address) - 1] for address in tracer.hit}
+        finally:
+            Verbs(args.carob.resolve(), args.rootfs.resolve(), Path(scratch)).clean()
+    # What two of them call comes first, so that each finds its own in one piece.
+    hot = {"run and exec": called["run"] & called["exec"], **called}
+    listed: set[Section] = set()
+    for part in hot:
+        hot[part] = hot[part] - listed
+        listed |= hot[part]
+        print(f"{part}: {len(hot[part])} of {len(text)} functions, {kib(hot[part])} KiB")
     args.output.write_text(script(hot))
 
 
 if __name__ == "__main__":
-    if sys.argv[1] in ("containers", "pods"):
-        verbs = Verbs(*map(Path, sys.argv[2:5]))
-        try:
-            getattr(verbs, sys.argv[1])()
-        finally:
-            verbs.clean()
+    if sys.argv[1] in PARTS:
+        getattr(Verbs(*map(Path, sys.argv[2:5])), sys.argv[1])()
     else:
         main()

@@ -32,7 +32,7 @@ use crate::{
     container::Runtime,
     error::{Error, Result},
     log,
-    sys::start,
+    sys::{self_exe, start},
 };
 use global::Global;
 
@@ -106,6 +106,9 @@ const VERBS: &[Row] = &[
     row::<generate::Man>("man", "Write the manual pages"),
 ];
 
+/// Those of which a process goes into a container.
+const ENTERING: [&str; 3] = ["create", "run", "exec"];
+
 const fn row<V: Verb>(name: &'static str, about: &'static str) -> Row {
     Row { name, about, arguments: V::augment_args, run: run::<V>, failure: |_| V::FAILURE }
 }
@@ -158,6 +161,10 @@ pub fn main(args: Vec<OsString>) -> u8 {
     if let Err(errno) = start::prepare() {
         log::error(format_args!("prepare the standard streams: {errno}"));
         return 1;
+    }
+    let verb = args.iter().find_map(|arg| VERBS.iter().find(|row| arg == row.name));
+    if verb.is_some_and(|row| ENTERING.contains(&row.name)) {
+        self_exe::protect_early();
     }
     let args = argv::from_go_style(args);
     match parse(&args).map(ManuallyDrop::new) {

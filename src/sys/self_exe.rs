@@ -11,6 +11,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl, readlink};
@@ -32,6 +33,16 @@ pub struct Protected {
     _tree: Option<OwnedFd>,
 }
 
+/// What [`protect_early`] has found.
+static EARLY: Mutex<Option<OwnedFd>> = Mutex::new(None);
+
+/// Does what [`protect`] would do, where that is cheap: called first of all, it finds little of the
+/// program in memory, and that has to be found again after it.
+pub fn protect_early() {
+    let tree = read_only_mount().ok().filter(|tree| go_over(tree).is_ok());
+    *EARLY.lock().unwrap_or_else(PoisonError::into_inner) = tree;
+}
+
 /// Returns when the running binary cannot be written through `/proc/self/exe` any more.
 ///
 /// Where the kernel does not let a process change its file, carob is executed again, with the same
@@ -48,6 +59,9 @@ pub fn protect(first_unkept: u32) -> Result<Protected> {
         fd::cloexec_from(first_unkept).os("close_range", || "inherited descriptors")?;
         Ok(Protected { _tree: tree })
     };
+    if let Some(tree) = EARLY.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        return go_on(Some(tree));
+    }
     if is_protected()? {
         // Executed by descriptor, it was named after the number.
         process::set_name(c"carob");
