@@ -30,6 +30,8 @@ pub enum Unified {
 pub enum Entrance {
     /// By itself.
     Own(Rc<Join>, Unified),
+    /// By itself, once its parent answers that the hierarchies of v1 are made.
+    WhenMade(Unified),
     /// It asks its parent to have it put there, and waits: a unit of systemd is made around it.
     Asked,
 }
@@ -72,9 +74,8 @@ impl Drop for Join {
 }
 
 impl Join {
-    pub(super) fn open(hierarchies: &[Hierarchy]) -> Result<Self> {
-        let v1 = Vec::with_capacity(hierarchies.len());
-        let mut join = Self { v1, memory: None, unified: None, procs: OnceLock::new() };
+    pub(super) fn open<'a>(hierarchies: impl Iterator<Item = &'a Hierarchy>) -> Result<Self> {
+        let mut join = Self { v1: Vec::new(), memory: None, unified: None, procs: OnceLock::new() };
         for hierarchy in hierarchies {
             match hierarchy.tree {
                 Tree::V1(_) => {

@@ -14,6 +14,7 @@
 //! layout.rs    hierarchies of this host, carob's own place in them
 //! settings.rs  linux.resources → (file, value); v1.rs, v2.rs: the files of each version
 //! plan.rs      settings → hierarchies; a missing controller is found here
+//! create.rs    the order in which all of it is made
 //! make.rs      directories, cpuset inheritance, subtree_control
 //! apply.rs     writes settings; device_rules.rs, device_program.rs: devices
 //! join.rs      descriptors for the child        walk.rs  processes of a subtree, removal
@@ -27,6 +28,7 @@
 mod access;
 mod apply;
 mod controller;
+mod create;
 mod delegate;
 mod device_program;
 mod device_rules;
@@ -61,6 +63,7 @@ use serde::{Deserialize, Serialize};
 pub use self::access::Chosen;
 use self::access::Limited;
 use self::controller::{Controller, Version};
+pub use self::create::Creation;
 use self::dir::Dir;
 pub use self::driver::CgroupDriver;
 use self::freezer::Freezer;
@@ -71,7 +74,6 @@ pub use self::layout::is_host_pure_v2;
 pub(crate) use self::layout::parse_tables;
 use self::layout::{Hierarchy, Tree};
 pub use self::make::Made;
-use self::make::{Enable, Leaf};
 pub use self::mounts::{CgroupMount, V1Mount};
 pub use self::oom::{OomEvent, OomWatch};
 use self::plan::{Plan, Scope};
@@ -135,94 +137,20 @@ impl Cgroup {
         self.check_unit(&Plan::new(self, resources, Scope::Create)?)
     }
 
-    /// Makes the directories, joins those that exist, and writes limits and device rules.
-    ///
-    /// Without resources the device rules of every container still apply. On failure, what was
-    /// made is removed; later, [`Cgroup::take_back`] does that.
-    ///
-    /// # Errors
-    /// As [`Cgroup::check`]; [`Error::Invalid`] for a cgroup that is in use or frozen;
-    /// [`Error::Os`] naming file, value and JSON path where the kernel refuses.
-    pub fn create(&self, resources: Option<&LinuxResources>) -> Result<Made> {
-        let plan = Plan::new(self, resources, Scope::Create)?;
-        let mut made = Made::default();
-        match self.fill(&plan, &mut made, |hierarchy| self.refuse_in_use(hierarchy)) {
-            Ok(()) => Ok(made),
-            Err(error) => {
-                made.undo();
-                Err(error)
-            }
-        }
-    }
-
-    /// For a unit, which is always new: all of its cgroup.
-    #[must_use]
-    pub fn all_made(&self) -> Made {
-        Made::whole(&self.hierarchies)
-    }
-
-    /// Removes what was made, and what a container has made below that since; a directory that was
-    /// there before stays.
-    ///
-    /// # Errors
-    /// As [`Cgroup::delete`].
-    pub fn take_back(&self, made: Made) -> Result<()> {
-        let removed = self.remove_where(|dir| made.has(dir));
-        // The levels above.
-        made.undo();
-        removed
-    }
-
-    /// Makes the directories that are missing and writes what is planned. `joined` has its say on
-    /// those that were there.
-    fn fill(
-        &self,
-        plan: &Plan,
-        made: &mut Made,
-        joined: impl Fn(&Hierarchy) -> Result<()>,
-    ) -> Result<()> {
-        let pure_v2 = plan::is_pure_v2(&self.hierarchies);
-        let enable = if pure_v2 { Enable::All } else { Enable::Needed };
-        self.hierarchies.iter().enumerate().try_for_each(|(index, hierarchy)| {
-            let dir = hierarchy.dir();
-            let leaf = made.make(&dir)?;
-            if leaf == Leaf::Joined {
-                joined(hierarchy)?;
-            }
-            make::prepare((hierarchy, leaf), plan.settings_of(index), enable)?;
-            if index_is_idle(plan, index) {
-                return Ok(());
-            }
-            let dir = Dir::open(dir)?;
-            apply::settings(&dir, plan.settings_of(index))?;
-            plan.devices_of(index).map_or(Ok(()), |form| apply::devices(&dir, form))
-        })
-    }
-
-    /// A cgroup that was there before must be nobody's: signals, the freezer and `delete` reach
-    /// all that is inside. In a frozen one init would not run.
-    fn refuse_in_use(&self, hierarchy: &Hierarchy) -> Result<()> {
-        let dir = hierarchy.dir();
-        let path = dir.display();
-        let inside = walk::processes(&dir)?;
-        if !inside.is_empty() {
-            return Err(Error::Invalid(format!(
-                "container's cgroup is not empty: processes {inside:?} in {path}"
-            )));
-        }
-        let freezes = hierarchy.tree == Tree::Unified || hierarchy.has_v1(Controller::Freezer);
-        if freezes && self.is_frozen()? {
-            return Err(Error::Invalid(format!("container's cgroup unexpectedly frozen: {path}")));
-        }
-        Ok(())
-    }
-
     /// Opens what a child needs to enter the cgroup.
     ///
     /// # Errors
     /// [`Error::Os`] if one of the directories is missing.
     pub fn join(&self) -> Result<Join> {
-        Join::open(&self.hierarchies)
+        Join::open(self.hierarchies.iter())
+    }
+
+    /// As [`Cgroup::join`], for the unified tree alone.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn join_unified(&self) -> Result<Join> {
+        Join::open(self.hierarchies.iter().filter(|one| one.tree == Tree::Unified))
     }
 
     /// Pids, as seen from carob's pid namespace, of all processes in the cgroup and below it.
@@ -283,7 +211,7 @@ impl Cgroup {
         let plan = Plan::new(self, Some(resources), Scope::Update)?;
         let mut concerned = Vec::new();
         for (index, hierarchy) in self.hierarchies.iter().enumerate() {
-            if !index_is_idle(&plan, index) {
+            if !plan.is_idle(index) {
                 let dir = Dir::open(hierarchy.dir())?;
                 check_usage(&dir, resources)?;
                 concerned.push((index, dir));
@@ -378,10 +306,6 @@ impl Cgroup {
             .or_else(|| self.hierarchies.first())
             .ok_or_else(|| access::missing("find its processes"))
     }
-}
-
-fn index_is_idle(plan: &Plan, index: usize) -> bool {
-    plan.settings_of(index).next().is_none() && plan.devices_of(index).is_none()
 }
 
 /// `memory.checkBeforeUpdate`: on v2 a limit below the usage would kill instead of being refused.

@@ -7,7 +7,7 @@ use oci_spec::runtime::LinuxResources;
 use super::dir::Dir;
 use super::make::{self, Enable, Made};
 use super::plan::{self, Plan, Scope};
-use super::{Cgroup, CgroupDriver, apply, index_is_idle, systemd};
+use super::{Cgroup, CgroupDriver, apply, systemd};
 use crate::error::Result;
 
 impl Cgroup {
@@ -41,7 +41,7 @@ impl Cgroup {
         let result = self.hierarchies.iter().enumerate().try_for_each(|(index, hierarchy)| {
             let leaf = made.make(&hierarchy.dir())?;
             make::prepare((hierarchy, leaf), plan.settings_of(index), enable)?;
-            if index_is_idle(&plan, index) {
+            if plan.is_idle(index) {
                 return Ok(());
             }
             apply::settings(&Dir::open(hierarchy.dir())?, plan.settings_of(index))

@@ -86,6 +86,11 @@ impl Plan {
         self.settings.iter().filter(move |(at, _)| *at == index).map(|(_, setting)| setting)
     }
 
+    /// Whether a hierarchy has nothing to be written.
+    pub(super) fn is_idle(&self, index: usize) -> bool {
+        self.settings_of(index).next().is_none() && self.devices_of(index).is_none()
+    }
+
     /// All of them, wherever they go.
     pub(super) fn settings(&self) -> impl Iterator<Item = &Setting> + Clone {
         self.settings.iter().map(|(_, setting)| setting)

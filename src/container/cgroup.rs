@@ -9,21 +9,41 @@ use oci_spec::runtime::LinuxNamespaceType;
 
 use super::prepare::Prepared;
 use super::rdt;
-use crate::cgroup::Join;
+use super::state::State;
+use crate::cgroup::{Creation, Join, Made};
 use crate::error::Result;
+use crate::init;
 use crate::oci::plan::{MountPlan, MountSource};
 
+/// What is made of a container's cgroup.
+#[derive(Debug, Default)]
+pub(super) enum CgroupMade {
+    /// It is not made, or not by us.
+    #[default]
+    Nothing,
+    /// The unified tree has its part.
+    InPart(Creation),
+    /// All of it: what is inside is the container's.
+    Whole(Made),
+}
+
 impl Prepared {
-    /// Makes the container's cgroup, with its limits and its owner; one that fails takes itself
-    /// back. One that is made around init comes later, by [`Prepared::place`].
+    /// Makes the container's cgroup, with its limits and its owner, or as much of it as init is
+    /// cloned into; one that fails takes itself back. One that is made around init comes later, by
+    /// [`Prepared::place`].
     pub(super) fn make_cgroup(&self) -> Result<()> {
         if self.cgroup.needs_process() {
             return self.cgroup.refuse_existing();
         }
+        if self.is_cgroup_made_beside_init() {
+            let begun = self.cgroup.create_unified(self.resources())?;
+            self.cgroup_made.replace(CgroupMade::InPart(begun));
+            return Ok(());
+        }
         let made = self.cgroup.create(self.resources())?;
         let given = self.give_cgroup();
         match given {
-            Ok(()) => drop(self.cgroup_made.replace(Some(made))),
+            Ok(()) => drop(self.cgroup_made.replace(CgroupMade::Whole(made))),
             Err(_) => {
                 let _as_good_as_possible = self.cgroup.take_back(made);
             }
@@ -31,11 +51,64 @@ impl Prepared {
         given
     }
 
-    /// Makes the cgroup around init, which has asked for that.
+    /// Whether init makes its namespaces while the hierarchies of v1 are made: both take half a
+    /// millisecond. Only in a tree in which `delete` finds it meanwhile, and where it can open what
+    /// it then enters itself.
+    pub(super) fn is_cgroup_made_beside_init(&self) -> bool {
+        let namespaces = &self.plan.namespaces;
+        self.cgroup.is_hybrid()
+            && !self.cgroup.needs_process()
+            && !self.is_confined
+            && self.is_direct()
+            && namespaces.joined(LinuxNamespaceType::Mount).is_none()
+    }
+
+    /// The new namespaces that init is cloned into, and those that it makes itself meanwhile.
+    pub(super) fn new_namespaces(&self) -> (CloneFlags, CloneFlags) {
+        if !self.is_direct() {
+            return (CloneFlags::empty(), CloneFlags::empty());
+        }
+        let new = init::stage1_flags(&self.plan.namespaces);
+        let cloned = CloneFlags::CLONE_NEWPID;
+        match self.is_cgroup_made_beside_init() {
+            true => (new.intersection(cloned), new.difference(cloned)),
+            false => (new, CloneFlags::empty()),
+        }
+    }
+
+    /// Makes what [`Prepared::make_cgroup`] has left, if anything is.
+    pub(super) fn make_rest_of_cgroup(&self) -> Result<()> {
+        let mut made = self.cgroup_made.borrow_mut();
+        let CgroupMade::InPart(begun) = &mut *made else { return Ok(()) };
+        *made = CgroupMade::Whole(self.cgroup.create_rest(begun)?);
+        self.give_cgroup()
+    }
+
+    /// Removes the cgroup of a container that comes to nothing, once its init is gone, with what else
+    /// is inside.
+    pub(super) fn take_cgroup_back(&self, state: &State) -> Result<()> {
+        match self.cgroup_made.take() {
+            CgroupMade::Nothing => Ok(()),
+            // What is in the others may be somebody's.
+            CgroupMade::InPart(begun) => {
+                begun.undo();
+                Ok(())
+            }
+            CgroupMade::Whole(made) => {
+                let _killed = state.signal_all(libc::SIGKILL);
+                state.cgroup.take_back(made)
+            }
+        }
+    }
+
+    /// Makes the cgroup around init, which has asked for that, unless it is there.
     pub(super) fn place(&self, init: i32) -> Result<()> {
+        if !self.cgroup.needs_process() {
+            return Ok(());
+        }
         self.cgroup.start_around(init, self.id.as_str(), self.resources())?;
         // What is in it from here on is ours to end.
-        self.cgroup_made.replace(Some(self.cgroup.all_made()));
+        self.cgroup_made.replace(CgroupMade::Whole(self.cgroup.all_made()));
         self.cgroup.fill_around(init, self.resources())?;
         self.give_cgroup()
     }
@@ -57,8 +130,12 @@ impl Prepared {
 
     /// What init needs to enter its cgroups; nothing where it asks to be put there.
     pub(super) fn entrance(&self) -> Result<Option<Rc<Join>>> {
-        let enters = !self.cgroup.needs_process();
-        enters.then(|| self.cgroup.join().map(Rc::new)).transpose()
+        if self.cgroup.needs_process() {
+            return Ok(None);
+        }
+        let is_in_part = matches!(*self.cgroup_made.borrow(), CgroupMade::InPart(_));
+        let join = if is_in_part { self.cgroup.join_unified() } else { self.cgroup.join() };
+        join.map(|join| Some(Rc::new(join)))
     }
 
     fn give_cgroup(&self) -> Result<()> {

@@ -3,7 +3,6 @@
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use nix::sched::CloneFlags;
 use oci_spec::runtime::LinuxNamespaceType as Kind;
 
 use super::converse::{Heard, converse};
@@ -19,7 +18,7 @@ use crate::cgroup::Entrance;
 use crate::error::{Error, OsContext, Result};
 use crate::init::gate::Fifos;
 use crate::init::sync::{self, End};
-use crate::init::{self, Gate, Hook, Init, StandardStreams, Task, stage1_flags};
+use crate::init::{self, Gate, Hook, Init, StandardStreams, Task};
 use crate::sys::fd::Spent;
 use crate::sys::path::Rootfs;
 use crate::sys::process::{self, Child, Cloned, Prctl};
@@ -148,6 +147,8 @@ fn assemble(
     making.host_root = host_root::mount(prepared, container)?;
     let (end, console, lent) = loop {
         let end = clone_init(prepared, (&mut making, lock, oom_score), container, child)?;
+        // While it makes its namespaces.
+        prepared.make_rest_of_cgroup()?;
         if prepared.is_direct() {
             // While init is at work, so that it need not wait for this later.
             stage(container, child.as_ref())?;
@@ -203,8 +204,7 @@ fn clone_init(
     let bind_sources = mount_source::open(plan)?;
     let cgroups = prepared.entrance()?;
     let (ours, theirs) = sync::pair()?;
-    let flags =
-        if prepared.is_direct() { stage1_flags(&plan.namespaces) } else { CloneFlags::empty() };
+    let (flags, late) = prepared.new_namespaces();
     let pid_namespace = match plan.namespaces.joined(Kind::Pid) {
         Some(joined) if !plan.namespaces.is_return_barred => {
             PidNamespace::enter(|| init::join_namespace(joined))?
@@ -229,11 +229,15 @@ fn clone_init(
             init::run(Init {
                 plan,
                 task: Task::new(&plan.process, prepared.seccomp.as_ref(), theirs, gate)
-                    .with_cgroups(Entrance::new(cgroups, unified))
+                    .with_cgroups(match prepared.is_cgroup_made_beside_init() {
+                        true => Entrance::WhenMade(unified),
+                        false => Entrance::new(cgroups, unified),
+                    })
                     .with_classes(class_tasks)
                     .with_keyring(keyring_name(&prepared.id, prepared.keyring))
                     .with_console(console, making.streams)
                     .with_kept_fds(prepared.streams.kept_fds),
+                late_namespaces: late,
                 move_root: prepared.move_root,
                 cgroup: &prepared.cgroup,
                 is_confined: prepared.is_confined,
@@ -259,12 +263,8 @@ fn abandon(prepared: &Prepared, container: &Container, child: Option<Child>) {
         let _reaped = process::wait(&child.pidfd);
     }
     host_root::undo(&container.state);
-    // Else it may be somebody's.
-    if let Some(made) = prepared.cgroup_made.take() {
-        let _killed = container.state.signal_all(libc::SIGKILL);
-        if let Err(error) = container.state.cgroup.take_back(made) {
-            crate::log::warn(error);
-        }
+    if let Err(error) = prepared.take_cgroup_back(&container.state) {
+        crate::log::warn(error);
     }
     prepared.take_class_back();
     if pid != 0 {

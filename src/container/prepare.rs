@@ -10,6 +10,7 @@ use nix::sched::CloneFlags;
 use nix::sys::stat::stat;
 use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Spec};
 
+use super::cgroup::CgroupMade;
 use super::id_map::MapWriter;
 use super::rdt::Class;
 use super::rights::Rights;
@@ -17,7 +18,7 @@ use super::state::State;
 use super::{
     ContainerId, CreateOptions, Keyring, RootSwitch, Rootless, Runtime, host_root, notify,
 };
-use crate::cgroup::{Cgroup, CgroupDriver, Chosen, Made};
+use crate::cgroup::{Cgroup, CgroupDriver, Chosen};
 use crate::error::{Error, OsContext, Result};
 use crate::init::Hook;
 use crate::oci::plan::{MountPlan, Plan, ProcessPlan};
@@ -51,8 +52,7 @@ pub(super) struct Prepared {
     pub(super) plan: Plan,
     pub(super) seccomp: Option<Filter>,
     pub(super) cgroup: Cgroup,
-    /// What of that is made. Once it is, what is inside is the container's.
-    pub(super) cgroup_made: RefCell<Option<Made>>,
+    pub(super) cgroup_made: RefCell<CgroupMade>,
     /// `linux.intelRdt`.
     pub(super) class: Option<Class>,
     /// The directories of that that are made.

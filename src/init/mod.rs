@@ -28,6 +28,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use nix::fcntl::OFlag;
+use nix::sched::CloneFlags;
 use nix::sys::stat::Mode;
 use oci_spec::runtime::LinuxNamespaceType as Kind;
 
@@ -56,6 +57,8 @@ pub struct Init<'a> {
     pub plan: &'a Plan,
     /// What is shared with `exec`.
     pub task: Task<'a>,
+    /// New namespaces that it was not cloned into, but makes itself.
+    pub late_namespaces: CloneFlags,
     /// `--no-pivot`.
     pub move_root: bool,
     /// The cgroup paths for a mount of type `cgroup`.

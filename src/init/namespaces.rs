@@ -30,6 +30,10 @@ pub(super) fn new_session() -> Result<()> {
 /// Joins what is joined by path, and becomes root of a new user namespace.
 pub(super) fn enter(init: &mut Init) -> Result<()> {
     let plan = init.plan;
+    if !init.late_namespaces.is_empty() {
+        let flags = init.late_namespaces;
+        unshare(flags).os("unshare", || format!("{flags:?}"))?;
+    }
     // The creator's clone has put us into the pid namespace; stage 1 has done the rest.
     if !super::needs_stage1(&plan.namespaces) {
         join_by_path(init, |kind| kind != Kind::Pid)?;
@@ -95,6 +99,10 @@ fn refuse_mounts_of_the_host(joined: &JoinPlan, namespace: &File) -> Result<()> 
 
 /// Enters the container's cgroups, then the namespace that makes them its root.
 pub(super) fn join_cgroups(init: &mut Init) -> Result<()> {
+    if let Some(Entrance::WhenMade(unified)) = init.task.cgroups {
+        ask_for_place(&init.task)?;
+        init.task.cgroups = Some(Entrance::Own(init.cgroup.join()?.into(), unified));
+    }
     join_cgroups_of(&mut init.task)?;
     if init.plan.namespaces.is_new(CloneFlags::CLONE_NEWCGROUP) {
         // The namespace shows as root what the process is in at this moment.
@@ -111,14 +119,17 @@ pub(super) fn join_cgroups_of(task: &mut Task) -> Result<()> {
     // Not dropped: execve closes them all at once.
     match &task.cgroups {
         Some(Entrance::Own(cgroups, unified)) => cgroups.enter(*unified),
-        Some(Entrance::Asked) => {
-            task.parent.tell_parent(&FromChild::Place)?;
-            match task.parent.hear_parent()? {
-                ToChild::Placed => Ok(()),
-                other => Err(unexpected(&other)),
-            }
-        }
-        None => Ok(()),
+        Some(Entrance::Asked) => ask_for_place(task),
+        // See above; who joins a running container has nothing to wait for.
+        Some(Entrance::WhenMade(_)) | None => Ok(()),
+    }
+}
+
+fn ask_for_place(task: &Task) -> Result<()> {
+    task.parent.tell_parent(&FromChild::Place)?;
+    match task.parent.hear_parent()? {
+        ToChild::Placed => Ok(()),
+        other => Err(unexpected(&other)),
     }
 }
 
@@ -126,7 +137,7 @@ pub(super) fn join_cgroups_of(task: &mut Task) -> Result<()> {
 pub(super) fn join_memory_cgroup(task: &mut Task) -> Result<()> {
     match &task.cgroups {
         Some(Entrance::Own(cgroups, _)) => cgroups.enter_memory(),
-        Some(Entrance::Asked) | None => Ok(()),
+        Some(Entrance::Asked | Entrance::WhenMade(_)) | None => Ok(()),
     }
 }
 

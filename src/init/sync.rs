@@ -6,7 +6,8 @@
 //!   | <------ Sibling(pidfd, pid) ------- |   only from stage 1: init is another process
 //!   |  writes uid_map, gid_map            |   not for exec
 //!   | ------- IdMapped -----------------> |   after Sibling, or with a new user namespace
-//!   | <------ Place --------------------- |   only where systemd makes the cgroup
+//!   |  makes the cgroups of v1            |   beside the unified tree, while init makes namespaces
+//!   | <------ Place --------------------- |   only then, or where systemd makes the cgroup
 //!   |  makes a unit around it, or adds it |
 //!   | ------- Placed -------------------> |
 //!   | <------ MapIds(tree, index) ------- |   for some id-mapped mounts in a user namespace
@@ -51,7 +52,7 @@ const MESSAGE_BYTES: usize = 4096;
 pub enum FromChild {
     /// The real init, cloned by stage 1, and its pid as stage 1 and the parent see it.
     Sibling(OwnedFd, Pid),
-    /// Wait for `Placed` while the parent has it put into its cgroup.
+    /// Wait for `Placed` while the parent has it put into its cgroup, or makes all of that.
     Place,
     /// Wait for `IdsMapped` while the parent maps the ids of this detached tree as this mount of the
     /// Plan wants it.
@@ -80,7 +81,7 @@ pub enum FromChild {
 pub enum ToChild {
     /// The maps of the user namespace are written, and the parent knows who init is.
     IdMapped,
-    /// It is in its cgroup.
+    /// It is in its cgroup, or all of that is made and it can enter.
     Placed,
     /// The ids are mapped.
     IdsMapped,

@@ -93,7 +93,7 @@ impl Cgroup {
         let Some(unit) = &self.unit else { return Ok(()) };
         let plan = Plan::new(self, resources, Scope::Create)?;
         let mut made = Made::default();
-        let filled = self.fill(&plan, &mut made, |_| Ok(()));
+        let filled = self.fill(&plan, &mut made, |_| true, |_| Ok(()));
         slices::mark(&made, &self.hierarchies);
         filled?;
         for hierarchy in &self.hierarchies {
