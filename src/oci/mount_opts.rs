@@ -36,8 +36,8 @@ enum Effect {
     Map(IdMap),
 }
 
-/// Whether the source is a path to attach instead of a filesystem to make.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// Whether the source is a path to attach instead of a filesystem to make, from less to more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Bind {
     /// A new filesystem.
     #[default]
@@ -252,7 +252,8 @@ impl MountOptions {
                 self.recursive_clear |= libc::MOUNT_ATTR__ATIME;
             }
             Effect::Propagate(flags) => self.propagation.push(flags),
-            Effect::Bind(bind) => self.bind = bind,
+            // CRI-O puts `bind` after its own `rbind`, and wants what is mounted below.
+            Effect::Bind(bind) => self.bind = self.bind.max(bind),
             Effect::Remount => self.remount = true,
             Effect::TmpCopyUp => self.tmpcopyup = true,
             Effect::Map(idmap) => self.idmap = idmap,
@@ -441,7 +442,8 @@ mod tests {
         assert_eq!(parsed.idmap, IdMap::Single);
         assert!(parsed.tmpcopyup && parsed.remount);
         assert!(parsed.flags.is_empty());
-        assert_eq!(parse_words("rbind bind").bind, Bind::Single);
+        assert_eq!(parse_words("rbind bind").bind, Bind::Recursive, "nothing takes `rbind` back");
+        assert_eq!(parse_words("bind rbind").bind, Bind::Recursive);
         assert_eq!(parse_words("idmap ridmap").idmap, IdMap::Recursive);
     }
 
