@@ -18,7 +18,7 @@ impl Runtime {
     /// Pids of all processes of the container, as carob sees them; empty when stopped.
     ///
     /// # Errors
-    /// [`Error::NotFound`]; [`Error::Os`] if the cgroup cannot be read.
+    /// [`crate::error::Error::NotFound`]; [`crate::error::Error::Os`] if the cgroup cannot be read.
     pub fn processes(&self, id: &str) -> Result<Vec<i32>> {
         self.container(id)?.state.processes()
     }

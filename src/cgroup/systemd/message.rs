@@ -49,7 +49,7 @@ pub(super) type Malformed = String;
 #[derive(Debug)]
 enum Field<'a> {
     Value(Variant<'a>),
-    /// The types of the arguments, one after the other. Not a [`Variant`]: that has one type, and
+    /// The types of the arguments, one after the other. Not a [`enum@Variant`]: that has one type, and
     /// would write several as the tuple of them.
     Types(String),
 }

@@ -17,9 +17,12 @@ pub(super) struct Export {
     /// A name, or the beginning of an id
     #[arg(value_name = "IMAGE")]
     image: String,
-    /// oci:DIR[:REF], oci-archive:FILE[:REF] or docker-archive:FILE[:NAME], which must not be there
-    /// yet; the FILE - is the standard output
-    #[arg(value_name = "DESTINATION")]
+    // Not a comment for rustdoc, which would take the brackets for links.
+    #[arg(
+        value_name = "DESTINATION",
+        help = "oci:DIR[:REF], oci-archive:FILE[:REF] or docker-archive:FILE[:NAME], which must not \
+                be there yet; the FILE - is the standard output"
+    )]
     to: Location,
 }
 

@@ -15,9 +15,12 @@ pub(super) struct Import {
     /// The platform, of images for several, OS/ARCHITECTURE[/VARIANT] [default: this machine's]
     #[arg(long, value_name = "PLATFORM")]
     platform: Option<Platform>,
-    /// oci:DIR[:REF], oci-archive:FILE[:REF], docker-archive:FILE[:NAME] or dir:DIR; the FILE - is
-    /// the standard input
-    #[arg(value_name = "SOURCE")]
+    // Not a comment for rustdoc, which would take the brackets for links.
+    #[arg(
+        value_name = "SOURCE",
+        help = "oci:DIR[:REF], oci-archive:FILE[:REF], docker-archive:FILE[:NAME] or dir:DIR; the \
+                FILE - is the standard input"
+    )]
     source: Location,
     /// The name that the image gets [default: those that it has there]
     #[arg(value_name = "NAME")]

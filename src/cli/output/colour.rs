@@ -48,7 +48,7 @@ impl Paint {
         if terminal_width().is_some() && !unwanted { Self::Colours } else { Self::Plain }
     }
 
-    /// The text, which is [`super::plain`] already, in a colour.
+    /// The text, which is [`super::plain()`] already, in a colour.
     pub(in crate::cli) fn paint(self, colour: Colour, text: &str) -> String {
         match self {
             Self::Plain => text.to_owned(),

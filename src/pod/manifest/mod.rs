@@ -48,15 +48,15 @@ pub fn load(inputs: &[Input]) -> Result<Manifest> {
     load_edited(inputs, &|_| {})
 }
 
-/// As [`load`]; the pod is edited as if the manifest said so, before it is checked.
+/// As [`load()`]; the pod is edited as if the manifest said so, before it is checked.
 ///
 /// # Errors
-/// As [`load`].
+/// As [`load()`].
 pub fn load_edited(inputs: &[Input], edit: &dyn Fn(&mut Pod)) -> Result<Manifest> {
     load::texts(&input::read(inputs)?, edit)
 }
 
-/// As [`load`], of one text.
+/// As [`load()`], of one text.
 pub(crate) fn load_text(text: String) -> Result<Manifest> {
     load::texts(&[input::Text { file: "text".into(), dir: None, text }], &|_| {})
 }
