@@ -3,6 +3,7 @@
 use std::mem::ManuallyDrop;
 use std::os::fd::OwnedFd;
 
+use nix::unistd::Pid;
 use oci_spec::runtime::{Process, Spec};
 
 use super::create::connect_console;
@@ -10,16 +11,17 @@ use super::enter::{Entry, end_process};
 use super::foreground::Foreground;
 use super::oom_score::OomScore;
 use super::place::Place;
-use super::prepare::{Streams, activation_fds, leave_out_ungrantable};
+use super::prepare::{Streams, activation_fds, leave_out_ungrantable, warn_of_left_out};
 use super::run::check_console;
 use super::state::{Container, State};
 use super::{Attach, ExecArgs, ExecOptions, ExecProcess, Runtime, pid_file};
 use crate::error::{Error, OsContext, Result};
 use crate::init::{Gate, StandardStreams};
 use crate::log;
-use crate::oci::plan::ProcessPlan;
+use crate::oci::plan::{Capabilities, ProcessPlan};
 use crate::oci::{capabilities, load, user, validate};
 use crate::seccomp::{self, Filter};
+use crate::sys::credentials;
 use crate::sys::process::{self, Child, Prctl};
 use crate::sys::self_exe;
 
@@ -79,7 +81,10 @@ impl Runtime {
         validate::validate_process(&process)?.into_iter().for_each(log::warn);
         let mut plan = ProcessPlan::new(&process, &spec)?;
         if container.state.namespaces & libc::CLONE_NEWUSER == 0 {
-            leave_out_ungrantable(&mut plan)?;
+            let missing = leave_out_ungrantable(&mut plan)?;
+            if missing != 0 {
+                warn_of_left_out(missing & !left_out_by_create(&spec, container.state.pid));
+            }
         }
         check_console(options.attach, plan.terminal.is_some(), options.console_socket.is_some())?;
         let seccomp = filter_of(&spec)?;
@@ -168,6 +173,17 @@ fn with_defaults(mut process: Process, spec: &Spec) -> Process {
         process.set_oom_score_adj(own.oom_score_adj());
     }
     process
+}
+
+/// Capabilities of the configuration that the container has not: `create` has said so. Once more
+/// would be among what each process of an engine's `exec` writes itself.
+fn left_out_by_create(spec: &Spec, init: i32) -> u64 {
+    let Some(named) = spec.process().as_ref().and_then(|process| process.capabilities().as_ref())
+    else {
+        return 0;
+    };
+    let granted = credentials::bounding(Pid::from_raw(init)).unwrap_or(u64::MAX);
+    Capabilities::new(named).within(granted).1
 }
 
 /// The container's process with another command, and what else the command line says.

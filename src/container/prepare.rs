@@ -98,7 +98,7 @@ impl Prepared {
         plan.namespaces.is_return_barred = limited.is_some();
         let map_writer = map_writer(&plan, limited)?;
         if !plan.namespaces.has(LinuxNamespaceType::User) {
-            leave_out_ungrantable(&mut plan.process)?;
+            warn_of_left_out(leave_out_ungrantable(&mut plan.process)?);
         }
         refuse_sysctls_of_the_host(&plan)?;
         check_rootfs(&plan.root.path)?;
@@ -295,20 +295,25 @@ fn find_cgroup(
     cgroup.within_rights(if is_given { Chosen::ByConfiguration } else { Chosen::ByDefault })
 }
 
-/// Capabilities that carob does not have itself are a warning and not an error. In a user
-/// namespace of the container's own every one can be granted: do not call this then.
+/// Capabilities that carob does not have itself are a warning and not an error: those that it has
+/// left out. In a user namespace of the container's own every one can be granted: do not call this
+/// then.
 ///
 /// Source: runtime-spec, config.md, Linux Process, *capabilities*.
-pub(super) fn leave_out_ungrantable(process: &mut ProcessPlan) -> Result<()> {
-    let Some(wanted) = process.capabilities else { return Ok(()) };
+pub(super) fn leave_out_ungrantable(process: &mut ProcessPlan) -> Result<u64> {
+    let Some(wanted) = process.capabilities else { return Ok(0) };
     let own = credentials::permitted().os("capget", || "carob itself")?;
     let (sets, missing) = wanted.within(own);
+    process.capabilities = Some(sets);
+    Ok(missing)
+}
+
+/// The warning of what [`leave_out_ungrantable`] has left out.
+pub(super) fn warn_of_left_out(missing: u64) {
     if missing != 0 {
         let names = capabilities::list(missing);
         log::warn(format_args!("process.capabilities: left out, carob itself lacks them: {names}"));
-        process.capabilities = Some(sets);
     }
-    Ok(())
 }
 
 /// A namespace that is joined may be the host's own; its parameters are the host's then.

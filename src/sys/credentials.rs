@@ -1,6 +1,9 @@
 //! User and group ids, capability sets.
 
 use nix::errno::Errno;
+use nix::unistd::Pid;
+
+use super::fd;
 
 /// The three sets that `capset(2)` writes, one bit per capability number.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -38,6 +41,17 @@ pub fn permitted() -> nix::Result<u64> {
     Errno::result(ret)?;
     let [_, low, _, _, high, _] = data;
     Ok(u64::from(high) << 32 | u64::from(low))
+}
+
+/// The bounding set of a process, one bit per capability number.
+///
+/// # Errors
+/// `ESRCH` or `ENOENT` if there is none; `EINVAL` if the kernel does not say. Source: `proc_pid_status(5)`.
+pub fn bounding(pid: Pid) -> std::io::Result<u64> {
+    let status = fd::read_page(format!("/proc/{pid}/status"))?;
+    let set = status.lines().find_map(|line| line.strip_prefix("CapBnd:"));
+    let set = set.and_then(|set| u64::from_str_radix(set.trim(), 16).ok());
+    set.ok_or_else(|| Errno::EINVAL.into())
 }
 
 /// Whether this process is in a user namespace other than the machine's first one.

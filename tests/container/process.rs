@@ -488,6 +488,14 @@ fn a_capability_that_carob_lacks_is_left_out_with_a_warning() {
     let out = c.exec_call(&[], &["sh", "-c", own]).after(prelude).output().ok();
     assert!(out.stdout.contains("CapPrm:\t0000000000000020"), "{out:?}");
     assert!(out.stderr.ends_with(": CAP_SYSLOG\n"), "{out:?}");
+
+    // What the container has not either was said when it was made.
+    let c = host.sleeper_with(asks);
+    c.create_call(&[]).after(prelude).output().ok();
+    host.adopt(c.pid());
+    c.start();
+    let silent = c.exec_call(&[], &["true"]).after(prelude).output().ok();
+    assert_eq!(silent.stderr, "");
 }
 
 #[test]

@@ -202,7 +202,9 @@ impl Capabilities {
         (sets, all & !grantable)
     }
 
-    fn new(caps: &LinuxCapabilities) -> Self {
+    /// The sets of a configuration.
+    #[must_use]
+    pub fn new(caps: &LinuxCapabilities) -> Self {
         let mask = |set: &Option<oci_spec::runtime::Capabilities>| {
             set.as_ref().map_or(0, capabilities::mask)
         };
