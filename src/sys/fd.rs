@@ -16,9 +16,10 @@ use crate::error::{Error, OsContext, Result};
 
 /// The magic link that names an open descriptor of this process.
 ///
-/// It resolves to the very object, whatever has happened to the path it was opened by.
+/// It resolves to the very object, whatever has happened to the path it was opened by. `Copy` keeps an
+/// `OwnedFd` out, which would be closed before the path is used.
 #[must_use]
-pub fn proc_path(fd: impl AsFd) -> String {
+pub fn proc_path(fd: impl AsFd + Copy) -> String {
     format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd())
 }
 

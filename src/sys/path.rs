@@ -274,7 +274,7 @@ pub fn is_null_device(fd: impl AsFd) -> nix::Result<bool> {
 ///
 /// # Errors
 /// Errors of readlink(2).
-pub fn kernel_path(fd: impl AsFd) -> nix::Result<PathBuf> {
+pub fn kernel_path(fd: impl AsFd + Copy) -> nix::Result<PathBuf> {
     nix::fcntl::readlink(proc_path(fd).as_str()).map(PathBuf::from)
 }
 

@@ -30,7 +30,7 @@ pub fn message_pair() -> nix::Result<(OwnedFd, OwnedFd)> {
 ///
 /// # Errors
 /// `EADDRINUSE` if the name exists; errors of bind(2).
-pub fn listen_in(dir: impl AsFd, name: &str) -> nix::Result<OwnedFd> {
+pub fn listen_in(dir: impl AsFd + Copy, name: &str) -> nix::Result<OwnedFd> {
     let fd = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
     // The name gets the mode of the socket.
     fchmod(&fd, Mode::from_bits_truncate(0o600))?;
@@ -43,7 +43,7 @@ pub fn listen_in(dir: impl AsFd, name: &str) -> nix::Result<OwnedFd> {
 ///
 /// # Errors
 /// `ECONNREFUSED` if nobody listens any more, `ENOENT` if the name is gone.
-pub fn connect_in(dir: impl AsFd, name: &str) -> nix::Result<OwnedFd> {
+pub fn connect_in(dir: impl AsFd + Copy, name: &str) -> nix::Result<OwnedFd> {
     let fd = socket(AddressFamily::Unix, SockType::SeqPacket, SockFlag::SOCK_CLOEXEC, None)?;
     connect(fd.as_raw_fd(), &address_in(dir, name)?)?;
     Ok(fd)
@@ -89,7 +89,7 @@ pub fn notify(address: &str, state: &str) -> std::io::Result<()> {
     socket.send_to_addr(state.as_bytes(), &address).map(drop)
 }
 
-fn address_in(dir: impl AsFd, name: &str) -> nix::Result<UnixAddr> {
+fn address_in(dir: impl AsFd + Copy, name: &str) -> nix::Result<UnixAddr> {
     UnixAddr::new(format!("{}/{name}", proc_path(dir)).as_str())
 }
 
