@@ -180,7 +180,7 @@ fn assemble(
 fn stage(container: &mut Container, init: Option<&Child>) -> Result<()> {
     let Some(init) = init else { return Ok(()) };
     container.state.pid = init.pid.as_raw();
-    container.state.start_time = process::stat(init.pid).map_or(0, |stat| stat.start_time);
+    container.state.start_time = process::stat(init.pid)?.map_or(0, |stat| stat.start_time);
     container.dir.stage_state(&container.state)
 }
 

@@ -55,7 +55,7 @@ impl Runtime {
             };
         };
         let container = Container { dir, state };
-        match container.status() {
+        match container.status()? {
             Status::Stopped => {}
             // A creator that lives holds the lock; this one has died.
             Status::Creating | Status::Created => {}

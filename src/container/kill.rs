@@ -46,7 +46,7 @@ impl Runtime {
     /// [`Error::WrongState`] if it is not running or paused already.
     pub fn pause(&self, id: &str) -> Result<()> {
         let (container, _lock) = self.locked(id)?;
-        match container.status() {
+        match container.status()? {
             Status::Running | Status::Created => container.state.cgroup.freeze(),
             _ => Err(Error::WrongState { reason: "container not running".into() }),
         }
@@ -58,7 +58,7 @@ impl Runtime {
     /// [`Error::WrongState`] if it is not paused.
     pub fn resume(&self, id: &str) -> Result<()> {
         let (container, _lock) = self.locked(id)?;
-        match container.status() {
+        match container.status()? {
             Status::Paused => container.state.cgroup.thaw(),
             _ => Err(Error::WrongState { reason: "container not paused".into() }),
         }

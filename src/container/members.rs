@@ -68,7 +68,7 @@ impl State {
 
     fn relatives(&self) -> Result<Vec<i32>> {
         let alive = |stat: process::Stat| stat.is_alive() && stat.start_time == self.start_time;
-        if self.pid == 0 || !process::stat(Pid::from_raw(self.pid)).is_some_and(alive) {
+        if self.pid == 0 || !process::stat(Pid::from_raw(self.pid))?.is_some_and(alive) {
             return Ok(Vec::new());
         }
         let namespace =
@@ -77,7 +77,7 @@ impl State {
         let mut found = BTreeSet::from([self.pid]);
         let mut parents = BTreeMap::new();
         for pid in all_pids()? {
-            let Some(stat) = process::stat(Pid::from_raw(pid)) else { continue };
+            let Some(stat) = process::stat(Pid::from_raw(pid))? else { continue };
             if !stat.is_alive() {
                 continue;
             }

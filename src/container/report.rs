@@ -95,7 +95,7 @@ impl Runtime {
         let missing = || Error::NotFound { id: id.to_owned() };
         let text = store::read_state_text(&dir)?.ok_or_else(missing)?;
         let state: State<WrittenFreezer> = store::parse_state(&dir, &text)?;
-        let status = state.status(&dir, WrittenFreezer::is_frozen);
+        let status = state.status(&dir, WrittenFreezer::is_frozen)?;
         Ok(StateReport {
             oci_version: state.oci_version,
             id: state.id.to_string(),

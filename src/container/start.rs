@@ -25,7 +25,7 @@ impl Runtime {
     pub fn start(&self, id: &str) -> Result<()> {
         let (container, lock) = self.locked(id)?;
         let refuse = |reason: &str| Err(Error::WrongState { reason: reason.into() });
-        match container.status() {
+        match container.status()? {
             Status::Created => {}
             Status::Running => return refuse("cannot start an already running container"),
             Status::Paused => return refuse("cannot start a paused container"),

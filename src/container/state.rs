@@ -125,11 +125,14 @@ impl Container {
             other => other.os("pidfd_open", || pid)?,
         };
         // The pidfd first: what the pid means from now on is fixed.
-        Ok(self.state.living_init().map(|_| pidfd))
+        Ok(self.state.living_init()?.map(|_| pidfd))
     }
 
     /// What the container is doing now.
-    pub(super) fn status(&self) -> Status {
+    ///
+    /// # Errors
+    /// [`Error::Os`] if it cannot be told.
+    pub(super) fn status(&self) -> Result<Status> {
         self.state.status(&self.dir.path, |cgroup, _| cgroup.is_frozen())
     }
 
@@ -146,22 +149,22 @@ impl<C> State<C> {
         &self,
         dir: &Path,
         is_frozen: impl FnOnce(&C, char) -> Result<bool>,
-    ) -> Status {
+    ) -> Result<Status> {
         if self.pid == 0 {
-            return Status::Creating;
+            return Ok(Status::Creating);
         }
-        match self.living_init() {
+        Ok(match self.living_init()? {
             None => Status::Stopped,
             Some(init) if is_frozen(&self.cgroup, init.state).unwrap_or(false) => Status::Paused,
             Some(_) if store::is_waiting(dir) => Status::Created,
             Some(_) => Status::Running,
-        }
+        })
     }
 
     /// Init, unless it has ended.
-    fn living_init(&self) -> Option<Stat> {
-        let stat = process::stat(Pid::from_raw(self.pid));
-        stat.filter(|stat| stat.is_alive() && stat.start_time == self.start_time)
+    fn living_init(&self) -> Result<Option<Stat>> {
+        let stat = process::stat(Pid::from_raw(self.pid))?;
+        Ok(stat.filter(|stat| stat.is_alive() && stat.start_time == self.start_time))
     }
 }
 

@@ -84,11 +84,12 @@ impl Runtime {
             }
             other => other.os("mkdir", || way_out(&path))?,
         }
-        let dir = ContainerDir::open(path)?;
-        match dir.lock() {
+        let opened = ContainerDir::open(path.clone());
+        match opened.and_then(|dir| dir.lock().map(|lock| (dir, lock))) {
             // A `delete --force` has come between: the id is free, and we are as good as anybody.
             Err(Error::NotFound { .. }) => self.claim(id),
-            locked => Ok((dir, locked?)),
+            // Empty as it is, it would keep others from the id.
+            other => other.inspect_err(|_| drop(fs::remove_dir(&path))),
         }
     }
 

@@ -114,7 +114,7 @@ fn usage(container: &Container) -> Result<serde_json::Value> {
 }
 
 fn running(container: &Container) -> Result<()> {
-    match container.status() {
+    match container.status()? {
         Status::Created | Status::Running | Status::Paused => Ok(()),
         Status::Creating | Status::Stopped => {
             Err(Error::WrongState { reason: "container not running".into() })

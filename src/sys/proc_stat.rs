@@ -4,6 +4,7 @@ use nix::unistd::Pid;
 
 use super::fd;
 use super::process::Exit;
+use crate::error::{OsContext, Result};
 
 /// What `/proc/<pid>/stat` says that is needed to recognise a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,9 +57,16 @@ impl Stat {
 }
 
 /// Looks at a process; `None` if it is gone. Source: proc_pid_stat(5).
-#[must_use]
-pub fn stat(pid: Pid) -> Option<Stat> {
-    Stat::parse(&fd::read_page(format!("/proc/{pid}/stat")).ok()?)
+///
+/// # Errors
+/// [`crate::error::Error::Os`] if it cannot be told, for want of descriptors or memory.
+pub fn stat(pid: Pid) -> Result<Option<Stat>> {
+    let path = format!("/proc/{pid}/stat");
+    match fd::read_page(&path) {
+        Ok(text) => Ok(Stat::parse(&text)),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => Ok(None),
+        Err(error) => Err(error).os("read", || path),
+    }
 }
 
 #[cfg(test)]
@@ -70,7 +78,7 @@ mod tests {
         for (script, expected) in [("exit 7", Exit::Status(7)), ("kill -9 $$", Exit::Signal(9))] {
             let mut child = std::process::Command::new("sh").args(["-c", script]).spawn().unwrap();
             let pid = Pid::from_raw(i32::try_from(child.id()).unwrap());
-            let found = std::iter::repeat_with(|| stat(pid)).find_map(|stat| stat?.exit());
+            let found = std::iter::repeat_with(|| stat(pid)).find_map(|stat| stat.unwrap()?.exit());
             child.wait().unwrap();
             assert_eq!(found, Some(expected));
         }

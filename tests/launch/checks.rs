@@ -377,7 +377,7 @@ fn groups(scene: &Scene) {
             let left = scene.runtime.processes("c").unwrap();
             left.iter().all(|pid| {
                 let pid = nix::unistd::Pid::from_raw(*pid);
-                pid == child.pid || process::stat(pid).is_none_or(|stat| !stat.is_alive())
+                pid == child.pid || process::stat(pid).unwrap().is_none_or(|stat| !stat.is_alive())
             })
         });
     }

@@ -52,7 +52,7 @@ impl Owner {
     #[must_use]
     pub fn container(state: PathBuf) -> Self {
         let me = nix::unistd::getpid();
-        let maker_started = process::stat(me).map_or(0, |stat| stat.start_time);
+        let maker_started = process::stat(me).ok().flatten().map_or(0, |stat| stat.start_time);
         Self::Container { state, maker: me.as_raw(), maker_started }
     }
 
@@ -65,7 +65,7 @@ impl Owner {
         match self {
             Self::Pod { state } => exists(state),
             Self::Container { state, maker, maker_started } => {
-                let maker = process::stat(nix::unistd::Pid::from_raw(*maker));
+                let maker = process::stat(nix::unistd::Pid::from_raw(*maker))?;
                 let lives =
                     maker.is_some_and(|is| is.is_alive() && is.start_time == *maker_started);
                 Ok(lives || exists(state)?)

@@ -32,7 +32,7 @@ async fn run(script: &str, timeout: Option<Duration>) -> (Ended, u32, Duration) 
         kill_group(pid);
     });
     let ended = ended.await.unwrap();
-    assert!(process::stat(pid).is_none(), "a zombie is left");
+    assert!(process::stat(pid).unwrap().is_none(), "a zombie is left");
     (ended, kills, begin.elapsed())
 }
 
@@ -74,7 +74,7 @@ fn group_is_alive(group: Pid) -> bool {
     let pids = processes.filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok());
     pids.map(Pid::from_raw).any(|pid| {
         nix::unistd::getpgid(Some(pid)) == Ok(group)
-            && process::stat(pid).is_some_and(process::Stat::is_alive)
+            && process::stat(pid).unwrap().is_some_and(process::Stat::is_alive)
     })
 }
 

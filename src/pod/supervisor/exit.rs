@@ -100,7 +100,9 @@ impl Supervisor {
     /// has not ended before the last of them is reaped: none of them may be started again into it.
     fn notice_dying_sandbox(&mut self) {
         let Some(sandbox) = &self.record.sandbox else { return };
-        let dies = process::stat(Pid::from_raw(sandbox.pid)).is_none_or(|stat| stat.is_exiting());
+        // One that cannot be looked at is there.
+        let dies = process::stat(Pid::from_raw(sandbox.pid))
+            .is_ok_and(|stat| stat.is_none_or(|stat| stat.is_exiting()));
         if dies && self.record.stop.is_none() {
             transition::on_sandbox_gone(&mut self.record, Stamp::now().at);
             self.normal("SandboxChanged", None, CHANGED);
@@ -131,7 +133,7 @@ pub(super) fn exit_of(pidfd: &OwnedFd) -> Option<Exit> {
     process::wait(pidfd.as_fd())
         .ok()
         .or_else(|| process::exit_of_stranger(pidfd))
-        .or_else(|| process::pid_of(pidfd).ok().and_then(process::stat)?.exit())
+        .or_else(|| process::pid_of(pidfd).ok().and_then(|pid| process::stat(pid).ok()?)?.exit())
         .or_else(|| process::exit_of_stranger(pidfd))
 }
 
