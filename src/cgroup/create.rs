@@ -7,7 +7,7 @@ use super::dir::Dir;
 use super::layout::{Hierarchy, Tree};
 use super::make::{self, Enable, Leaf, Made};
 use super::plan::{self, Plan, Scope};
-use super::{Cgroup, apply, walk};
+use super::{Cgroup, apply, freezer, walk};
 use crate::error::{Error, Result};
 
 /// A cgroup of which the unified tree has its part, and the hierarchies of v1 do not yet.
@@ -60,7 +60,7 @@ impl Cgroup {
     /// As [`Cgroup::create`].
     pub fn create_rest(&self, Creation { plan, made }: &mut Creation) -> Result<Made> {
         let is_rest = |hierarchy: &Hierarchy| hierarchy.tree != Tree::Unified;
-        self.fill(plan, made, is_rest, |hierarchy| self.refuse_in_use(hierarchy))?;
+        self.fill(plan, made, is_rest, refuse_in_use)?;
         Ok(std::mem::take(made))
     }
 
@@ -71,7 +71,7 @@ impl Cgroup {
     ) -> Result<Creation> {
         let plan = Plan::new(self, resources, Scope::Create)?;
         let mut made = Made::default();
-        match self.fill(&plan, &mut made, which, |hierarchy| self.refuse_in_use(hierarchy)) {
+        match self.fill(&plan, &mut made, which, refuse_in_use) {
             Ok(()) => Ok(Creation { plan, made }),
             Err(error) => {
                 made.undo();
@@ -125,22 +125,23 @@ impl Cgroup {
             plan.devices_of(index).map_or(Ok(()), |form| apply::devices(&dir, form))
         })
     }
+}
 
-    /// A cgroup that was there before must be nobody's: signals, the freezer and `delete` reach
-    /// all that is inside. In a frozen one init would not run.
-    pub(super) fn refuse_in_use(&self, hierarchy: &Hierarchy) -> Result<()> {
-        let dir = hierarchy.dir();
-        let path = dir.display();
-        let inside = walk::processes(&dir)?;
-        if !inside.is_empty() {
-            return Err(Error::Invalid(format!(
-                "container's cgroup is not empty: processes {inside:?} in {path}"
-            )));
-        }
-        let freezes = hierarchy.tree == Tree::Unified || hierarchy.has_v1(Controller::Freezer);
-        if freezes && self.is_frozen()? {
-            return Err(Error::Invalid(format!("container's cgroup unexpectedly frozen: {path}")));
-        }
-        Ok(())
+/// A cgroup that was there before must be nobody's: signals, the freezer and `delete` reach
+/// all that is inside. In a frozen one init would not run.
+pub(super) fn refuse_in_use(hierarchy: &Hierarchy) -> Result<()> {
+    let dir = hierarchy.dir();
+    let path = dir.display();
+    let inside = walk::processes(&dir)?;
+    if !inside.is_empty() {
+        return Err(Error::Invalid(format!(
+            "container's cgroup is not empty: processes {inside:?} in {path}"
+        )));
     }
+    let freezes = hierarchy.tree == Tree::Unified || hierarchy.has_v1(Controller::Freezer);
+    // The others may not be there yet.
+    if freezes && freezer::is_frozen(std::slice::from_ref(hierarchy))? {
+        return Err(Error::Invalid(format!("container's cgroup unexpectedly frozen: {path}")));
+    }
+    Ok(())
 }

@@ -413,6 +413,25 @@ fn a_cgroup_that_is_in_use_is_refused_and_left_alone() {
 
 #[test]
 #[ignore = "needs root: run scripts/test"]
+fn a_cgroup_that_is_there_in_one_hierarchy_alone_is_used() {
+    let Some(host) = Host::only_cgroupfs() else { return };
+    for hierarchy in crate::support::cgroup::hierarchies() {
+        let name = hierarchy.file_name().unwrap().to_str().unwrap();
+        let c = host.sh("echo inside");
+        let there = host.cgroup(name, c.id());
+        // What has no processors, or no controllers above it, takes nobody.
+        if name == "cpuset" || !there.starts_with(&hierarchy) {
+            continue;
+        }
+        fs::create_dir_all(&there).unwrap();
+        let out = c.run();
+        let _by_runc = fs::remove_dir(&there);
+        assert_eq!(out.ok().text(), "inside", "{name}");
+    }
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
 fn a_cgroup_that_was_there_stays_when_the_container_cannot_be_made() {
     // A scope is always new, and its cgroup is systemd's to take away.
     let Some(host) = Host::only_carob("runc removes it").and_then(|_| Host::only_cgroupfs()) else {

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use oci_spec::runtime::LinuxResources;
 
 use super::super::access::Limited;
+use super::super::create::refuse_in_use;
 use super::super::dir::Dir;
 use super::super::layout::{Hierarchy, Tree};
 use super::super::plan::{self, DeviceForm, Plan, Scope};
@@ -62,7 +63,7 @@ impl Cgroup {
     /// [`Error::Invalid`] naming the processes inside.
     pub fn refuse_existing(&self) -> Result<()> {
         let mut existing = self.hierarchies.iter().filter(|hierarchy| hierarchy.dir().exists());
-        existing.try_for_each(|hierarchy| self.refuse_in_use(hierarchy))
+        existing.try_for_each(refuse_in_use)
     }
 
     /// Makes the unit with the process in it, which is given by its pid as carob sees it and waits
