@@ -50,6 +50,11 @@ impl Cgroup {
     /// # Errors
     /// As there.
     pub fn create_unified(&self, resources: Option<&LinuxResources>) -> Result<Creation> {
+        // The one by which `delete` would find what it ends, should the rest never be made.
+        let primary = self.primary()?;
+        if primary.dir().exists() {
+            refuse_in_use(primary)?;
+        }
         self.begin(resources, |hierarchy| hierarchy.tree == Tree::Unified)
     }
 

@@ -35,7 +35,7 @@ impl Prepared {
         if self.cgroup.needs_process() {
             return self.cgroup.refuse_existing();
         }
-        if self.is_cgroup_made_beside_init() {
+        if self.may_make_cgroup_beside_init() {
             let begun = self.cgroup.create_unified(self.resources())?;
             self.cgroup_made.replace(CgroupMade::InPart(begun));
             return Ok(());
@@ -51,16 +51,21 @@ impl Prepared {
         given
     }
 
-    /// Whether init makes its namespaces while the hierarchies of v1 are made: both take half a
-    /// millisecond. Only in a tree in which `delete` finds it meanwhile, and where it can open what
-    /// it then enters itself.
-    pub(super) fn is_cgroup_made_beside_init(&self) -> bool {
+    /// Whether init can make its namespaces while the hierarchies of v1 are made: both take half a
+    /// millisecond. It must be able to open what it then enters. Should its creator die meanwhile, it
+    /// ends when it asks for its place, if `delete` has not found it in the unified tree before.
+    fn may_make_cgroup_beside_init(&self) -> bool {
         let namespaces = &self.plan.namespaces;
         self.cgroup.is_hybrid()
             && !self.cgroup.needs_process()
             && !self.is_confined
             && self.is_direct()
             && namespaces.joined(LinuxNamespaceType::Mount).is_none()
+    }
+
+    /// Whether init has to ask for the rest of its cgroup.
+    pub(super) fn is_cgroup_in_part(&self) -> bool {
+        matches!(*self.cgroup_made.borrow(), CgroupMade::InPart(_))
     }
 
     /// The new namespaces that init is cloned into, and those that it makes itself meanwhile.
@@ -70,7 +75,7 @@ impl Prepared {
         }
         let new = init::stage1_flags(&self.plan.namespaces);
         let cloned = CloneFlags::CLONE_NEWPID;
-        match self.is_cgroup_made_beside_init() {
+        match self.is_cgroup_in_part() {
             true => (new.intersection(cloned), new.difference(cloned)),
             false => (new, CloneFlags::empty()),
         }
@@ -133,8 +138,8 @@ impl Prepared {
         if self.cgroup.needs_process() {
             return Ok(None);
         }
-        let is_in_part = matches!(*self.cgroup_made.borrow(), CgroupMade::InPart(_));
-        let join = if is_in_part { self.cgroup.join_unified() } else { self.cgroup.join() };
+        let join =
+            if self.is_cgroup_in_part() { self.cgroup.join_unified() } else { self.cgroup.join() };
         join.map(|join| Some(Rc::new(join)))
     }
 

@@ -205,6 +205,7 @@ fn clone_init(
     let cgroups = prepared.entrance()?;
     let (ours, theirs) = sync::pair()?;
     let (flags, late) = prepared.new_namespaces();
+    let is_in_part = prepared.is_cgroup_in_part();
     let pid_namespace = match plan.namespaces.joined(Kind::Pid) {
         Some(joined) if !plan.namespaces.is_return_barred => {
             PidNamespace::enter(|| init::join_namespace(joined))?
@@ -229,7 +230,7 @@ fn clone_init(
             init::run(Init {
                 plan,
                 task: Task::new(&plan.process, prepared.seccomp.as_ref(), theirs, gate)
-                    .with_cgroups(match prepared.is_cgroup_made_beside_init() {
+                    .with_cgroups(match is_in_part {
                         true => Entrance::WhenMade(unified),
                         false => Entrance::new(cgroups, unified),
                     })
@@ -262,12 +263,14 @@ fn abandon(prepared: &Prepared, container: &Container, child: Option<Child>) {
         let _gone = process::pidfd_send_signal(&child.pidfd, libc::SIGKILL);
         let _reaped = process::wait(&child.pidfd);
     }
+    // As if it had been refused before there was an init.
+    let is_refused = prepared.is_cgroup_in_part();
     host_root::undo(&container.state);
     if let Err(error) = prepared.take_cgroup_back(&container.state) {
         crate::log::warn(error);
     }
     prepared.take_class_back();
-    if pid != 0 {
+    if pid != 0 && !is_refused {
         let state = container.oci_state(Status::Stopped);
         let hooks = &prepared.plan.hooks;
         if let Err(error) = hooks::run_all(Hook::Poststop, hooks, &state, &prepared.bundle) {

@@ -120,8 +120,9 @@ pub(super) fn join_cgroups_of(task: &mut Task) -> Result<()> {
     match &task.cgroups {
         Some(Entrance::Own(cgroups, unified)) => cgroups.enter(*unified),
         Some(Entrance::Asked) => ask_for_place(task),
-        // See above; who joins a running container has nothing to wait for.
-        Some(Entrance::WhenMade(_)) | None => Ok(()),
+        // See above.
+        Some(Entrance::WhenMade(_)) => Err(unexpected(&ToChild::Placed)),
+        None => Ok(()),
     }
 }
 

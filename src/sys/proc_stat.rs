@@ -56,7 +56,8 @@ impl Stat {
     }
 }
 
-/// Looks at a process; `None` if it is gone. Source: proc_pid_stat(5).
+/// Looks at a process; `None` if it is gone, or somebody's whose processes are hidden from us (proc(5),
+/// `hidepid`). Source: proc_pid_stat(5).
 ///
 /// # Errors
 /// [`crate::error::Error::Os`] if it cannot be told, for want of descriptors or memory.
@@ -64,8 +65,10 @@ pub fn stat(pid: Pid) -> Result<Option<Stat>> {
     let path = format!("/proc/{pid}/stat");
     match fd::read_page(&path) {
         Ok(text) => Ok(Stat::parse(&text)),
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => Ok(None),
-        Err(error) => Err(error).os("read", || path),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::ENOENT | libc::ESRCH | libc::EACCES | libc::EPERM) => Ok(None),
+            _ => Err(error).os("read", || path),
+        },
     }
 }
 

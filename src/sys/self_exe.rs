@@ -33,14 +33,29 @@ pub struct Protected {
     _tree: Option<OwnedFd>,
 }
 
-/// What [`protect_early`] has found.
-static EARLY: Mutex<Option<OwnedFd>> = Mutex::new(None);
+/// What came of [`protect_early`].
+#[derive(Debug)]
+enum Early {
+    Untried,
+    /// This process runs from the mount.
+    Over(OwnedFd),
+    /// The kernel does not let a process change its file.
+    Refused(OwnedFd),
+    /// There is no such mount to be had.
+    NoMount,
+}
 
-/// Does what [`protect`] would do, where that is cheap: called first of all, it finds little of the
-/// program in memory, and that has to be found again after it.
+static EARLY: Mutex<Early> = Mutex::new(Early::Untried);
+
+/// Does what [`protect`] would do, where that costs little. The exchange unmaps all that has been
+/// touched of the program, so it comes first, when that is not much.
 pub fn protect_early() {
-    let tree = read_only_mount().ok().filter(|tree| go_over(tree).is_ok());
-    *EARLY.lock().unwrap_or_else(PoisonError::into_inner) = tree;
+    let outcome = match read_only_mount() {
+        Ok(tree) if go_over(&tree).is_ok() => Early::Over(tree),
+        Ok(tree) => Early::Refused(tree),
+        Err(_) => Early::NoMount,
+    };
+    *EARLY.lock().unwrap_or_else(PoisonError::into_inner) = outcome;
 }
 
 /// Returns when the running binary cannot be written through `/proc/self/exe` any more.
@@ -59,7 +74,9 @@ pub fn protect(first_unkept: u32) -> Result<Protected> {
         fd::cloexec_from(first_unkept).os("close_range", || "inherited descriptors")?;
         Ok(Protected { _tree: tree })
     };
-    if let Some(tree) = EARLY.lock().unwrap_or_else(PoisonError::into_inner).take() {
+    let mut early = EARLY.lock().unwrap_or_else(PoisonError::into_inner);
+    let early = std::mem::replace(&mut *early, Early::Untried);
+    if let Early::Over(tree) = early {
         return go_on(Some(tree));
     }
     if is_protected()? {
@@ -67,14 +84,17 @@ pub fn protect(first_unkept: u32) -> Result<Protected> {
         process::set_name(c"carob");
         return go_on(None);
     }
-    let image = match read_only_mount() {
-        Ok(tree) => {
-            if go_over(&tree).is_ok() {
-                return go_on(Some(tree));
-            }
-            tree
-        }
-        Err(_) => sealed_copy().os("protect", || SELF_EXE)?,
+    let mount = match early {
+        Early::Refused(tree) => Some(tree),
+        Early::NoMount => None,
+        Early::Untried | Early::Over(_) => match read_only_mount() {
+            Ok(tree) if go_over(&tree).is_ok() => return go_on(Some(tree)),
+            other => other.ok(),
+        },
+    };
+    let image = match mount {
+        Some(tree) => tree,
+        None => sealed_copy().os("protect", || SELF_EXE)?,
     };
     // `std::env::args` has none: Rust's own start is left out.
     let args = std::fs::read("/proc/self/cmdline").os("read", || "/proc/self/cmdline")?;

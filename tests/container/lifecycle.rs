@@ -430,6 +430,43 @@ fn a_cgroup_that_is_there_in_one_hierarchy_alone_is_used() {
     }
 }
 
+/// Where init makes its namespaces meanwhile, too.
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn a_cgroup_that_is_in_use_in_one_hierarchy_is_left_alone() {
+    let Some(host) = Host::only_carob("runc 1.1 joins it").and_then(|_| Host::only_cgroupfs())
+    else {
+        return;
+    };
+    for controller in ["devices", "memory", "unified"] {
+        if !crate::support::cgroup::hierarchy(controller).is_dir() {
+            continue;
+        }
+        let mark = host.dir().join("poststop");
+        let c = host.sleeper_with(|s| {
+            s["hooks"]["poststop"] = json!([{"path": "/bin/touch", "args": ["touch", mark]}]);
+        });
+        let there = host.cgroup(controller, c.id());
+        fs::create_dir_all(&there).unwrap();
+        let mut stranger = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
+        fs::write(there.join("cgroup.procs"), stranger.id().to_string()).unwrap();
+        let out = c.create_call(&[]).output();
+        let lives = stranger.try_wait().unwrap().is_none();
+        stranger.kill().unwrap();
+        stranger.wait().unwrap();
+        let left: Vec<_> = crate::support::cgroup::hierarchies()
+            .into_iter()
+            .map(|hierarchy| hierarchy.join(host.cgroup_below(c.id())))
+            .filter(|dir| dir.exists())
+            .collect();
+        fs::remove_dir(&there).unwrap();
+        out.fails(1, &["cgroup is not empty"]);
+        assert!(lives, "{controller}");
+        assert!(!mark.exists(), "{controller}");
+        assert_eq!(left, [there]);
+    }
+}
+
 #[test]
 #[ignore = "needs root: run scripts/test"]
 fn a_cgroup_that_was_there_stays_when_the_container_cannot_be_made() {

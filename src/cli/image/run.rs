@@ -90,7 +90,7 @@ impl ImageRun {
             }
         };
         let state = context.runtime.root.join(&id);
-        let owner = Owner::container(state.clone());
+        let owner = Owner::container(state.clone())?;
         let name = format!("container-{}", uuid::Uuid::new_v4());
         let place = store.begin_use(&name, &Use { image: digest, layers, owner })?;
         let wanted = Wanted {

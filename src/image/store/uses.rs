@@ -49,11 +49,13 @@ pub enum Owner {
 
 impl Owner {
     /// A container that this process is about to make.
-    #[must_use]
-    pub fn container(state: PathBuf) -> Self {
+    ///
+    /// # Errors
+    /// [`Error::Os`] if this process cannot be looked at.
+    pub fn container(state: PathBuf) -> Result<Self> {
         let me = nix::unistd::getpid();
-        let maker_started = process::stat(me).ok().flatten().map_or(0, |stat| stat.start_time);
-        Self::Container { state, maker: me.as_raw(), maker_started }
+        let maker_started = process::stat(me)?.map_or(0, |stat| stat.start_time);
+        Ok(Self::Container { state, maker: me.as_raw(), maker_started })
     }
 
     /// Whether it still uses the image.
