@@ -121,8 +121,8 @@ impl WrittenFreezer<'_> {
     }
 }
 
-/// Whether a process that the freezer of v1 has stopped never looks asleep: so since Linux 6.1, which
-/// wakes none to freeze it.
+/// Whether a process that the freezer of v1 has stopped never looks asleep: so since Linux 6.1, where
+/// to be frozen is a state of its own. Before, one asleep that need not be woken counts as frozen.
 fn no_frozen_sleeps() -> bool {
     static ANSWER: OnceLock<bool> = OnceLock::new();
     *ANSWER.get_or_init(|| {
