@@ -87,7 +87,8 @@ pub(super) fn mount(prepared: &Prepared, container: &mut Container) -> Result<Op
         mounts: [id(&lower)?, id(&upper)?],
         directory: Directory::of(&destination).os("stat", here)?,
     });
-    container.dir.write_state(&container.state)?;
+    container.dir.stage_state(&container.state)?;
+    container.dir.commit_state()?;
     for (tree, on) in [(&lower, &destination), (&upper, &lower)] {
         mount::attach(tree, on).os("mount", here)?;
         // A copy of a shared mount is its peer, and what is mounted where it is shared becomes so.

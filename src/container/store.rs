@@ -26,6 +26,7 @@ use super::state::State;
 use super::{ContainerId, Runtime};
 use crate::error::{Error, OsContext, Result};
 use crate::init::gate::{REPORT_FIFO, START_FIFO};
+use crate::sys::replace::replace;
 use crate::sys::{dir, fd};
 
 const STATE_FILE: &str = "state.json";
@@ -191,10 +192,11 @@ impl ContainerDir {
         self.path.join(CONFIG_FILE)
     }
 
-    /// Replaces the state; a reader sees the old one or the new one.
+    /// Writes the first state; a reader sees none or all of it.
     pub(super) fn write_state(&self, state: &State) -> Result<()> {
         self.stage_state(state)?;
-        self.commit_state()
+        let path = self.path.join(STATE_FILE);
+        fs::rename(self.path.join(STAGED_FILE), &path).os("rename", || path.display())
     }
 
     /// Writes the state beside the one in force, for [`ContainerDir::commit_state`].
@@ -213,10 +215,10 @@ impl ContainerDir {
         file.write_all(&text).os("write", || new.display())
     }
 
-    /// Puts the staged state in force.
+    /// Puts the staged state in force; a reader sees the old one or the new one.
     pub(super) fn commit_state(&self) -> Result<()> {
         let path = self.path.join(STATE_FILE);
-        fs::rename(self.path.join(STAGED_FILE), &path).os("rename", || path.display())
+        replace(&self.path.join(STAGED_FILE), &path).os("replace", || path.display())
     }
 
     /// As [`read_state`].

@@ -322,7 +322,7 @@ fn replace(path: &Path, value: &impl Serialize) -> Result<()> {
         .open(&new)
         .os("create", || new.display())?;
     file.write_all(&text).os("write", || new.display())?;
-    std::fs::rename(&new, path).os("rename", || path.display())
+    crate::sys::replace::replace(&new, path).os("replace", || path.display())
 }
 
 fn parse<T: serde::de::DeserializeOwned>(text: &[u8], dir: &Path, name: &str) -> Result<T> {

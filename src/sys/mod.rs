@@ -24,6 +24,7 @@ pub mod probe;
 mod proc_stat;
 pub mod process;
 mod remap;
+pub mod replace;
 pub mod sched;
 pub mod seccomp;
 pub mod self_exe;
