@@ -5,10 +5,9 @@
 use std::ffi::{CStr, OsStr, c_char, c_int};
 use std::os::unix::ffi::OsStrExt;
 
-/// musl's own maps memory more than a hundred times in a `run`.
 #[cfg(target_env = "musl")]
 #[global_allocator]
-static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+static ALLOCATOR: carob::sys::allocator::Allocator = carob::sys::allocator::Allocator::new();
 
 /// Called by the C library: Rust's own start in between would cost more than many a verb. Without
 /// it `std::env::args` is empty.

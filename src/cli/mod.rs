@@ -73,7 +73,7 @@ struct Row {
     name: &'static str,
     about: &'static str,
     arguments: fn(Command) -> Command,
-    run: fn(&ArgMatches, &Context) -> Result<i32>,
+    run: fn(&mut ArgMatches, &Context) -> Result<i32>,
     failure: fn(&ArgMatches) -> Failure,
 }
 
@@ -113,8 +113,8 @@ const fn row<V: Verb>(name: &'static str, about: &'static str) -> Row {
     Row { name, about, arguments: V::augment_args, run: run::<V>, failure: |_| V::FAILURE }
 }
 
-fn run<V: Verb>(matches: &ArgMatches, context: &Context) -> Result<i32> {
-    V::from_arg_matches(matches).map_err(|e| Error::Invalid(e.to_string()))?.run(context)
+fn run<V: Verb>(matches: &mut ArgMatches, context: &Context) -> Result<i32> {
+    V::from_arg_matches_mut(matches).map_err(|e| Error::Invalid(e.to_string()))?.run(context)
 }
 
 /// The whole tree of commands; the arguments of the verbs come when clap needs them.
@@ -168,7 +168,7 @@ pub fn main(args: Vec<OsString>) -> u8 {
     }
     let args = argv::from_go_style(args);
     match parse(&args).map(ManuallyDrop::new) {
-        Ok(matches) => dispatch(&matches),
+        Ok(mut matches) => dispatch(&mut matches),
         Err(answer) => {
             global::open_log_leniently(&args);
             usage(&answer)
@@ -176,12 +176,16 @@ pub fn main(args: Vec<OsString>) -> u8 {
     }
 }
 
-fn dispatch(matches: &ArgMatches) -> u8 {
-    let verb = matches.subcommand().and_then(|(name, arguments)| {
-        VERBS.iter().find(|row| row.name == name).map(|row| (row, arguments))
+fn dispatch(matches: &mut ArgMatches) -> u8 {
+    let verb = matches.remove_subcommand().and_then(|(name, arguments)| {
+        let row = VERBS.iter().find(|row| row.name == name)?;
+        Some((row, ManuallyDrop::new(arguments)))
     });
     let (outcome, failure) = match verb {
-        Some((row, arguments)) => (call(row, matches, arguments), (row.failure)(arguments)),
+        Some((row, mut arguments)) => {
+            let failure = (row.failure)(&arguments);
+            (call(row, matches, &mut arguments), failure)
+        }
         None => (without_verb(matches), Failure { code: 1, prefix: "" }),
     };
     match outcome {
@@ -191,13 +195,13 @@ fn dispatch(matches: &ArgMatches) -> u8 {
     }
 }
 
-fn call(row: &Row, global: &ArgMatches, arguments: &ArgMatches) -> Result<i32> {
+fn call(row: &Row, global: &mut ArgMatches, arguments: &mut ArgMatches) -> Result<i32> {
     let context = global_options(global)?.context()?;
     log::debug(format_args!("{}, state in {}", row.name, context.runtime.root.display()));
     (row.run)(arguments, &context)
 }
 
-fn without_verb(matches: &ArgMatches) -> Result<i32> {
+fn without_verb(matches: &mut ArgMatches) -> Result<i32> {
     if global_options(matches)?.version {
         output::print(&global::version())?;
     } else {
@@ -206,8 +210,9 @@ fn without_verb(matches: &ArgMatches) -> Result<i32> {
     Ok(0)
 }
 
-fn global_options(matches: &ArgMatches) -> Result<Global> {
-    Global::from_arg_matches(matches).map_err(|e| Error::Invalid(e.to_string()))
+/// Taken out of what was parsed: clap would copy all of it first.
+fn global_options(matches: &mut ArgMatches) -> Result<Global> {
+    Global::from_arg_matches_mut(matches).map_err(|e| Error::Invalid(e.to_string()))
 }
 
 fn report(error: &Error, failure: Failure) -> u8 {

@@ -3,6 +3,8 @@
 //! What `nix` already wraps safely is called directly by the layers above; here is the rest.
 #![allow(unsafe_code, reason = "the wrappers around system calls; everything above them is safe")]
 
+#[cfg(target_env = "musl")]
+pub mod allocator;
 pub mod bpf;
 pub mod classic_mount;
 pub mod command;

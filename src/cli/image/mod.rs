@@ -72,11 +72,11 @@ fn arguments(image: Command) -> Command {
         .after_help(EXAMPLES)
 }
 
-fn run(matches: &ArgMatches, context: &Context) -> Result<i32> {
-    let (name, arguments) = matches
-        .subcommand()
+fn run(matches: &mut ArgMatches, context: &Context) -> Result<i32> {
+    let (name, mut arguments) = matches
+        .remove_subcommand()
         .ok_or_else(|| Error::Invalid("image: a verb is missing; see carob image --help".into()))?;
-    let row = verb(name).ok_or_else(|| Error::Invalid(format!("image: unknown verb {name:?}")))?;
+    let row = verb(&name).ok_or_else(|| Error::Invalid(format!("image: unknown verb {name:?}")))?;
     if container::enter_own_namespace()? == Entered::Yes && name == "mount" {
         return Err(Error::Invalid(
             "image mount needs root: nobody else would see the mount; carob image unpack copies the \
@@ -84,7 +84,7 @@ fn run(matches: &ArgMatches, context: &Context) -> Result<i32> {
                 .into(),
         ));
     }
-    (row.run)(arguments, context)
+    (row.run)(&mut arguments, context)
 }
 
 /// That of the verb.

@@ -73,12 +73,12 @@ fn arguments(pod: Command) -> Command {
         .after_help(EXAMPLES)
 }
 
-fn run(matches: &ArgMatches, context: &Context) -> Result<i32> {
-    let (name, arguments) = matches
-        .subcommand()
+fn run(matches: &mut ArgMatches, context: &Context) -> Result<i32> {
+    let (name, mut arguments) = matches
+        .remove_subcommand()
         .ok_or_else(|| Error::Invalid("pod: a verb is missing; see carob pod --help".into()))?;
-    let row = verb(name).ok_or_else(|| Error::Invalid(format!("pod: unknown verb {name:?}")))?;
-    (row.run)(arguments, context)
+    let row = verb(&name).ok_or_else(|| Error::Invalid(format!("pod: unknown verb {name:?}")))?;
+    (row.run)(&mut arguments, context)
 }
 
 /// That of the verb.

@@ -51,11 +51,11 @@ Examples:
   carob pod sandbox inspect web
   carob pod sandbox rm web";
 
-fn run(matches: &ArgMatches, context: &Context) -> Result<i32> {
+fn run(matches: &mut ArgMatches, context: &Context) -> Result<i32> {
     let missing = || Error::Invalid("pod sandbox: a verb is missing; see --help".into());
-    let (name, arguments) = matches.subcommand().ok_or_else(missing)?;
+    let (name, mut arguments) = matches.remove_subcommand().ok_or_else(missing)?;
     let row = VERBS.iter().find(|row| row.name == name).ok_or_else(missing)?;
-    (row.run)(arguments, context)
+    (row.run)(&mut arguments, context)
 }
 
 /// Make a sandbox and start it; prints what containers need to join it, as JSON
