@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::image::run::ImageRun;
+use super::quick::Words;
 use super::{Context, Verb};
 use crate::{
     container::{Attach, CreateOptions, Keyring, RootSwitch, RunOptions},
@@ -35,7 +36,36 @@ struct Shared {
     preserve_fds: u32,
 }
 
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            bundle: ".".into(),
+            console_socket: None,
+            pidfd_socket: None,
+            pid_file: None,
+            no_pivot: false,
+            no_new_keyring: false,
+            preserve_fds: 0,
+        }
+    }
+}
+
 impl Shared {
+    /// Takes an option of `words` that has this name.
+    fn quick(&mut self, option: &str, words: &mut Words) -> Option<()> {
+        match option {
+            "bundle" => self.bundle = words.value()?.into(),
+            "console-socket" => self.console_socket = Some(words.value()?.into()),
+            "pidfd-socket" => self.pidfd_socket = Some(words.value()?.into()),
+            "pid-file" => self.pid_file = Some(words.value()?.into()),
+            "no-pivot" => self.no_pivot = true,
+            "no-new-keyring" => self.no_new_keyring = true,
+            "preserve-fds" => self.preserve_fds = words.value()?.parse().ok()?,
+            _ => return None,
+        }
+        Some(())
+    }
+
     fn options(self, id: String) -> CreateOptions {
         CreateOptions {
             id,
@@ -52,7 +82,7 @@ impl Shared {
 
 /// Make a container from a bundle, ready up to the call of its process, which waits for
 /// `carob start`
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 #[command(after_help = CREATE_EXAMPLES)]
 pub(super) struct Create {
     #[command(flatten)]
@@ -81,6 +111,18 @@ impl Create {
 }
 
 impl Verb for Create {
+    fn quick(mut words: Words) -> Option<Self> {
+        let mut create = Self::default();
+        while let Some(option) = words.option()? {
+            match option {
+                "detach" => create.detach = true,
+                shared => create.shared.quick(shared, &mut words)?,
+            }
+        }
+        create.id = words.last()?;
+        Some(create)
+    }
+
     fn run(self, context: &Context) -> Result<i32> {
         context.runtime.create(&self.options())?;
         Ok(0)
@@ -89,7 +131,7 @@ impl Verb for Create {
 
 /// Create a container, start it, forward signals to it, and exit with its status (128+n after
 /// signal n); it is deleted when it ends
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 #[command(after_help = RUN_EXAMPLES)]
 pub(super) struct Run {
     #[command(flatten)]
@@ -142,6 +184,20 @@ impl Run {
 }
 
 impl Verb for Run {
+    fn quick(mut words: Words) -> Option<Self> {
+        let mut run = Self::default();
+        while let Some(option) = words.option()? {
+            match option {
+                "detach" => run.detach = true,
+                "keep" => run.keep = true,
+                "no-subreaper" => run.no_subreaper = true,
+                shared => run.shared.quick(shared, &mut words)?,
+            }
+        }
+        run.words.push(words.last()?);
+        Some(run)
+    }
+
     fn run(self, context: &Context) -> Result<i32> {
         let (options, image, words) = self.take_apart();
         match words.as_slice() {

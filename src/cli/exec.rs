@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::quick::Words;
 use super::{Context, Failure, Verb};
 use crate::{
     container::{Attach, ExecArgs, ExecOptions, ExecProcess},
@@ -10,7 +11,7 @@ use crate::{
 
 /// Run another process in a container and exit with its status (128+n after signal n, 255 if it
 /// could not be run)
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 #[command(
     override_usage = "carob exec [OPTIONS] ID COMMAND [ARG]...\n       \
                       carob exec [OPTIONS] --process FILE ID",
@@ -132,6 +133,29 @@ impl Exec {
 impl Verb for Exec {
     /// Callers tell a failed exec from the command's own status by it.
     const FAILURE: Failure = Failure { code: 255, prefix: "exec failed: " };
+
+    fn quick(mut words: Words) -> Option<Self> {
+        let mut exec = Self::default();
+        while let Some(option) = words.option()? {
+            match option {
+                "console-socket" => exec.console_socket = Some(words.value()?.into()),
+                "pidfd-socket" => exec.pidfd_socket = Some(words.value()?.into()),
+                "cwd" => exec.cwd = Some(words.value()?.into()),
+                "env" => exec.env.push(words.value()?.into()),
+                "tty" => exec.tty = true,
+                "user" => exec.user = Some(words.value()?.into()),
+                "process" => exec.process = Some(words.value()?.into()),
+                "detach" => exec.detach = true,
+                "pid-file" => exec.pid_file = Some(words.value()?.into()),
+                "preserve-fds" => exec.preserve_fds = words.value()?.parse().ok()?,
+                "no-subreaper" => exec.no_subreaper = true,
+                _ => return None,
+            }
+        }
+        exec.id_and_command.push(words.operand()?.to_owned());
+        exec.id_and_command.append(&mut words.all()?);
+        Some(exec)
+    }
 
     fn run(self, context: &Context) -> Result<i32> {
         context.runtime.exec(&self.options()?)

@@ -7,6 +7,7 @@ use clap::{
     builder::{PossibleValuesParser, TypedValueParser},
 };
 
+use super::quick::Words;
 use super::{Context, RootChoice};
 use crate::{
     container::{CgroupDriver, Rootless, Runtime},
@@ -60,7 +61,44 @@ fn rootless() -> impl TypedValueParser<Value = Rootless> {
     })
 }
 
+impl Default for Global {
+    fn default() -> Self {
+        Self {
+            root: None,
+            log: None,
+            log_format: log::Format::Text,
+            debug: false,
+            systemd_cgroup: false,
+            rootless: Rootless::Auto,
+            criu: None,
+            version: false,
+        }
+    }
+}
+
 impl Global {
+    /// Takes the options in front of the verb.
+    pub(super) fn quick(words: &mut Words) -> Option<Self> {
+        let mut global = Self::default();
+        while let Some(option) = words.option()? {
+            match option {
+                "root" => global.root = Some(words.value()?.into()),
+                "log" => global.log = Some(words.value()?.into()),
+                "log-format" => {
+                    global.log_format = match words.value()? {
+                        "json" => log::Format::Json,
+                        "text" => log::Format::Text,
+                        _ => return None,
+                    }
+                }
+                "debug" => global.debug = true,
+                "systemd-cgroup" => global.systemd_cgroup = true,
+                _ => return None,
+            }
+        }
+        Some(global)
+    }
+
     /// Opens the log and decides on the state root.
     pub(super) fn context(self) -> Result<Context> {
         self.open_log()?;

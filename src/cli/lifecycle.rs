@@ -1,6 +1,7 @@
 //! The verbs that move a container from one state to the next: `start`, `kill`, `delete`,
 //! `pause`, `resume`.
 
+use super::quick::Words;
 use super::{Context, Verb};
 use crate::{
     container::{Force, KillTarget},
@@ -23,6 +24,10 @@ Examples:
   carob start web";
 
 impl Verb for Start {
+    fn quick(mut words: Words) -> Option<Self> {
+        Some(Self { id: words.last()? })
+    }
+
     fn run(self, context: &Context) -> Result<i32> {
         context.runtime.start(&self.id)?;
         Ok(0)
@@ -61,6 +66,16 @@ impl Kill {
 }
 
 impl Verb for Kill {
+    fn quick(mut words: Words) -> Option<Self> {
+        let mut all = false;
+        while let Some(option) = words.option()? {
+            all = (option == "all").then_some(true)?;
+        }
+        let id = words.operand()?.to_owned();
+        let signal = if words.is_at_end() { None } else { Some(words.last()?) };
+        Some(Self { all, id, signal })
+    }
+
     fn run(self, context: &Context) -> Result<i32> {
         let (id, signal, target) = self.options()?;
         context.runtime.kill(&id, signal, target)?;
@@ -93,6 +108,14 @@ impl Delete {
 }
 
 impl Verb for Delete {
+    fn quick(mut words: Words) -> Option<Self> {
+        let mut force = false;
+        while let Some(option) = words.option()? {
+            force = (option == "force").then_some(true)?;
+        }
+        Some(Self { force, id: words.last()? })
+    }
+
     fn run(self, context: &Context) -> Result<i32> {
         let (id, force) = self.options();
         context.runtime.delete(&id, force)?;
@@ -115,6 +138,10 @@ Examples:
   carob resume web";
 
 impl Verb for Pause {
+    fn quick(mut words: Words) -> Option<Self> {
+        Some(Self { id: words.last()? })
+    }
+
     fn run(self, context: &Context) -> Result<i32> {
         context.runtime.pause(&self.id)?;
         Ok(0)
@@ -131,6 +158,10 @@ pub(super) struct Resume {
 }
 
 impl Verb for Resume {
+    fn quick(mut words: Words) -> Option<Self> {
+        Some(Self { id: words.last()? })
+    }
+
     fn run(self, context: &Context) -> Result<i32> {
         context.runtime.resume(&self.id)?;
         Ok(0)

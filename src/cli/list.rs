@@ -4,6 +4,7 @@ use std::fs;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 
+use super::quick::Words;
 use super::{
     Context, RootChoice, Verb,
     output::{self, Table},
@@ -29,6 +30,10 @@ Examples:
   carob state web | jq -r .status";
 
 impl Verb for State {
+    fn quick(mut words: Words) -> Option<Self> {
+        Some(Self { id: words.last()? })
+    }
+
     fn run(self, context: &Context) -> Result<i32> {
         output::print_json(&context.runtime.state(&self.id)?)?;
         Ok(0)

@@ -19,6 +19,7 @@ mod list;
 mod output;
 mod pod;
 mod ps;
+mod quick;
 mod spec;
 mod update;
 
@@ -35,6 +36,7 @@ use crate::{
     sys::{self_exe, start},
 };
 use global::Global;
+use quick::{Call, Words};
 
 /// What every verb is given besides its own arguments.
 #[derive(Debug)]
@@ -57,6 +59,11 @@ trait Verb: clap::Args {
     /// How a failure is reported.
     const FAILURE: Failure = Failure { code: 1, prefix: "" };
 
+    /// Reads what is left of a command line, if it is one of those that need no clap.
+    fn quick(_words: Words) -> Option<Self> {
+        None
+    }
+
     /// Does it, and returns the exit status.
     fn run(self, context: &Context) -> Result<i32>;
 }
@@ -73,6 +80,7 @@ struct Row {
     name: &'static str,
     about: &'static str,
     arguments: fn(Command) -> Command,
+    quick: fn(Words) -> Option<Call>,
     run: fn(&mut ArgMatches, &Context) -> Result<i32>,
     failure: fn(&ArgMatches) -> Failure,
 }
@@ -109,8 +117,14 @@ const VERBS: &[Row] = &[
 /// Those of which a process goes into a container.
 const ENTERING: [&str; 3] = ["create", "run", "exec"];
 
-const fn row<V: Verb>(name: &'static str, about: &'static str) -> Row {
-    Row { name, about, arguments: V::augment_args, run: run::<V>, failure: |_| V::FAILURE }
+const fn row<V: Verb + 'static>(name: &'static str, about: &'static str) -> Row {
+    let failure = |_: &ArgMatches| V::FAILURE;
+    Row { name, about, arguments: V::augment_args, quick: quick::<V>, run: run::<V>, failure }
+}
+
+fn quick<V: Verb + 'static>(words: Words) -> Option<Call> {
+    let verb = V::quick(words)?;
+    Some(Box::new(|context| verb.run(context)))
 }
 
 fn run<V: Verb>(matches: &mut ArgMatches, context: &Context) -> Result<i32> {
@@ -167,6 +181,9 @@ pub fn main(args: Vec<OsString>) -> u8 {
         self_exe::protect_early();
     }
     let args = argv::from_go_style(args);
+    if let Some((row, global, call)) = quick::read(&args) {
+        return finish(with_context(row, global, call), (row.failure)(&ArgMatches::default()));
+    }
     match parse(&args).map(ManuallyDrop::new) {
         Ok(mut matches) => dispatch(&mut matches),
         Err(answer) => {
@@ -184,10 +201,17 @@ fn dispatch(matches: &mut ArgMatches) -> u8 {
     let (outcome, failure) = match verb {
         Some((row, mut arguments)) => {
             let failure = (row.failure)(&arguments);
-            (call(row, matches, &mut arguments), failure)
+            let outcome = global_options(matches).and_then(|global| {
+                with_context(row, global, |context| (row.run)(&mut arguments, context))
+            });
+            (outcome, failure)
         }
         None => (without_verb(matches), Failure { code: 1, prefix: "" }),
     };
+    finish(outcome, failure)
+}
+
+fn finish(outcome: Result<i32>, failure: Failure) -> u8 {
     match outcome {
         // `run` and `exec` return what wait(2) can hold; anything else would be a bug of ours.
         Ok(status) => u8::try_from(status).unwrap_or(1),
@@ -195,10 +219,14 @@ fn dispatch(matches: &mut ArgMatches) -> u8 {
     }
 }
 
-fn call(row: &Row, global: &mut ArgMatches, arguments: &mut ArgMatches) -> Result<i32> {
-    let context = global_options(global)?.context()?;
+fn with_context(
+    row: &Row,
+    global: Global,
+    call: impl FnOnce(&Context) -> Result<i32>,
+) -> Result<i32> {
+    let context = global.context()?;
     log::debug(format_args!("{}, state in {}", row.name, context.runtime.root.display()));
-    (row.run)(arguments, &context)
+    call(&context)
 }
 
 fn without_verb(matches: &mut ArgMatches) -> Result<i32> {

@@ -20,15 +20,36 @@ fn parse(line: &str) -> std::result::Result<ArgMatches, clap::Error> {
 }
 
 /// The arguments of the verb in `line`, which must be `name`.
-fn verb<V: Verb>(line: &str, name: &str) -> V {
+fn verb<V: Verb + std::fmt::Debug>(line: &str, name: &str) -> V {
     let matches = parse(line).unwrap_or_else(|e| panic!("{line}: {e}"));
     let (found, arguments) = matches.subcommand().unwrap();
     assert_eq!(found, name, "{line}");
-    V::from_arg_matches(arguments).unwrap()
+    let verb = V::from_arg_matches(arguments).unwrap();
+    let words = argv::from_go_style(line.split(' ').map(OsString::from).collect());
+    if let Some((_, rest)) = after_global(&words).filter(|(_, rest)| rest[0] == name)
+        && let Some(quick) = V::quick(Words::new(&rest[1..]))
+    {
+        same(quick, &verb, line);
+    }
+    verb
+}
+
+/// What [`quick`] makes of the options in front of the verb, and the words from the verb on.
+fn after_global(words: &[OsString]) -> Option<(Global, &[OsString])> {
+    let mut left = Words::new(&words[1..]);
+    let global = Global::quick(&mut left)?;
+    let rest = words.len() - left.len();
+    (rest < words.len()).then(|| (global, &words[rest..]))
 }
 
 fn global(line: &str) -> Global {
-    Global::from_arg_matches(&parse(line).unwrap_or_else(|e| panic!("{line}: {e}"))).unwrap()
+    let global =
+        Global::from_arg_matches(&parse(line).unwrap_or_else(|e| panic!("{line}: {e}"))).unwrap();
+    let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+    if let Some((quick, _)) = after_global(&words) {
+        same(quick, &global, line);
+    }
+    global
 }
 
 fn path(text: &str) -> Option<PathBuf> {

@@ -28,9 +28,10 @@ const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 const STOP_SIGNAL: &str = "org.opencontainers.image.stopSignal";
 
 /// The network of a container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub(in crate::cli) enum Network {
     /// One of its own, with a loopback device.
+    #[default]
     None,
     /// The host's.
     Host,

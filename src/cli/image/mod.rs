@@ -21,7 +21,8 @@ use crate::error::{Error, Result};
 use crate::image::{self, Store};
 
 /// `carob image` in the table of all verbs.
-pub(super) const ROW: Row = Row { name: "image", about: "", arguments, run, failure };
+pub(super) const ROW: Row =
+    Row { name: "image", about: "", arguments, quick: |_| None, run, failure };
 
 /// Every verb of `carob image`, in the order of its help.
 const VERBS: &[Row] = &[
@@ -43,7 +44,7 @@ Examples:
   carob image rm app";
 
 /// Where the images are.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(super) struct StoreChoice {
     // Without a default value: finding it out would cost every `carob run` its system calls.
     /// Where images and writable layers are kept [default: /var/lib/carob, or the caller's

@@ -12,9 +12,10 @@ use crate::image::{Location, Owner, Store, Use};
 use crate::pod::member::Root;
 
 /// When an image is pulled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub(in crate::cli) enum When {
     /// If it is not in the store.
+    #[default]
     Missing,
     /// Also to see whether there is a newer one.
     Always,
@@ -23,7 +24,7 @@ pub(in crate::cli) enum When {
 }
 
 /// Options of `run` that concern images.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(in crate::cli) struct ImageRun {
     /// Run an image instead of a bundle: a name, oci:DIR, docker-archive:FILE, rootfs:DIR …
     #[arg(long, value_name = "IMAGE", conflicts_with = "bundle")]

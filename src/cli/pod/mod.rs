@@ -25,7 +25,8 @@ use super::{Context, Failure, Row, row};
 use crate::error::{Error, Result};
 
 /// `carob pod` in the table of all verbs.
-pub(super) const ROW: Row = Row { name: "pod", about: "", arguments, run, failure };
+pub(super) const ROW: Row =
+    Row { name: "pod", about: "", arguments, quick: |_| None, run, failure };
 
 /// Every verb of `carob pod`, in the order of its help.
 const VERBS: &[Row] = &[

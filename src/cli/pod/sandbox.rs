@@ -21,6 +21,7 @@ pub(super) const ROW: Row = Row {
     name: "sandbox",
     about: "",
     arguments,
+    quick: |_| None,
     run,
     failure: |_| Failure { code: 1, prefix: "" },
 };
