@@ -1,5 +1,6 @@
 //! Cgroups below a container's, which the container has made.
 
+use std::borrow::Cow;
 use std::path::{Component, Path};
 
 use super::layout::{Hierarchy, Tree};
@@ -15,10 +16,10 @@ impl Cgroup {
     /// # Errors
     /// [`Error::Invalid`] for a path that leaves the container's cgroup, does not exist, or names
     /// a controller that this host does not have.
-    pub fn sub(&self, sub_cgroups: &[String]) -> Result<Self> {
-        let mut below = self.clone();
+    pub fn sub(&self, sub_cgroups: &[String]) -> Result<Cow<'_, Self>> {
+        let mut below = Cow::Borrowed(self);
         for argument in sub_cgroups {
-            below.descend(self, argument)?;
+            below.to_mut().descend(self, argument)?;
         }
         Ok(below)
     }

@@ -69,7 +69,8 @@ impl Runtime {
             return refuse("cannot exec in a paused container (use --ignore-paused to override)");
         }
         // The copy in the state directory: the bundle may be gone.
-        let spec = load::load_spec(&container.dir.config())?.spec;
+        // Not dropped, it goes with the process: taking it to pieces is work for nothing.
+        let spec = ManuallyDrop::new(load::load_spec_for_exec(&container.dir.config())?);
         let process = match &options.process {
             ExecProcess::File(path) => {
                 let loaded = load::load_process(path)?;
@@ -105,13 +106,14 @@ fn start(prepared: &Prepared) -> Result<(Child, Option<OwnedFd>)> {
     process::prctl(Prctl::Dumpable(false)).os("prctl", || "PR_SET_DUMPABLE")?;
     let state = &prepared.container.state;
     let console = prepared.streams.console_socket.as_deref().map(connect_console).transpose()?;
+    let cgroup = state.cgroup.sub(&prepared.options.sub_cgroups)?;
     let entry = Entry {
         state,
         init: &prepared.init,
         plan: &prepared.plan,
         args: &prepared.plan.args,
         seccomp: prepared.seccomp.as_ref(),
-        cgroup: &state.cgroup.sub(&prepared.options.sub_cgroups)?,
+        cgroup: &cgroup,
         group: None,
         gate: gate(state),
         console,

@@ -118,13 +118,20 @@ fn use_streams(task: &Task, rootfs: &Rootfs) -> Result<()> {
     if let StandardStreams::Given(given) = task.streams {
         fd::replace_standard_streams(given).os("dup2", || "the standard streams")?;
     }
+    // Looked for once: `None` before that, `Some(None)` where the rootfs has none.
+    let mut null = None;
     for stream in [process::STDIN, process::STDOUT, process::STDERR] {
         let stat = match fstat(stream) {
             Err(Errno::EBADF) => continue,
             other => other.os("fstat", || format!("stream {}", stream.as_raw_fd()))?,
         };
         if is_char_device(&stat, 1, 3) {
-            reopen_null(rootfs, stream)?;
+            if null.is_none() {
+                null = Some(open_null(rootfs)?);
+            }
+            if let Some(Some(null)) = &null {
+                replace_stream(stream, null).os("dup2", || "/dev/null")?;
+            }
         } else if stat.st_uid != task.process.uid {
             give(stream, task.process.uid)?;
         }
@@ -133,22 +140,23 @@ fn use_streams(task: &Task, rootfs: &Rootfs) -> Result<()> {
 }
 
 /// Only a file that is the null device is opened (CVE-2026-88265).
-fn reopen_null(rootfs: &Rootfs, stream: BorrowedFd) -> Result<()> {
+fn open_null(rootfs: &Rootfs) -> Result<Option<OwnedFd>> {
     let path = Path::new("/dev/null");
-    let Ok(found) = rootfs.find(path) else { return Ok(()) };
+    let Ok(found) = rootfs.find(path) else { return Ok(None) };
     if !is_null_device(&found).os("fstat", || "/dev/null in the rootfs")? {
-        return Ok(());
+        return Ok(None);
     }
     let null = rootfs.open(path, OFlag::O_RDWR).os("open", || "/dev/null in the rootfs")?;
-    if !is_null_device(&null).os("fstat", || "/dev/null in the rootfs")? {
-        return Ok(());
-    }
+    let is_null = is_null_device(&null).os("fstat", || "/dev/null in the rootfs")?;
+    Ok(is_null.then_some(null))
+}
+
+fn replace_stream(stream: BorrowedFd, source: &OwnedFd) -> nix::Result<()> {
     match stream.as_raw_fd() {
-        0 => dup2_stdin(&null),
-        1 => dup2_stdout(&null),
-        _ => dup2_stderr(&null),
+        0 => dup2_stdin(source),
+        1 => dup2_stdout(source),
+        _ => dup2_stderr(source),
     }
-    .os("dup2", || "/dev/null")
 }
 
 fn give(stream: BorrowedFd, uid: u32) -> Result<()> {

@@ -15,7 +15,7 @@ use serde_json::{Value, error::Category};
 
 use super::{
     Warning, capabilities, mend,
-    parse::{ProcessText, SpecText},
+    parse::{ExecText, ProcessText, SpecText},
 };
 use crate::error::{Error, OsContext, Result};
 use crate::sys::fd;
@@ -104,15 +104,31 @@ impl Document {
 /// [`MAX_SIZE`]; [`Error::Config`] with the JSON path if its content cannot be parsed or is
 /// for another version; [`Error::Os`] if it cannot be read.
 pub fn load_spec(path: &Path) -> Result<LoadedSpec> {
-    let raw = read_file(path).map_err(|error| match error.errno() {
+    parse_spec(read_spec(path)?)
+}
+
+/// Reads of the `config.json` of a container what `exec` goes by, the rest of which has been
+/// checked when the container was made.
+///
+/// # Errors
+/// As [`load_spec`].
+pub fn load_spec_for_exec(path: &Path) -> Result<Spec> {
+    let raw = read_spec(path)?;
+    let text = decode::<ExecText>(&raw, Document::Spec, "config.json", &mut Vec::new())?;
+    let spec = Spec::from(text);
+    check_version(spec.version())?;
+    Ok(spec)
+}
+
+fn read_spec(path: &Path) -> Result<Vec<u8>> {
+    read_file(path).map_err(|error| match error.errno() {
         Some(nix::errno::Errno::ENOENT) => Error::Invalid(format!(
             "JSON specification file config.json not found: a bundle directory needs one, \
              looked for {}",
             path.display()
         )),
         _ => error,
-    })?;
-    parse_spec(raw)
+    })
 }
 
 /// Parses the text of a `config.json`, and checks its `ociVersion`.

@@ -225,6 +225,32 @@ fn resources_without_device_rules() {
     assert!(error.contains("at most 16777216"), "{error}");
 }
 
+/// Fails when a plan learns to look at a property that [`load_spec_for_exec`] skips.
+#[test]
+fn exec_goes_by_the_same_as_create() {
+    use crate::oci::plan::ProcessPlan;
+
+    let mut document: Value = serde_json::from_str(include_str!("testdata/docker.json")).unwrap();
+    document["annotations"] = json!({"run.oci.keep_original_groups": "1"});
+    document["linux"]["personality"] = json!({"domain": "LINUX32"});
+    document["linux"]["memoryPolicy"] = json!({"mode": "MPOL_BIND", "nodes": "0"});
+    let dir = TempDir::new("exec");
+    let path = dir.0.join("config.json");
+    std::fs::write(&path, document.to_string()).unwrap();
+    let (all, part) = (load_spec(&path).unwrap().spec, load_spec_for_exec(&path).unwrap());
+    assert_eq!(part.process(), all.process());
+    let seccomp = |spec: &Spec| spec.linux().as_ref().unwrap().seccomp().clone();
+    assert!(seccomp(&all).is_some());
+    assert_eq!(seccomp(&part), seccomp(&all));
+    let plan = |spec: &Spec| {
+        let plan = ProcessPlan::new(spec.process().as_ref().unwrap(), spec).unwrap();
+        assert!(plan.platform.personality.is_some() && plan.platform.memory_policy.is_some());
+        assert_eq!(plan.groups, None);
+        format!("{plan:?}")
+    };
+    assert_eq!(plan(&part), plan(&all));
+}
+
 /// A directory that is removed with what is in it.
 struct TempDir(std::path::PathBuf);
 

@@ -7,13 +7,15 @@
 //! platforms' sections are unknown properties like any other, and `user` and empty lists of
 //! CPUs may be left out as the specification has it.
 
-use std::{collections::HashMap, path::PathBuf};
+use std::{collections::HashMap, iter, path::PathBuf};
 
 use oci_spec::runtime::{
-    Box as WindowSize, ExecCPUAffinity, Hooks, Linux, LinuxCapabilities, LinuxIOPriority, Mount,
-    PosixRlimit, Process, Root, Scheduler, Spec, User,
+    Box as WindowSize, ExecCPUAffinity, Hooks, Linux, LinuxCapabilities, LinuxIOPriority,
+    LinuxMemoryPolicy, LinuxPersonality, LinuxSeccomp, Mount, PosixRlimit, Process, Root,
+    Scheduler, Spec, User,
 };
 use serde::Deserialize;
+use serde::de::value::{Error, MapDeserializer};
 
 /// `config.json`.
 #[derive(Deserialize)]
@@ -28,6 +30,24 @@ pub(super) struct SpecText {
     hooks: Option<Hooks>,
     annotations: Option<HashMap<String, String>>,
     linux: Option<Linux>,
+}
+
+/// What one more process of a container goes by; the rest of `config.json` is skipped.
+#[derive(Deserialize)]
+pub(super) struct ExecText {
+    #[serde(default, rename = "ociVersion")]
+    version: String,
+    process: Option<ProcessText>,
+    annotations: Option<HashMap<String, String>>,
+    linux: Option<ExecLinuxText>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ExecLinuxText {
+    seccomp: Option<LinuxSeccomp>,
+    personality: Option<LinuxPersonality>,
+    memory_policy: Option<LinuxMemoryPolicy>,
 }
 
 /// `process`, also as a document of its own.
@@ -63,7 +83,7 @@ struct AffinityText {
 
 impl From<SpecText> for Spec {
     fn from(text: SpecText) -> Self {
-        let mut spec = Self::default();
+        let mut spec: Self = blank();
         spec.set_version(text.version)
             .set_root(text.root)
             .set_mounts(text.mounts)
@@ -75,6 +95,35 @@ impl From<SpecText> for Spec {
             .set_linux(text.linux);
         spec
     }
+}
+
+impl From<ExecText> for Spec {
+    fn from(text: ExecText) -> Self {
+        let mut spec: Self = blank();
+        spec.set_version(text.version)
+            .set_process(text.process.map(Process::from))
+            .set_annotations(text.annotations)
+            .set_linux(text.linux.map(Linux::from));
+        spec
+    }
+}
+
+impl From<ExecLinuxText> for Linux {
+    fn from(text: ExecLinuxText) -> Self {
+        let mut linux: Self = blank();
+        linux
+            .set_seccomp(text.seccomp)
+            .set_personality(text.personality)
+            .set_memory_policy(text.memory_policy);
+        linux
+    }
+}
+
+/// Without any property. oci-spec's default is a whole container, with mounts and limits, which
+/// would be made only to be thrown away.
+fn blank<T: for<'de> Deserialize<'de> + Default>() -> T {
+    let nothing = MapDeserializer::<_, Error>::new(iter::empty::<(&str, ())>());
+    T::deserialize(nothing).unwrap_or_default()
 }
 
 impl From<ProcessText> for Process {
@@ -191,6 +240,7 @@ mod tests {
             let theirs: Spec = serde_json::from_value(document).unwrap();
             assert_eq!(Spec::from(ours), theirs);
         }
+        assert_eq!(blank::<Linux>(), serde_json::from_str("{}").unwrap());
     }
 }
 
