@@ -106,22 +106,32 @@ class Tracer:
     """Runs a command whose programs have a breakpoint in place of the first byte of each function.
 
     The file itself has them (`armed`), so whatever maps it has them too; a process that meets one gets
-    its byte back, in its own copy of the page, and goes on. See ptrace(2).
+    its byte back, in its own copy of the page, and goes on. One that carob clones, init, gets all of
+    them again: it maps each page anew. See ptrace(2).
     """
 
     TRACEME, PEEK, POKE, CONT, GETREGS, SETREGS, SETOPTIONS = 0, 1, 4, 7, 12, 13, 0x4200
-    FOLLOW = 0x2 | 0x4 | 0x8 | 0x10  # fork, vfork, clone, exec
+    FORK, VFORK, CLONE, EXEC = 1, 2, 3, 4
+    FOLLOW = 1 << FORK | 1 << VFORK | 1 << CLONE | 1 << EXEC
     WALL = 0x40000000
     BREAKPOINT = 0xCC
 
     def __init__(self, bytes_at: dict[int, int]):
         self.bytes_at = bytes_at
+        # What carob itself has called, and what its children have.
         self.hit: set[int] = set()
+        self.hit_by_init: set[int] = set()
+        # What each process has met since its program was executed; of a child the same before that.
+        self.met: dict[int, set[int]] = {}
+        self.inits: set[int] = set()
         self.call = ctypes.CDLL(None, use_errno=True).ptrace
         self.call.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
         self.call.restype = ctypes.c_long
 
-    def run(self, command: list[str]) -> int:
+    def run(self, command: list[str], arms_init: bool) -> int:
+        self.hit.clear()
+        self.hit_by_init.clear()
+        self.arms_init = arms_init
         first = os.fork()
         if first == 0:
             self.call(self.TRACEME, 0, None, None)
@@ -149,9 +159,28 @@ class Tracer:
         return os.waitstatus_to_exitcode(ended)
 
     def go_on(self, pid: int, stop: int, event: int) -> None:
+        if event == self.EXEC:
+            self.met[pid] = set()
+            self.inits.discard(pid)
+        elif pid not in self.met:
+            self.begin(pid)
         mine = stop == signal.SIGTRAP and (event != 0 or self.breakpoint(pid))
         # A new process begins with a stop that nobody has sent.
         self.call(self.CONT, pid, None, None if mine or stop == signal.SIGSTOP else stop)
+
+    def begin(self, pid: int) -> None:
+        """A process at its first stop: if it is one that carob has cloned, it is armed again."""
+        stat = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        before = self.met.get(int(stat[1]), set()) if self.arms_init else set()
+        self.met[pid] = set()
+        if before:
+            self.inits.add(pid)
+        for address in before:
+            self.poke(pid, address, self.BREAKPOINT)
+
+    def poke(self, pid: int, address: int, byte: int) -> None:
+        word = self.call(self.PEEK, pid, address, None) & ~0xFF
+        self.call(self.POKE, pid, address, word | byte)
 
     def breakpoint(self, pid: int) -> bool:
         registers = (ctypes.c_ulong * 27)()
@@ -159,11 +188,11 @@ class Tracer:
         address = registers[16] - 1
         if address not in self.bytes_at:
             return False
-        word = self.call(self.PEEK, pid, address, None) & ~0xFF
-        self.call(self.POKE, pid, address, word | self.bytes_at[address])
+        self.poke(pid, address, self.bytes_at[address])
         registers[16] = address
         self.call(self.SETREGS, pid, None, ctypes.addressof(registers))
-        self.hit.add(address)
+        self.met.setdefault(pid, set()).add(address)
+        (self.hit_by_init if pid in self.inits else self.hit).add(address)
         return True
 
 
@@ -287,20 +316,46 @@ def main() -> None:
         called: dict[str, set[Section]] = {}
         try:
             for part in PARTS:
-                tracer.hit.clear()
-                if tracer.run([sys.executable, __file__, part, *where]) != 0:
+                # Elsewhere there are threads, and children that have their parent's memory.
+                arms_init = part in ("run", "exec")
+                if tracer.run([sys.executable, __file__, part, *where], arms_init) != 0:
                     sys.exit(f"the verbs of {part} have failed")
-                called[part] = {text[bisect.bisect_right(starts, address) - 1] for address in tracer.hit}
+                of = lambda met: {text[bisect.bisect_right(starts, address) - 1] for address in met}
+                called[part] = of(tracer.hit) | of(tracer.hit_by_init)
+                if arms_init:
+                    called[f"{part}, init"] = of(tracer.hit_by_init)
+                    called[f"{part}, carob"] = of(tracer.hit)
         finally:
             Verbs(args.carob.resolve(), args.rootfs.resolve(), Path(scratch)).clean()
-    # What two of them call comes first, so that each finds its own in one piece.
-    hot = {"run and exec": called["run"] & called["exec"], **called}
+    hot = side_by_side(called)
+    for part in hot:
+        print(f"{part}: {len(hot[part])} of {len(text)} functions, {kib(hot[part])} KiB")
+    args.output.write_text(script(hot))
+
+
+def side_by_side(called: dict[str, set[Section]]) -> dict[str, set[Section]]:
+    """In an order in which carob and init each find theirs in one or two pieces, in `run` as in `exec`."""
+    run, init = called.pop("run, carob"), called.pop("run, init")
+    exec_, exec_init = called.pop("exec, carob"), called.pop("exec, init")
+    both = called["run"] & called["exec"]
+    carob, inits = run | exec_, init | exec_init
+    hot = {
+        "exec, carob": called["exec"] - both - inits,
+        "exec, both": (called["exec"] - both) & carob & inits,
+        "exec, init": called["exec"] - both - carob,
+        "run and exec, init": both - carob,
+        "run and exec, both": both & carob & inits,
+        "run and exec, carob": both - inits,
+        "run, carob": called["run"] - both - inits,
+        "run, both": (called["run"] - both) & carob & inits,
+        "run, init": called["run"] - both - carob,
+        **called,
+    }
     listed: set[Section] = set()
     for part in hot:
         hot[part] = hot[part] - listed
         listed |= hot[part]
-        print(f"{part}: {len(hot[part])} of {len(text)} functions, {kib(hot[part])} KiB")
-    args.output.write_text(script(hot))
+    return {part: sections for part, sections in hot.items() if sections}
 
 
 if __name__ == "__main__":
