@@ -14,7 +14,7 @@ use super::place::Place;
 use super::prepare::{Streams, activation_fds, leave_out_ungrantable, warn_of_left_out};
 use super::run::check_console;
 use super::state::{Container, State};
-use super::{Attach, ExecArgs, ExecOptions, ExecProcess, Runtime, pid_file};
+use super::{Attach, ExecArgs, ExecOptions, ExecProcess, Runtime, labels, pid_file};
 use crate::error::{Error, OsContext, Result};
 use crate::init::{Gate, StandardStreams};
 use crate::log;
@@ -87,6 +87,7 @@ impl Runtime {
                 warn_of_left_out(missing & !left_out_by_create(&spec, container.state.pid));
             }
         }
+        labels::check_process(&plan)?;
         check_console(options.attach, plan.terminal.is_some(), options.console_socket.is_some())?;
         let seccomp = filter_of(&spec)?;
         let streams = Streams {

@@ -17,6 +17,7 @@ mod host_root;
 mod id;
 mod id_map;
 mod kill;
+mod labels;
 mod launch;
 mod members;
 mod mount_source;

@@ -16,7 +16,7 @@ use super::rdt::Class;
 use super::rights::Rights;
 use super::state::State;
 use super::{
-    ContainerId, CreateOptions, Keyring, RootSwitch, Rootless, Runtime, host_root, notify,
+    ContainerId, CreateOptions, Keyring, RootSwitch, Rootless, Runtime, host_root, labels, notify,
 };
 use crate::cgroup::{Cgroup, CgroupDriver, Chosen};
 use crate::error::{Error, OsContext, Result};
@@ -100,6 +100,7 @@ impl Prepared {
         if !plan.namespaces.has(LinuxNamespaceType::User) {
             warn_of_left_out(leave_out_ungrantable(&mut plan.process)?);
         }
+        labels::check(&mut plan)?;
         refuse_sysctls_of_the_host(&plan)?;
         check_rootfs(&plan.root.path)?;
         host_root::check(&plan)?;

@@ -9,7 +9,7 @@ use nix::sched::CloneFlags;
 use nix::sys::stat::{Mode, mkdirat};
 
 use super::Init;
-use super::mounts::{change, open_destination};
+use super::mounts::{change, context, open_destination};
 use crate::cgroup::{CgroupMount, V1Mount};
 use crate::error::{Error, OsContext, Result};
 use crate::oci::plan::MountPlan;
@@ -24,7 +24,9 @@ pub(super) fn mount(init: &Init, plan: &MountPlan) -> Result<()> {
     match init.cgroup.mount() {
         CgroupMount::V2 { path, .. } => unified(init, plan, &path, namespace),
         CgroupMount::V1 { hierarchies, links } => {
-            let holder = new(plan, "tmpfs", "tmpfs", &["mode=755".into()], 0)?;
+            let mut words = vec!["mode=755".to_owned()];
+            words.extend(context(init, "tmpfs", &words));
+            let holder = new(plan, "tmpfs", "tmpfs", &words, 0)?;
             let destination = open_destination(init.rootfs()?, plan, Missing::Directory)?;
             mount::attach(&holder, &destination).os("attach", || plan.destination.display())?;
             for hierarchy in &hierarchies {

@@ -16,50 +16,54 @@ use crate::sys::process::{self, Prctl};
 /// Whatever the caller's is.
 const DEFAULT_UMASK: u32 = 0o022;
 
-/// Files of the host's procfs that take the label of the next execve.
+const APPARMOR: &str = "process.apparmorProfile";
+const SELINUX: &str = "process.selinuxLabel";
+
+/// Files of the host's procfs that take the label of the next execve, and of the session keyring.
 ///
 /// Opened while the host's `/proc` is in sight: the container's may lie (CVE-2019-16884).
 #[derive(Debug, Default)]
 pub struct Labels {
     apparmor: Option<File>,
     selinux: Option<File>,
+    keyring: Option<File>,
 }
 
 impl Labels {
     /// What is open.
     pub(super) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.apparmor.iter().chain(&self.selinux).map(AsFd::as_fd)
+        self.apparmor.iter().chain(&self.selinux).chain(&self.keyring).map(AsFd::as_fd)
     }
 }
 
 /// Opens the files for the labels that the process asks for.
 pub(super) fn open_labels(task: &mut Task) -> Result<()> {
-    const APPARMOR: &[&str] = &["self/attr/apparmor/exec", "self/attr/exec"];
-    const SELINUX: &[&str] = &["self/attr/exec"];
+    let open = |name| task.open_in_proc(name).os("open", || format!("/proc/{name}"));
     let process = task.process;
-    if let Some(profile) = &process.apparmor_profile {
-        if !std::path::Path::new("/sys/kernel/security/apparmor").exists() {
-            return Err(Error::Unsupported(format!(
-                "process.apparmorProfile {profile:?}: AppArmor is not enabled on this host"
-            )));
-        }
-        task.labels.apparmor = Some(open_first(task, APPARMOR)?);
-    }
-    if let Some(label) = &process.selinux_label {
-        if !std::path::Path::new("/sys/fs/selinux/enforce").exists() {
-            return Err(Error::Unsupported(format!(
-                "process.selinuxLabel {label:?}: SELinux is not enabled on this host"
-            )));
-        }
-        task.labels.selinux = Some(open_first(task, SELINUX)?);
-    }
+    let selinux = process.selinux_label.as_ref();
+    task.labels = Labels {
+        apparmor: process
+            .apparmor_profile
+            .as_ref()
+            .map(|_| open("self/attr/apparmor/exec"))
+            .transpose()?,
+        selinux: selinux.map(|_| open("self/attr/exec")).transpose()?,
+        keyring: selinux
+            .and(task.keyring.as_ref())
+            .map(|_| open("self/attr/keycreate"))
+            .transpose()?,
+    };
     Ok(())
 }
 
-fn open_first(task: &Task, names: &[&str]) -> Result<File> {
-    let found = names.iter().find_map(|name| task.open_in_proc(name).ok());
-    let first = names[0];
-    found.map_or_else(|| task.open_in_proc(first).os("open", || format!("/proc/{first}")), Ok)
+/// The keyring that is made next is the process's, who may otherwise not use it. For no longer than
+/// until the execve.
+pub(super) fn label_keyring(task: &mut Task) -> Result<()> {
+    if let (Some(mut file), Some(label)) = (task.labels.keyring.take(), &task.process.selinux_label)
+    {
+        file.write_all(label.as_bytes()).property(|| (SELINUX, format!("{label:?} for keys")))?;
+    }
+    Ok(())
 }
 
 /// Turns this process into the container's user.
@@ -101,11 +105,15 @@ pub(super) fn apply(task: &mut Task) -> Result<()> {
 fn write_labels(task: &mut Task) -> Result<()> {
     let process = task.process;
     if let (Some(file), Some(profile)) = (&mut task.labels.apparmor, &process.apparmor_profile) {
-        file.write_all(format!("exec {profile}").as_bytes())
-            .os("apply", || format!("AppArmor profile {profile}"))?;
+        let written = file.write_all(format!("exec {profile}").as_bytes());
+        if written.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
+            let reason = format!("{profile:?} is not loaded, use apparmor_parser(8)");
+            return Err(Error::config(APPARMOR, reason));
+        }
+        written.property(|| (APPARMOR, format!("{profile:?}")))?;
     }
     if let (Some(file), Some(label)) = (&mut task.labels.selinux, &process.selinux_label) {
-        file.write_all(label.as_bytes()).os("apply", || format!("SELinux label {label}"))?;
+        file.write_all(label.as_bytes()).property(|| (SELINUX, format!("{label:?}")))?;
     }
     task.labels = Labels::default();
     Ok(())

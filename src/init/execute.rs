@@ -128,7 +128,12 @@ pub(super) fn execute(task: &mut Task) -> Error {
     let env = with_home.as_deref().unwrap_or(&process.env);
     let errno = process::execve(&program, task.args, env);
     let name = task.args[0].to_string_lossy();
-    Error::Invalid(format!("{name:?}: {}", reason(errno)))
+    let label = process.selinux_label.as_ref().or(process.apparmor_profile.as_ref());
+    let hint = match label.filter(|_| matches!(errno, Errno::EACCES | Errno::EPERM)) {
+        Some(label) => format!(" (or the policy lets no process become {label:?} by it)"),
+        None => String::new(),
+    };
+    Error::Invalid(format!("{name:?}: {}{hint}", reason(errno)))
 }
 
 /// `HOME` from the container's passwd file, for a process that brings none.

@@ -211,13 +211,13 @@ fn steps<'a>() -> [Step<Init<'a>>; 24] {
         Step { name: "time namespace", run: namespaces::time }, // while /proc/self is still ours
         Step { name: "namespaces", run: namespaces::enter },
         Step { name: "cgroup", run: namespaces::join_cgroups }, // before the cgroup namespace
+        Step { name: "labels", run: |i| credentials::open_labels(&mut i.task) }, // host's procfs
         Step { name: "keyring", run: |i| namespaces::keyring(&mut i.task) },
         Step { name: "rootfs", run: rootfs::mount }, // from here on a mount tree of our own
         Step { name: "mounts", run: mounts::apply }, // host paths still visible
         Step { name: "devices", run: devices::apply },
         Step { name: "hooks", run: hooks::before_pivot },
         Step { name: "sysctl", run: namespaces::sysctls }, // through the host's procfs
-        Step { name: "labels", run: |i| credentials::open_labels(&mut i.task) }, // as above
         Step { name: "hostname", run: namespaces::names },
         Step { name: "terminal", run: terminal::for_init },
         Step { name: "cwd", run: rootfs::make_cwd },

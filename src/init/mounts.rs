@@ -9,9 +9,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{OFlag, openat};
 use nix::mount::MsFlags;
+use nix::sys::stat::Mode;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, fstatfs};
+use oci_spec::runtime::LinuxNamespaceType as Kind;
 
 use super::Init;
 use super::bind::{self, BindSource, Present};
@@ -21,6 +23,7 @@ use crate::oci::plan::{MountPlan, MountSource};
 use crate::sys::classic_mount::{self, Procfs};
 use crate::sys::mount::{self, Attributes, NewFileSystem, Refused, Subtree};
 use crate::sys::path::{Missing, Rootfs};
+use crate::sys::xattr;
 
 /// What may be mounted inside the container's `/proc`: files that lxcfs and the like replace.
 const PROC_ALLOWED: &[&str] = &[
@@ -175,10 +178,7 @@ fn file_system(init: &Init, plan: &MountPlan, kind: &str, source: &str) -> Resul
         // Its trusted attributes are only for the host's root. Linux 5.11.
         words.push("userxattr".to_owned());
     }
-    let label = init.plan.mount_label.as_deref();
-    if let Some(label) = label.filter(|_| Path::new("/sys/fs/selinux/enforce").exists()) {
-        words.push(format!("context={label}"));
-    }
+    words.extend(context(init, kind, &words));
     let mut attributes = options.attributes();
     if writable_for_now {
         attributes &= !libc::MOUNT_ATTR_RDONLY;
@@ -192,6 +192,7 @@ fn file_system(init: &Init, plan: &MountPlan, kind: &str, source: &str) -> Resul
         return Ok(());
     }
     let tree = match mount::create(&new) {
+        Ok(tree) if kind == "mqueue" => label_root(init, tree)?,
         Err(refused) if refused.errno == Errno::EPERM && confined::has_substitute(init, kind) => {
             return confined::host_tree(plan, kind, &destination);
         }
@@ -210,6 +211,25 @@ fn file_system(init: &Init, plan: &MountPlan, kind: &str, source: &str) -> Resul
     Ok(())
 }
 
+/// The option for `linux.mountLabel`, unless the configuration says itself which labels there are.
+pub(super) fn context(init: &Init, kind: &str, words: &[String]) -> Option<String> {
+    let label = init.plan.mount_label.as_ref()?;
+    let is_said = words.iter().any(|word| word.contains("context="));
+    (!is_said && !is_of_namespace(kind)).then(|| format!("context={label}"))
+}
+
+/// A file system of an IPC namespace is there already, and takes no such option: its root has the label.
+fn label_root(init: &Init, tree: OwnedFd) -> Result<OwnedFd> {
+    let label = init.plan.mount_label.as_ref().filter(|_| init.plan.namespaces.has(Kind::Ipc));
+    let Some(label) = label else { return Ok(tree) };
+    let root = openat(&tree, ".", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
+    match root.and_then(|root| xattr::set(root, c"security.selinux", label.as_bytes())) {
+        // A policy may leave it without labels.
+        Ok(()) | Err(Errno::ENOTSUP) => Ok(tree),
+        Err(errno) => Err(errno).property(|| ("linux.mountLabel", format!("{label:?} for mqueue"))),
+    }
+}
+
 fn unmade(refused: &Refused, kind: &str, words: &[String]) -> Error {
     let target = match refused.explanation.as_str() {
         "" => format!("file system {kind} with options {words:?}"),
@@ -220,7 +240,8 @@ fn unmade(refused: &Refused, kind: &str, words: &[String]) -> Error {
 
 /// Whether mount(2) does all of it. Where it refuses, the way by descriptors tells why.
 fn can_be_made_in_place(init: &Init, plan: &MountPlan, new: &NewFileSystem) -> bool {
-    let is_simple = matches!(new.kind, "proc" | "tmpfs" | "devpts" | "mqueue");
+    let is_simple = matches!(new.kind, "proc" | "tmpfs" | "devpts")
+        || new.kind == "mqueue" && init.plan.mount_label.is_none();
     // It would make the file system read-only with its mount.
     let is_safe = !is_of_namespace(new.kind) || new.attributes & libc::MOUNT_ATTR_RDONLY == 0;
     let ends_here = !plan.options.tmpcopyup && plan.options.propagation.is_empty();

@@ -169,6 +169,7 @@ pub(super) fn time(init: &mut Init) -> Result<()> {
 /// the container gets one more: one that can be joined by its name could be by other containers.
 pub(super) fn keyring(task: &mut Task) -> Result<()> {
     use nix::errno::Errno;
+    super::credentials::label_keyring(task)?;
     let Some(name) = &task.keyring else { return Ok(()) };
     match process::new_session_keyring(name) {
         // A kernel without keyrings has nothing to protect.

@@ -6,9 +6,9 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::fstat;
 
-use super::Init;
+use super::{Init, mounts};
 use crate::error::{Error, OsContext, Result};
-use crate::sys::classic_mount::{self, Procfs};
+use crate::sys::classic_mount;
 use crate::sys::fd;
 use crate::sys::mount::{self, Attributes, NewFileSystem, Subtree};
 use crate::sys::path::is_null_device;
@@ -38,7 +38,7 @@ pub(super) fn mask(init: &mut Init) -> Result<()> {
         let Some(found) = present(rootfs.find(path)).os("open", here)? else { continue };
         let kind = fstat(&found).os("fstat", here)?.st_mode & libc::S_IFMT;
         if kind == libc::S_IFDIR {
-            hide_directory(&found, &mut empty, init.procfs())?.os("mask", here)?;
+            hide_directory(init, &found, &mut empty)?.os("mask", here)?;
         } else {
             let null = match &null {
                 Some(null) => null,
@@ -62,21 +62,23 @@ fn present(found: nix::Result<OwnedFd>) -> nix::Result<Option<OwnedFd>> {
 
 /// All of them behind the same file system, which the first one makes.
 fn hide_directory(
+    init: &Init,
     path: &OwnedFd,
     empty: &mut Option<OwnedFd>,
-    procfs: Procfs,
 ) -> Result<nix::Result<()>> {
     match empty {
-        Some(empty) => Ok(classic_mount::bind(empty.as_fd(), path.as_fd(), procfs)),
-        None => Ok(mount::attach(empty.insert(empty_directory()?), path)),
+        Some(empty) => Ok(classic_mount::bind(empty.as_fd(), path.as_fd(), init.procfs())),
+        None => Ok(mount::attach(empty.insert(empty_directory(init)?), path)),
     }
 }
 
-fn empty_directory() -> Result<OwnedFd> {
+fn empty_directory(init: &Init) -> Result<OwnedFd> {
+    let mut options = vec!["nr_blocks=1".into(), "nr_inodes=1".into()];
+    options.extend(mounts::context(init, "tmpfs", &options));
     mount::create(&NewFileSystem {
         kind: "tmpfs",
         source: Some("tmpfs"),
-        options: &["nr_blocks=1".into(), "nr_inodes=1".into()],
+        options: &options,
         attributes: libc::MOUNT_ATTR_RDONLY,
     })
     .map_err(|refused| refused.errno)

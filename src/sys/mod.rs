@@ -14,6 +14,7 @@ mod disposition;
 pub mod fd;
 pub mod fifo;
 pub mod inode_flags;
+pub mod lsm;
 pub mod mount;
 pub mod mount_id;
 pub mod net;

@@ -264,6 +264,9 @@ fn configure(context: &OwnedFd, fs: &NewFileSystem) -> nix::Result<OwnedFd> {
     for option in fs.options {
         match option.split_once('=') {
             Some((key, value)) => {
+                // For mount(2) a label is in quotes, for its commas; here they would be part of it.
+                let is_label = key.ends_with("context");
+                let value = if is_label { value.trim_matches('"') } else { value };
                 fsconfig(context, libc::FSCONFIG_SET_STRING, Some(key), Some(value))?;
             }
             None => fsconfig(context, libc::FSCONFIG_SET_FLAG, Some(option), None)?,

@@ -12,6 +12,7 @@
 )]
 #![allow(unreachable_pub, dead_code, reason = "the harness is a library of its own")]
 
+mod apparmor;
 mod bad_input;
 mod cgroup_v2;
 mod clients;
@@ -38,6 +39,7 @@ mod rootless;
 mod run;
 mod sandbox;
 mod seccomp;
+mod selinux;
 mod support;
 mod systemd;
 mod systemd_user;

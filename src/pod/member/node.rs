@@ -13,7 +13,7 @@ use oci_spec::runtime::{LinuxDevice, LinuxDeviceType};
 
 use crate::cgroup::{Cgroup, CgroupDriver};
 use crate::error::{OsContext, Result};
-use crate::sys::fd;
+use crate::sys::{fd, lsm};
 
 /// The machine. Sizes in bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,9 +94,8 @@ impl Node {
                 .map(|fs| fs.blocks().saturating_mul(fs.fragment_size()))
                 .os("statvfs", || "/")?,
             huge_pages: huge_pages(),
-            apparmor: fs::read_to_string("/sys/module/apparmor/parameters/enabled")
-                .is_ok_and(|enabled| enabled.starts_with('Y')),
-            selinux: Path::new("/sys/fs/selinux/enforce").exists(),
+            apparmor: lsm::has_apparmor(),
+            selinux: lsm::has_selinux(),
             cgroups: cgroups()?,
             kernel: text(names.release()),
             capabilities: mask("CapPrm:") & mask("CapBnd:"),
