@@ -1,56 +1,17 @@
 //! AppArmor, with profiles of the tests' own: where it runs, and there is a parser for them.
 
+use crate::support::apparmor::{self, Profile};
 use crate::support::{Container, Host, push};
 use serde_json::{Value, json};
 use std::fs;
-use std::process::Command;
-
-const FILES: &str = "/sys/kernel/security/apparmor";
 
 /// A host that has it; `None` (skip) otherwise.
 fn host() -> Option<Host> {
-    let enabled = fs::read_to_string("/sys/module/apparmor/parameters/enabled");
-    if !enabled.is_ok_and(|text| text.starts_with('Y')) || fs::metadata(FILES).is_err() {
-        crate::support::skip("AppArmor is not enabled here");
-        return None;
-    }
-    if Command::new("apparmor_parser").arg("--version").output().is_err() {
-        crate::support::skip("apparmor_parser is not installed");
-        return None;
-    }
-    Some(Host::new())
+    apparmor::is_there().then(Host::new)
 }
 
-/// A profile that is loaded for as long as this lives: it forbids to write `/tmp/NAME`, no more.
-struct Profile {
-    name: String,
-}
-
-impl Profile {
-    fn load(host: &Host, forbidden: &str) -> Self {
-        let name = format!("{}-{forbidden}", host.marker());
-        let text = format!(
-            "profile {name} flags=(attach_disconnected,mediate_deleted) {{\n  capability,\n  \
-             file,\n  mount,\n  network,\n  ptrace,\n  signal,\n  umount,\n  unix,\n  \
-             deny /tmp/{forbidden} w,\n}}\n"
-        );
-        let file = host.dir().join(&name);
-        fs::write(&file, text).unwrap();
-        let out = Command::new("apparmor_parser").args(["-r", "-K"]).arg(&file).output().unwrap();
-        assert!(out.status.success(), "{out:?}");
-        Self { name }
-    }
-
-    /// As a process under it sees itself.
-    fn seen(&self) -> String {
-        format!("{} (enforce)", self.name)
-    }
-}
-
-impl Drop for Profile {
-    fn drop(&mut self) {
-        fs::write(format!("{FILES}/.remove"), &self.name).unwrap();
-    }
+fn load(host: &Host, forbidden: &str) -> Profile {
+    Profile::load(host.dir(), host.marker(), forbidden)
 }
 
 const OWN: &str = "cat /proc/self/attr/apparmor/current";
@@ -70,7 +31,7 @@ fn with_tmp(spec: &mut Value) {
 #[ignore = "needs root: run scripts/test"]
 fn a_container_is_confined_by_its_apparmor_profile() {
     let Some(host) = host() else { return };
-    let profile = Profile::load(&host, "forbidden");
+    let profile = load(&host, "forbidden");
     for no_new_privileges in [true, false] {
         let script = format!(
             "{OWN}; echo a >/tmp/other && echo other; echo a >/tmp/forbidden && echo forbidden; true"
@@ -89,7 +50,7 @@ fn a_container_is_confined_by_its_apparmor_profile() {
 #[ignore = "needs root: run scripts/test"]
 fn exec_has_the_containers_apparmor_profile_or_its_own() {
     let Some(host) = host() else { return };
-    let (one, other) = (Profile::load(&host, "one"), Profile::load(&host, "other"));
+    let (one, other) = (load(&host, "one"), load(&host, "other"));
     let c = host.sleeper_with(with_profile(&one.name));
     c.run_detached();
     let own = ["sh", "-c", OWN];
@@ -129,7 +90,7 @@ fn an_apparmor_profile_that_is_not_loaded_is_an_error_that_names_it() {
 #[ignore = "needs root: run scripts/test"]
 fn an_apparmor_profile_is_not_written_into_a_proc_that_others_have_made() {
     let Some(host) = host() else { return };
-    let profile = Profile::load(&host, "forbidden");
+    let profile = load(&host, "forbidden");
     let confined = |c: &Container| {
         let label = fs::read_to_string(format!("/proc/{}/attr/apparmor/current", c.pid())).unwrap();
         assert_eq!(label.trim(), profile.seen());
@@ -191,7 +152,7 @@ fn an_apparmor_profile_is_not_written_into_a_proc_that_others_have_made() {
 #[ignore = "needs root: run scripts/test"]
 fn without_apparmor_a_profile_is_an_error() {
     let host = Host::new();
-    if fs::metadata(FILES).is_ok() {
+    if apparmor::is_enabled() {
         crate::support::skip("AppArmor is enabled here");
         return;
     }

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::scene::Scene;
+use crate::support::apparmor::{self, Profile};
 use crate::support::copy_program;
 
 /// Waits until all containers of the pod `p` wait for `reason`; their messages.
@@ -314,6 +315,55 @@ fn what_the_machine_cannot_enforce_fails_the_pod() {
         scene.pod(&["rm", "p"]).ok();
     }
     scene.try_run(&pod("", &[("c", "procMount: Unmasked", "IMAGE")])).fails(1, &["hostUsers"]);
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn apparmor_profiles_are_those_of_container_then_pod_and_must_be_loaded() {
+    if !apparmor::is_there() {
+        return;
+    }
+    let scene = Scene::new();
+    let load = |forbidden| Profile::load(scene.dir(), scene.marker(), forbidden);
+    let (pods, own) = (load("pods"), load("own"));
+    let localhost =
+        |name: &str| format!("appArmorProfile: {{type: Localhost, localhostProfile: \"{name}\"}}");
+    run(
+        &scene,
+        &format!("  securityContext: {{{}}}", localhost(&pods.name)),
+        &[
+            ("pods", ""),
+            ("own", &localhost(&own.name)),
+            ("none", "appArmorProfile: {type: Unconfined}"),
+            ("privileged", "privileged: true, appArmorProfile: {type: RuntimeDefault}"),
+        ],
+    );
+    for (name, label) in [
+        ("pods", pods.seen()),
+        ("own", own.seen()),
+        ("none", "unconfined".into()),
+        ("privileged", "unconfined".into()),
+    ] {
+        let own = "/attr/apparmor/current";
+        let script = format!(
+            "cat /proc/1{own} /proc/self{own}; mkdir -p /tmp; echo >/tmp/pods || echo refused"
+        );
+        let refused = if name == "pods" { "refused\n" } else { "" };
+        let out = scene.sh("p", name, &script).ok();
+        assert_eq!(out.stdout, format!("{label}\n{label}\n{refused}"), "{name}");
+    }
+    scene.pod(&["rm", "--force", "p"]).ok();
+
+    scene.try_run(&pod("", &[("c", &localhost("nobodys"), "IMAGE")]));
+    for (_, message) in refused(&scene, "CreateContainerError") {
+        assert!(message.contains("apparmor profile not found nobodys"), "{message}");
+    }
+    scene.pod(&["rm", "--force", "p"]).ok();
+
+    scene.try_run(&pod("", &[("c", "appArmorProfile: {type: RuntimeDefault}", "IMAGE")]));
+    let object = scene.wait_phase("p", "Failed");
+    assert_eq!(object["status"]["reason"], "AppArmor", "{object}");
+    assert!(object["status"]["message"].as_str().unwrap().contains("RuntimeDefault"), "{object}");
 }
 
 /// A directory with little but busybox in it, as an image.

@@ -4,6 +4,7 @@
 //! and cgroup parent, all named by one marker. When it is dropped it deletes its containers and
 //! fails the test if a process, mount, cgroup, state entry or unreaped child with that marker is left.
 
+pub mod apparmor;
 pub mod call;
 pub mod cgroup;
 pub mod container;

@@ -195,7 +195,8 @@ SECURITY "SecurityContext" {
 
 APP_ARMOR "AppArmorProfile" {
     honoured "localhostProfile" Text, "Name of a profile that is loaded.";
-    required "type" Words(&["Localhost", "RuntimeDefault", "Unconfined"]), "Which profile.";
+    required "type" Words(&["Localhost", "RuntimeDefault", "Unconfined"]),
+        "Which profile; there is none that is RuntimeDefault: the pod fails.";
 }
 
 CAPABILITIES "Capabilities" {
