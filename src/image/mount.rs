@@ -34,7 +34,7 @@ impl Store {
             // The kernel wants two.
             trees.extend(self.open_layers(&[])?);
         }
-        overlay(&trees, writable, self.style())
+        overlay(&trees, writable, self.style(), None)
     }
 }
 
@@ -78,13 +78,19 @@ pub fn unpack(store: &Store, layers: &[Digest], to: &Path) -> Result<()> {
         .map_err(|error| Error::Invalid(format!("unpack to {}: {error}", to.display())))
 }
 
-/// Mounts directories over each other, the uppermost given first.
+/// Mounts directories over each other, the uppermost given first; with a label, all files have that.
 ///
 /// # Errors
 /// [`Error::Invalid`] with the kernel's explanation if it refuses.
-pub fn overlay(trees: &[OwnedFd], writable: Option<&Writable>, style: Style) -> Result<OwnedFd> {
+pub fn overlay(
+    trees: &[OwnedFd],
+    writable: Option<&Writable>,
+    style: Style,
+    label: Option<&str>,
+) -> Result<OwnedFd> {
     let lower: Vec<BorrowedFd> = trees.iter().map(AsFd::as_fd).collect();
-    let mut options = Vec::new();
+    let context = label.map(|label| format!("context={label}"));
+    let mut options: Vec<&str> = context.iter().map(String::as_str).collect();
     if writable.is_some() {
         // It does not outlive the container: nothing to sync when it ends.
         options.push("volatile");

@@ -1,23 +1,18 @@
 //! SELinux, with the small policy of the virtual machines: `scripts/vm --lsm selinux`.
 
+use crate::support::selinux::{self, label_of_file, trimmed};
 use crate::support::{Container, Host, push};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use std::fs;
-use std::process::Command;
 
 const LABEL: &str = "system_u:system_r:container_t:s0:c1,c2";
 const OTHER: &str = "system_u:system_r:spc_t:s0";
 const MOUNTS: &str = "system_u:object_r:container_file_t:s0:c1,c2";
 
-/// A host that has it; `None` (skip) otherwise. The types are nobody else's.
+/// A host that has it; `None` (skip) otherwise.
 fn host() -> Option<Host> {
-    let known = |label: &str| fs::write("/sys/fs/selinux/context", label).is_ok();
-    if known("system_u:system_r:barred_t:s0") && known("system_u:object_r:private_t:s0") {
-        return Some(Host::new());
-    }
-    crate::support::skip("needs the SELinux policy of scripts/vm --lsm selinux");
-    None
+    selinux::is_there().then(Host::new)
 }
 
 fn labelled(process: &str, mounts: &str) -> impl FnOnce(&mut Value) {
@@ -29,18 +24,6 @@ fn labelled(process: &str, mounts: &str) -> impl FnOnce(&mut Value) {
 }
 
 const OWN: &[&str] = &["cat", "/proc/self/attr/current"];
-
-/// Without the NUL and the blank that the kernel and busybox leave at the end.
-fn trimmed(text: &str) -> &str {
-    text.trim_end_matches(['\0', '\n', ' '])
-}
-
-fn label_of_file(pid: Pid, path: &str) -> String {
-    let path = format!("/proc/{pid}/root{path}");
-    let out = Command::new("stat").args(["-c", "%C"]).arg(&path).output().unwrap();
-    assert!(out.status.success(), "{out:?}");
-    String::from_utf8(out.stdout).unwrap().trim().to_owned()
-}
 
 #[test]
 #[ignore = "needs root: run scripts/test"]

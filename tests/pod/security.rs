@@ -4,11 +4,12 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::scene::Scene;
 use crate::support::apparmor::{self, Profile};
-use crate::support::copy_program;
+use crate::support::{copy_program, selinux};
 
 /// Waits until all containers of the pod `p` wait for `reason`; their messages.
 fn refused(scene: &Scene, reason: &str) -> Vec<(String, String)> {
@@ -364,6 +365,34 @@ fn apparmor_profiles_are_those_of_container_then_pod_and_must_be_loaded() {
     let object = scene.wait_phase("p", "Failed");
     assert_eq!(object["status"]["reason"], "AppArmor", "{object}");
     assert!(object["status"]["message"].as_str().unwrap().contains("RuntimeDefault"), "{object}");
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn selinux_labels_are_those_of_container_then_pod() {
+    if !selinux::is_there() {
+        return;
+    }
+    let scene = Scene::new();
+    run(
+        &scene,
+        "  securityContext: {seLinuxOptions: {level: 's0:c1,c2'}}",
+        &[("pods", ""), ("own", "seLinuxOptions: {type: spc_t, level: s0}")],
+    );
+    for (name, kind, level) in [("pods", "container_t", "s0:c1,c2"), ("own", "spc_t", "s0")] {
+        let pid = Pid::from_raw(scene.init("p", name));
+        let label = format!("system_u:system_r:{kind}:{level}");
+        let of_init = fs::read_to_string(format!("/proc/{pid}/attr/current")).unwrap();
+        assert_eq!(selinux::trimmed(&of_init), label, "{name}");
+        let out = scene.sh("p", name, "cat /proc/self/attr/current; echo >/file").ok();
+        assert_eq!(selinux::trimmed(&out.stdout), label, "{name}");
+        let label = |level: &str| format!("system_u:object_r:container_file_t:{level}");
+        for path in ["/", "/bin/busybox", "/file", "/dev"] {
+            assert_eq!(selinux::label_of_file(pid, path), label(level), "{name} {path}");
+        }
+        // What they share.
+        assert_eq!(selinux::label_of_file(pid, "/dev/shm"), label("s0:c1,c2"), "{name}");
+    }
 }
 
 /// A directory with little but busybox in it, as an image.

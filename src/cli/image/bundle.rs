@@ -196,7 +196,7 @@ pub(in crate::cli) fn make(place: &Path, image: &Image, wanted: &Wanted) -> Resu
     if let Some(tree) = trees.first() {
         look_alike(&writable.upper, tree).os("set the owner and mode of", || upper.display())?;
     }
-    let root = crate::image::overlay(&trees, Some(&writable), crate::image::style())?;
+    let root = crate::image::overlay(&trees, Some(&writable), crate::image::style(), None)?;
     make_volumes(&root, image)?;
     Ok(root)
 }

@@ -1,11 +1,11 @@
 //! The configuration of the pause container, and the pod's host name.
 
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Container, Pod};
 use oci_spec::runtime::{
     LinuxCpu, LinuxNamespaceType as Kind, LinuxResources, Mount, Root, Spec, User,
 };
 
-use super::security::capability_sets;
+use super::security::{capability_sets, selinux};
 use super::spec::{
     empty, empty_linux, empty_process, id_mappings, mount, namespace, pod_annotations,
 };
@@ -126,6 +126,9 @@ pub fn sandbox_spec(place: &SandboxPlace<'_>) -> Result<Spec, StartFailure> {
         let mappings = id_mappings(base);
         linux.set_uid_mappings(Some(mappings.clone())).set_gid_mappings(Some(mappings));
     }
+    // Of a container that says nothing itself: what all of them share has it.
+    let labels = selinux(pod, &Container::default());
+    linux.set_mount_label(labels.map(|labels| labels.mount));
     let mut annotations = pod_annotations(pod);
     annotations.insert("io.kubernetes.cri.container-type".to_owned(), "sandbox".to_owned());
     let mut out = empty();

@@ -165,7 +165,9 @@ fn make(runtime: &Runtime, start: &Start, held: Option<[OwnedFd; 2]>) -> Result<
     let [output, errors] = held.unwrap_or([output, errors]);
     cgroup(start.dirs)?.create_parent(start.resources)?;
     if start.shm == Shm::Own {
-        shm::mount(&start.dirs.state)?;
+        let linux = start.spec.linux().as_ref();
+        let label = linux.and_then(|linux| linux.mount_label().as_deref());
+        shm::mount(&start.dirs.state, label)?;
     }
     let bundle = write_bundle(start)?;
     let rootfs = bundle.join("rootfs");

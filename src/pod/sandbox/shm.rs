@@ -19,18 +19,20 @@ pub(super) fn path(state: &Path) -> PathBuf {
     state.join("shm")
 }
 
-/// Mounts it.
-pub(super) fn mount(state: &Path) -> Result<()> {
+/// Mounts it, with a label of SELinux if there is one.
+pub(super) fn mount(state: &Path, label: Option<&str>) -> Result<()> {
     let path = path(state);
     let here = || path.display();
     match DirBuilder::new().mode(0o700).create(&path) {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
         other => other.os("mkdir", here)?,
     }
+    let mut options = OPTIONS.map(str::to_owned).to_vec();
+    options.extend(label.map(|label| format!("context={label}")));
     let tree = mount::create(&NewFileSystem {
         kind: "tmpfs",
         source: Some("shm"),
-        options: &OPTIONS.map(str::to_owned),
+        options: &options,
         attributes: libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV | libc::MOUNT_ATTR_NOEXEC,
     })
     .map_err(|refused| Error::Os {

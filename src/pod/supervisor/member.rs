@@ -140,7 +140,7 @@ impl Supervisor {
             return Ok(Attempt::Pulling);
         };
         let options = self.write_bundle(&container, &image, number).map_err(not_made)?;
-        let rootfs = self.make_rootfs(name, &image).map_err(not_made)?;
+        let rootfs = self.make_rootfs(&container, &image).map_err(not_made)?;
         let could_not = |error: Error| FailedStart {
             failure: failure("RunContainerError", error.to_string()),
             id: Some(id.clone()),
@@ -221,9 +221,12 @@ impl Supervisor {
         })
     }
 
-    fn make_rootfs(&self, name: &str, image: &Image) -> Result<OwnedFd, StartFailure> {
+    fn make_rootfs(&self, container: &Container, image: &Image) -> Result<OwnedFd, StartFailure> {
         let sandbox = self.sandbox_record()?;
-        rootfs::make(&self.file.dirs, sandbox, name, &image.root)
+        let labels = member::security::selinux(&self.file.manifest.pod, container);
+        let label = labels.map(|labels| labels.mount);
+        let name = &container.name;
+        rootfs::make(&self.file.dirs, sandbox, name, &image.root, label.as_deref())
             .map_err(|error| failure("CreateContainerError", error.to_string()))
     }
 

@@ -25,7 +25,8 @@ const LAYER: &str = "layer";
 
 /// Makes the root for a new instance; what the instance before has written is gone.
 ///
-/// In a pod with a user namespace the image's files belong to the pod's ids.
+/// In a pod with a user namespace the image's files belong to the pod's ids. With a label of SELinux,
+/// all files have that.
 ///
 /// # Errors
 /// [`Error::Os`]; [`Error::Invalid`] with the kernel's explanation if the overlay is refused.
@@ -34,6 +35,7 @@ pub(super) fn make(
     sandbox: &SandboxRecord,
     container: &str,
     image: &Root,
+    label: Option<&str>,
 ) -> Result<OwnedFd> {
     set_aside(dirs, container)?;
     let layer = layer(dirs, container);
@@ -53,7 +55,7 @@ pub(super) fn make(
     }
     let lower = lower(trees, sandbox)?;
     let writable = Writable { upper: upper_fd, work: work_fd };
-    crate::image::overlay(&lower, Some(&writable), Style::Trusted).map_err(|error| {
+    crate::image::overlay(&lower, Some(&writable), Style::Trusted, label).map_err(|error| {
         Error::Invalid(format!(
             "the root of {} with its upper layer in {}: {error}",
             image_name(image),
@@ -81,7 +83,7 @@ pub(super) fn read_only(sandbox: &SandboxRecord, image: &Root) -> Result<OwnedFd
                 // The kernel wants two.
                 trees.extend(store.open_layers(&[])?.into_iter().map(File::from));
             }
-            crate::image::overlay(&lower(trees, sandbox)?, None, Style::Trusted)?
+            crate::image::overlay(&lower(trees, sandbox)?, None, Style::Trusted, None)?
         }
     };
     mount::set_attributes(tree.as_fd(), Attributes::read_only(), Subtree::Alone)

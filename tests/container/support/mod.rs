@@ -11,6 +11,7 @@ pub mod container;
 pub mod driver;
 pub mod leaks;
 pub mod named_tests;
+pub mod selinux;
 pub mod socket;
 pub mod user;
 pub mod without;

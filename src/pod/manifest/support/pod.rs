@@ -74,7 +74,7 @@ POD_SECURITY "PodSecurityContext" {
     honoured "runAsUser" Int64(Limit::Id), "User of all containers.";
     refused "seLinuxChangePolicy" Words(&["MountOption", "Recursive"]),
         "volumes are not relabelled";
-    honoured "seLinuxOptions" Object(&SE_LINUX), "SELinux label of all containers.";
+    honoured "seLinuxOptions" Object(&SE_LINUX), "SELinux label of all containers; volumes keep theirs.";
     honoured "seccompProfile" Object(&SECCOMP), "System calls that containers may make.";
     honoured "supplementalGroups" List(&Int64(Limit::Id)), "More groups of all containers.";
     honoured "supplementalGroupsPolicy" Words(&["Merge", "Strict"]),
