@@ -1,6 +1,7 @@
 //! `pod run`: a manifest becomes a pod, and nothing is left of it.
 
 use crate::scene::Scene;
+use crate::support::without;
 
 #[test]
 #[ignore = "needs root: run scripts/test"]
@@ -25,6 +26,29 @@ spec:
     scene.pod(&["stop", "web"]).ok();
     assert_eq!(scene.inspect("web")["status"]["phase"], "Failed", "ended by a signal");
     scene.pod(&["rm", "web"]).ok();
+}
+
+/// As on Linux 5.10: it is executed a second time, since it may not go over to a mount of its file.
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn a_supervisor_that_is_executed_twice_says_that_it_has_taken_over() {
+    let scene = Scene::new();
+    let manifest = scene.manifest(
+        "pod.yaml",
+        "apiVersion: v1
+kind: Pod
+metadata: {name: web}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+  - {name: one, image: IMAGE, command: [sleep, '1000']}
+",
+    );
+    let args = scene.run_args("run", &["-d"], &[&manifest]);
+    let command = scene.command(&args.iter().map(String::as_str).collect::<Vec<_>>());
+    let mut verb = without::spawn(command, &["mremap=EPERM".to_owned()]).unwrap();
+    assert!(verb.wait().unwrap().success());
+    scene.wait_ready("web");
 }
 
 /// Most hosts have shared mounts; the one that runs the tests may not.

@@ -156,6 +156,9 @@ pub enum StartedBy {
 /// # Errors
 /// What keeps it from taking over; after that everything is in the pod's record and events.
 pub fn supervise(runtime: &Runtime, state_dir: &Path, by: StartedBy) -> Result<()> {
+    // For as long as this process lives: its mount goes with it. Where it is executed again for that, whom
+    // it reports to is still its standard input.
+    std::mem::drop(self_exe::protect(3)?);
     let mut report = match by {
         StartedBy::Verb => Report::to_verb()?,
         StartedBy::ServiceManager => Report::to_nobody(),
@@ -190,8 +193,6 @@ fn take_over(runtime: &Runtime, state_dir: &Path, by: StartedBy) -> Result<Optio
         return Err(Error::Invalid(format!("{} is no pod", state_dir.display())));
     };
     process::set_name(c"carob:pod");
-    // For as long as this process lives: its mount goes with it.
-    std::mem::drop(self_exe::protect(3)?);
     protect_from_oom_killer();
     let async_runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
