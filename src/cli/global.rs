@@ -92,6 +92,7 @@ impl Global {
                     }
                 }
                 "debug" => global.debug = true,
+                "criu" => global.criu = Some(words.value()?.into()),
                 "systemd-cgroup" => global.systemd_cgroup = true,
                 _ => return None,
             }

@@ -10,7 +10,7 @@ use super::enter::clone_into;
 use super::oom_score::OomScore;
 use super::pid_namespace::PidNamespace;
 use super::place::{Place, limit};
-use super::prepare::{Caller, Prepared, activation_fds, keyring_name};
+use super::prepare::{Caller, Prepared, kept_fds, keyring_name};
 use super::state::{Container, Status};
 use super::store::Lock;
 use super::{CreateOptions, Runtime, hooks, host_root, mount_source, pid_file};
@@ -75,7 +75,7 @@ impl Runtime {
     /// What is wrong with the configuration, or the step that the kernel refused. Nothing is left
     /// behind then.
     pub fn create(&self, options: &CreateOptions) -> Result<()> {
-        let _protected = self_exe::protect(3 + activation_fds() + options.preserve_fds)?;
+        let _protected = self_exe::protect(3 + kept_fds(options.preserve_fds))?;
         let prepared = Prepared::new(self, options, Caller::Verb)?;
         let terminal = prepared.plan.process.terminal.is_some();
         match (&options.console_socket, terminal) {
@@ -128,7 +128,7 @@ impl Runtime {
 /// Says on disk what there will be, then makes the cgroup; one that fails takes itself back. One
 /// that is made around init has to wait for that.
 fn occupy(prepared: &Prepared, container: &Container) -> Result<()> {
-    container.dir.write_state(&container.state)?;
+    container.dir.write_first_state(&container.state)?;
     container.dir.write_config(&prepared.raw)?;
     if prepared.notifies {
         container.dir.make_notify_directory()?;

@@ -11,7 +11,7 @@ use super::enter::{Entry, end_process};
 use super::foreground::Foreground;
 use super::oom_score::OomScore;
 use super::place::Place;
-use super::prepare::{Streams, activation_fds, leave_out_ungrantable, warn_of_left_out};
+use super::prepare::{Streams, kept_fds, leave_out_ungrantable, warn_of_left_out};
 use super::run::check_console;
 use super::state::{Container, State};
 use super::{Attach, ExecArgs, ExecOptions, ExecProcess, Runtime, labels, pid_file};
@@ -43,7 +43,7 @@ impl Runtime {
     /// [`Error::WrongState`] if the container is stopped or paused; what is wrong with the
     /// process; [`Error::Init`] with the step that failed.
     pub fn exec(&self, options: &ExecOptions) -> Result<i32> {
-        let protected = self_exe::protect(3 + activation_fds() + options.preserve_fds)?;
+        let protected = self_exe::protect(3 + kept_fds(options.preserve_fds))?;
         // Not dropped: this process is about to end, and to free what it shares with its child copies
         // a page for each piece.
         let prepared = ManuallyDrop::new(self.prepare_exec(options)?);
@@ -94,7 +94,7 @@ impl Runtime {
             console_socket: options.console_socket.clone(),
             pidfd_socket: options.pidfd_socket.clone(),
             pid_file: options.pid_file.clone(),
-            kept_fds: options.preserve_fds + activation_fds(),
+            kept_fds: kept_fds(options.preserve_fds),
         }
         .checked()?;
         Ok(Prepared { options, container, init, plan, seccomp, streams })

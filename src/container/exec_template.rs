@@ -71,7 +71,7 @@ impl Runtime {
             let reason = "cannot exec in a stopped container".to_owned();
             return Err(Error::WrongState { reason });
         };
-        let spec = load::load_spec(&container.dir.config())?.spec;
+        let spec = load::load_spec_for_exec(&container.dir.config())?;
         let process = spec.process().as_ref().ok_or_else(|| Error::config("process", "missing"))?;
         let mut plan = ProcessPlan::new(process, &spec)?;
         plan.terminal = None;

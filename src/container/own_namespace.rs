@@ -13,7 +13,7 @@ use nix::unistd::{Pid, getpid};
 use oci_spec::runtime::{LinuxIdMapping, LinuxIdMappingBuilder};
 
 use super::id_map::{MapWriter, find_program, granted};
-use super::prepare::activation_fds;
+use super::prepare::kept_fds;
 use super::rights::Rights;
 use crate::error::{Error, OsContext, Result};
 use crate::oci::plan::IdMaps;
@@ -38,7 +38,7 @@ pub fn enter_to_run(preserve_fds: u32) -> Result<Entered> {
         return Ok(Entered::No);
     }
     // Before: it may execute carob again, which would not know any more where it has gone from.
-    self_exe::protect(3 + activation_fds() + preserve_fds)?;
+    self_exe::protect(3 + kept_fds(preserve_fds))?;
     enter_own_namespace()
 }
 

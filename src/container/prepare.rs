@@ -104,7 +104,7 @@ impl Prepared {
         refuse_sysctls_of_the_host(&plan)?;
         check_rootfs(&plan.root.path)?;
         host_root::check(&plan)?;
-        pass_socket_activation(&mut plan, streams.kept_fds - options.preserve_fds)?;
+        pass_socket_activation(&mut plan, streams.kept_fds.saturating_sub(options.preserve_fds))?;
         let notifies = caller == Caller::Verb && notify::manager_socket().is_some();
         if notifies {
             offer_notify(&mut plan, &runtime.root.join(id.as_str()).join(notify::DIRECTORY))?;
@@ -208,12 +208,15 @@ pub(super) fn keyring_name(id: &ContainerId, keyring: Keyring) -> Option<std::ff
 
 impl Streams {
     fn new(options: &CreateOptions, caller: Caller) -> Result<Self> {
-        let activation = if caller == Caller::Verb { activation_fds() } else { 0 };
+        let kept_fds = match caller {
+            Caller::Verb => kept_fds(options.preserve_fds),
+            Caller::Supervisor => options.preserve_fds,
+        };
         Self {
             console_socket: options.console_socket.clone(),
             pidfd_socket: options.pidfd_socket.clone(),
             pid_file: options.pid_file.clone(),
-            kept_fds: options.preserve_fds + activation,
+            kept_fds,
         }
         .checked()
     }
@@ -230,9 +233,15 @@ impl Streams {
     }
 }
 
+/// How many descriptors from 3 on a process is given: those of socket activation and so many more.
+/// The numbers end where the kernel's do.
+pub(super) fn kept_fds(preserve_fds: u32) -> u32 {
+    activation_fds().saturating_add(preserve_fds).min(i32::MAX.unsigned_abs() - 3)
+}
+
 /// How many descriptors socket activation has passed to this very process.
 /// Source: sd_listen_fds(3).
-pub(super) fn activation_fds() -> u32 {
+fn activation_fds() -> u32 {
     let number = |key| std::env::var(key).ok()?.parse::<u32>().ok();
     match (number("LISTEN_PID"), number("LISTEN_FDS")) {
         (Some(pid), Some(count)) if pid == std::process::id() => count,

@@ -6,7 +6,7 @@ use super::create::{Created, Making, Starter};
 use super::foreground::Foreground;
 use super::launch::check_given_root;
 use super::notify::Notify;
-use super::prepare::{Caller, Prepared, activation_fds};
+use super::prepare::{Caller, Prepared, kept_fds};
 use super::start::{finish, release};
 use super::{Attach, GivenRoot, RunOptions, Runtime};
 use crate::error::{Error, Result};
@@ -28,7 +28,7 @@ impl Runtime {
     /// # Errors
     /// As [`Runtime::run`].
     pub fn run_in(&self, options: &RunOptions, root: Option<GivenRoot>) -> Result<i32> {
-        let protected = self_exe::protect(3 + activation_fds() + options.create.preserve_fds)?;
+        let protected = self_exe::protect(3 + kept_fds(options.create.preserve_fds))?;
         // Not dropped, nor is what is built of it: this process is about to end, and to free what it
         // shares with init copies a page for each piece.
         let prepared = ManuallyDrop::new(Prepared::new(self, &options.create, Caller::Verb)?);

@@ -193,7 +193,7 @@ impl ContainerDir {
     }
 
     /// Writes the first state; a reader sees none or all of it.
-    pub(super) fn write_state(&self, state: &State) -> Result<()> {
+    pub(super) fn write_first_state(&self, state: &State) -> Result<()> {
         self.stage_state(state)?;
         let path = self.path.join(STATE_FILE);
         fs::rename(self.path.join(STAGED_FILE), &path).os("rename", || path.display())

@@ -107,8 +107,8 @@ pub fn load_spec(path: &Path) -> Result<LoadedSpec> {
     parse_spec(read_spec(path)?)
 }
 
-/// Reads of the `config.json` of a container what `exec` goes by, the rest of which has been
-/// checked when the container was made.
+/// Reads of a container's `config.json` only what one more process goes by; the rest was checked when
+/// the container was made.
 ///
 /// # Errors
 /// As [`load_spec`].

@@ -225,7 +225,8 @@ fn resources_without_device_rules() {
     assert!(error.contains("at most 16777216"), "{error}");
 }
 
-/// Fails when a plan learns to look at a property that [`load_spec_for_exec`] skips.
+/// What a plan and its filter are made of is all that [`load_spec_for_exec`] reads: of whatever else
+/// they learn to look at, an example belongs here.
 #[test]
 fn exec_goes_by_the_same_as_create() {
     use crate::oci::plan::ProcessPlan;

@@ -240,6 +240,7 @@ mod tests {
             let theirs: Spec = serde_json::from_value(document).unwrap();
             assert_eq!(Spec::from(ours), theirs);
         }
+        assert_eq!(blank::<Spec>(), serde_json::from_str("{}").unwrap());
         assert_eq!(blank::<Linux>(), serde_json::from_str("{}").unwrap());
     }
 }

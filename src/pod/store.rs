@@ -322,7 +322,8 @@ fn replace(path: &Path, value: &impl Serialize) -> Result<()> {
         .open(&new)
         .os("create", || new.display())?;
     file.write_all(&text).os("write", || new.display())?;
-    crate::sys::replace::replace(&new, path).os("replace", || path.display())
+    // Not exchanged: it may be read after a loss of power, for which ext4 writes what replaces.
+    std::fs::rename(&new, path).os("rename", || path.display())
 }
 
 fn parse<T: serde::de::DeserializeOwned>(text: &[u8], dir: &Path, name: &str) -> Result<T> {

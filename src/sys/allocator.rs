@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use dlmalloc::Dlmalloc;
 
-/// dlmalloc behind a lock that costs two instructions. musl's own malloc maps memory more than a
+/// dlmalloc behind a lock that calls nobody while there is one thread. musl's own malloc maps memory more than a
 /// hundred times in a `run`; dlmalloc's own lock is two calls of the C library each time, which
 /// were a tenth of what a verb computes.
 #[expect(missing_debug_implementations, reason = "dlmalloc has none to build on")]
@@ -25,7 +25,8 @@ impl Allocator {
     }
 }
 
-// SAFETY: dlmalloc keeps this contract behind any lock, and this one does not allocate.
+// SAFETY: dlmalloc keeps this contract behind any lock, and this one does not allocate. A child that
+// is cloned has one thread: none must be made while another thread may hold the lock.
 unsafe impl GlobalAlloc for Allocator {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {

@@ -64,8 +64,8 @@ struct CloneArgs {
 
 /// Makes a copy of this process in new namespaces.
 ///
-/// The child has its own copy of memory and descriptors, as after `fork`. carob has one thread,
-/// so every lock is free in the copy and the child may allocate.
+/// The child has its own copy of memory and descriptors, as after `fork`. Who calls this has one
+/// thread, so every lock is free in the copy and the child may allocate.
 ///
 /// # Errors
 /// `EPERM`, `ENOSPC` (namespace limits), `EINVAL`, `EBUSY`/`EACCES` (cgroup). Source: clone(2).

@@ -8,16 +8,21 @@ use nix::NixPath;
 use nix::errno::Errno;
 
 /// Puts `new` in the place of `old`, if there is one: whoever opens `old` gets the one or the other.
-/// For what need not outlive the machine.
+/// For what need not outlive a loss of power. Killed in the middle, it leaves the old content in `new`,
+/// which somebody may be reading.
 ///
 /// ext4 writes a file to the disk when rename(2) lets it replace another one (`auto_da_alloc`), and
 /// frees the blocks again when it is removed; two names that are exchanged cost neither.
 ///
 /// # Errors
-/// What rename(2) and unlink(2) say.
+/// What rename(2) says; nothing is replaced then.
 pub fn replace(new: &Path, old: &Path) -> io::Result<()> {
     match exchange(new, old) {
-        Ok(()) => fs::remove_file(new),
+        // Done, whatever becomes of what was replaced.
+        Ok(()) => {
+            let _left = fs::remove_file(new);
+            Ok(())
+        }
         // There is none yet, or the file system cannot; whatever else it is, this tells.
         Err(_) => fs::rename(new, old),
     }

@@ -85,8 +85,13 @@ fn standard_streams_of_a_user_can_be_opened_again() {
 fn a_preserved_descriptor_that_is_not_open_is_an_error() {
     let host = Host::new();
     let c = host.sleeper();
-    let out = c.create_call(&["--preserve-fds", "5"]).output();
-    assert_eq!(out.code, 1, "{out:?}");
+    for count in ["5", "4294967295"] {
+        let out = c.create_call(&["--preserve-fds", count]).output();
+        assert_eq!(out.code, 1, "{out:?}");
+    }
+    c.run_detached();
+    let call = c.exec_call(&["--preserve-fds", "4294967295"], &["true"]);
+    assert_eq!(call.output().code, 255);
 }
 
 #[test]
