@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
+use nix::errno::Errno;
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::stat::{fstat, stat};
 use oci_spec::runtime::LinuxNamespaceType as Kind;
@@ -12,7 +13,7 @@ use super::sync::{FromChild, ToChild};
 use super::{Init, Task};
 use crate::cgroup::Entrance;
 use crate::error::{Error, OsContext, Result};
-use crate::oci::plan::{JoinPlan, clone_flag};
+use crate::oci::plan::{JoinPlan, Namespaces, clone_flag};
 use crate::oci::sysctl;
 use crate::sys::process::{self, CLONE_NEWTIME, Prctl};
 use crate::sys::{credentials, fd, net};
@@ -70,13 +71,44 @@ pub(super) fn join_by_path(init: &Init, wanted: impl Fn(Kind) -> bool) -> Result
 /// # Errors
 /// [`Error::Config`] with the JSON path of the namespace.
 pub fn join(joined: &JoinPlan) -> Result<()> {
-    let JoinPlan { kind, path, .. } = joined;
+    let file = open(joined)?;
+    or_refuse(joined, setns(&file, clone_flag(joined.kind)))
+}
+
+fn open(joined: &JoinPlan) -> Result<File> {
+    let path = &joined.path;
     let file = File::open(path).property(|| (joined.field(), format!("open {path:?}")))?;
-    if *kind == Kind::Mount {
+    if joined.kind == Kind::Mount {
         refuse_mounts_of_the_host(joined, &file)?;
     }
-    setns(&file, clone_flag(*kind))
-        .property(|| (joined.field(), format!("join {path:?} as {kind} namespace")))
+    Ok(file)
+}
+
+fn or_refuse(joined: &JoinPlan, result: nix::Result<()>) -> Result<()> {
+    let JoinPlan { kind, path, .. } = joined;
+    result.property(|| (joined.field(), format!("join {path:?} as {kind} namespace")))
+}
+
+/// Joins all that are given by path, the user namespace after those that may only be joined from
+/// outside of it. A caller without rights may join the others, of a container of its own, only from
+/// inside.
+pub(super) fn join_with_user(namespaces: &Namespaces) -> Result<()> {
+    let opened = namespaces.join.iter().map(|joined| Ok((joined, open(joined)?)));
+    let (users, others): (Vec<_>, Vec<_>) = opened
+        .collect::<Result<Vec<_>>>()?
+        .into_iter()
+        .partition(|(joined, _)| joined.kind == Kind::User);
+    let mut from_inside = Vec::new();
+    for (joined, file) in others {
+        match setns(&file, clone_flag(joined.kind)) {
+            Err(Errno::EPERM) if !users.is_empty() => from_inside.push((joined, file)),
+            result => or_refuse(joined, result)?,
+        }
+    }
+    users
+        .iter()
+        .chain(&from_inside)
+        .try_for_each(|(joined, file)| or_refuse(joined, setns(file, clone_flag(joined.kind))))
 }
 
 /// A path may lead to the namespace that we come from: the root of the container would be mounted
@@ -168,7 +200,6 @@ pub(super) fn time(init: &mut Init) -> Result<()> {
 /// A session keyring that is not the caller's, so that its keys cannot be read. A later process of
 /// the container gets one more: one that can be joined by its name could be by other containers.
 pub(super) fn keyring(task: &mut Task) -> Result<()> {
-    use nix::errno::Errno;
     super::credentials::label_keyring(task)?;
     let Some(name) = &task.keyring else { return Ok(()) };
     match process::new_session_keyring(name) {

@@ -7,7 +7,7 @@
 use nix::sched::{CloneFlags, setns};
 use oci_spec::runtime::LinuxNamespaceType as Kind;
 
-use super::namespaces::{join, join_by_path, unexpected};
+use super::namespaces::{join_with_user, unexpected};
 use super::sync::{FromChild, ToChild};
 use super::{Exec, Init};
 use crate::error::{OsContext, Result};
@@ -33,8 +33,7 @@ pub fn clone_flags(namespaces: &Namespaces) -> CloneFlags {
 pub(super) fn run(init: &mut Init) -> Result<()> {
     process::set_name(c"carob:[1:STAGE]");
     let namespaces = &init.plan.namespaces;
-    join_by_path(init, |kind| kind != Kind::User)?;
-    namespaces.joined(Kind::User).map_or(Ok(()), join)?;
+    join_with_user(namespaces)?;
     let target = CloneTarget { sibling: true, cgroup: None };
     match process::clone3(clone_flags(namespaces), &target).os("clone3", || "init")? {
         Cloned::Child => Ok(()),

@@ -257,6 +257,34 @@ fn oom_scores_are_raised_and_a_lower_one_is_a_warning() {
 
 #[test]
 #[ignore = "needs root: run scripts/test"]
+fn namespaces_of_another_container_of_the_user_are_joined() {
+    for host in [alone(), with_subids()] {
+        let other = host.sleeper();
+        other.run_detached();
+        let kinds = [("user", "user"), ("pid", "pid"), ("uts", "uts"), ("network", "net")];
+        let path = |file: &str| format!("/proc/{}/ns/{file}", other.pid());
+        let c = host.sh_with(
+            "for n in user pid uts net; do readlink /proc/self/ns/$n; done; id -u",
+            |s| {
+                for (kind, file) in kinds {
+                    let list = s["linux"]["namespaces"].as_array_mut().unwrap();
+                    list.retain(|namespace| namespace["type"] != kind);
+                    list.push(json!({"type": kind, "path": path(file)}));
+                }
+                for key in ["uidMappings", "gidMappings"] {
+                    s["linux"].as_object_mut().unwrap().remove(key);
+                }
+                s.as_object_mut().unwrap().remove("hostname");
+            },
+        );
+        let there = kinds.map(|(_, file)| fs::read_link(path(file)).unwrap());
+        let there = there.map(|link| format!("{}\n", link.display())).concat();
+        assert_eq!(c.run().ok().stdout, format!("{there}0\n"));
+    }
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
 fn the_state_is_in_the_users_runtime_directory() {
     let host = alone();
     let bundle = host.sh("echo hello").bundle().to_str().unwrap().to_owned();
