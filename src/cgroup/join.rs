@@ -12,7 +12,7 @@ use nix::unistd::write;
 
 use super::controller::Controller;
 use super::dir::Dir;
-use super::layout::{Hierarchy, Tree};
+use super::layout::{self, Hierarchy, Tree};
 use crate::error::{OsContext, Result};
 use crate::sys::fd;
 
@@ -64,6 +64,18 @@ pub struct Join {
     unified: Option<Dir>,
     /// Its `cgroup.procs`, where [`Join::hold_unified`] was called.
     procs: OnceLock<OwnedFd>,
+    /// Who is followed to where it has gone, if that one takes no process.
+    leader: Option<Leader>,
+    /// The `cgroup.procs` there, opened with the other.
+    refuge: OnceLock<(OwnedFd, PathBuf)>,
+}
+
+/// A container's init, which may have moved on below the container's cgroup.
+#[derive(Debug)]
+struct Leader {
+    init: i32,
+    /// The container's cgroup below the root of its tree.
+    cgroup: PathBuf,
 }
 
 impl Drop for Join {
@@ -75,7 +87,14 @@ impl Drop for Join {
 
 impl Join {
     pub(super) fn open<'a>(hierarchies: impl Iterator<Item = &'a Hierarchy>) -> Result<Self> {
-        let mut join = Self { v1: Vec::new(), memory: None, unified: None, procs: OnceLock::new() };
+        let mut join = Self {
+            v1: Vec::new(),
+            memory: None,
+            unified: None,
+            procs: OnceLock::new(),
+            leader: None,
+            refuge: OnceLock::new(),
+        };
         for hierarchy in hierarchies {
             match hierarchy.tree {
                 Tree::V1(_) => {
@@ -92,6 +111,12 @@ impl Join {
             }
         }
         Ok(join)
+    }
+
+    /// For one more process of a container: should the cgroup take none, since it passes controllers
+    /// down, then where this init has gone below it. So it is with systemd in the container.
+    pub(super) fn follow(&mut self, init: i32, own: &Hierarchy) {
+        self.leader = Some(Leader { init, cgroup: own.path.clone() });
     }
 
     /// The cgroup of the unified tree, for `CLONE_INTO_CGROUP`. Source: clone(2).
@@ -137,7 +162,13 @@ impl Join {
         if let (Unified::Enter, Some(dir)) = (unified, &self.unified) {
             self.hold_unified()?;
             let path = dir.path().join(PROCS);
-            self.procs.get().map_or(Ok(()), |procs| enter(procs, &path))?;
+            let entered = self.procs.get().map_or(Ok(()), |procs| enter(procs, &path));
+            match (entered, self.refuge.get()) {
+                (Err(error), Some((procs, path))) if error.errno() == Some(Errno::EBUSY) => {
+                    enter(procs, path)?;
+                }
+                (entered, _) => entered?,
+            }
         }
         Ok(())
     }
@@ -151,8 +182,21 @@ impl Join {
             let opened = dir.open_file(PROCS, OFlag::O_WRONLY);
             let procs = opened.os("open", || dir.path().join(PROCS).display().to_string())?;
             self.procs.get_or_init(|| procs);
+            self.hold_refuge(dir);
         }
         Ok(())
+    }
+
+    /// Without one, what keeps the process out of the container's cgroup is the error.
+    fn hold_refuge(&self, container: &Dir) {
+        let Some(leader) = &self.leader else { return };
+        let Some(below) = layout::place_below(&leader.cgroup, leader.init) else { return };
+        let place = container.path().join(below);
+        if let Ok(dir) = Dir::open(place.clone())
+            && let Ok(procs) = dir.open_file(PROCS, OFlag::O_WRONLY)
+        {
+            self.refuge.get_or_init(|| (procs, place.join(PROCS)));
+        }
     }
 
     /// Moves the calling thread into the v1 memory cgroup: late, for what it has touched until

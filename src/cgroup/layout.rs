@@ -108,9 +108,20 @@ pub(super) fn hierarchies(cgroups_path: Option<&Path>, id: &str) -> Result<Vec<H
 
 /// carob's own cgroup in the unified tree, below its root.
 pub(super) fn own_unified() -> Option<PathBuf> {
-    let text = fs::read_to_string("/proc/self/cgroup").ok()?;
+    unified_of("self")
+}
+
+/// That of a process, by its name in /proc.
+pub(super) fn unified_of(process: &str) -> Option<PathBuf> {
+    let text = fs::read_to_string(format!("/proc/{process}/cgroup")).ok()?;
     let own = parse_own(&text).into_iter().find(|own| own.tree == Tree::Unified)?;
     Some(clean(&own.path))
+}
+
+/// Where a container's init is below the container's cgroup in the unified tree.
+pub(super) fn place_below(cgroup: &Path, init: i32) -> Option<PathBuf> {
+    let place = unified_of(&init.to_string())?;
+    place.strip_prefix(cgroup).ok().map(Path::to_owned)
 }
 
 /// The path without `/` in front, `.` and `..`; what `..` would leave stays at the root.

@@ -145,6 +145,19 @@ impl Cgroup {
         Join::open(self.hierarchies.iter())
     }
 
+    /// As [`Cgroup::join`], for one more process of a container with this init: it goes where that is,
+    /// if the container has processes only in cgroups below its own.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn join_init(&self, init: i32) -> Result<Join> {
+        let mut join = self.join()?;
+        if let Some(unified) = self.hierarchies.iter().find(|one| one.tree == Tree::Unified) {
+            join.follow(init, unified);
+        }
+        Ok(join)
+    }
+
     /// As [`Cgroup::join`], for the unified tree alone.
     ///
     /// # Errors

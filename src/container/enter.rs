@@ -35,8 +35,8 @@ pub(super) struct Entry<'a> {
     pub(super) plan: &'a ProcessPlan,
     pub(super) args: &'a [CString],
     pub(super) seccomp: Option<&'a Filter>,
-    /// The container's, or one below it.
-    pub(super) cgroup: &'a Cgroup,
+    /// The container's or one below it, where that was asked for: no other serves.
+    pub(super) asked_cgroup: Option<&'a Cgroup>,
     /// Instead of that.
     pub(super) group: Option<&'a Group>,
     pub(super) gate: Gate,
@@ -82,10 +82,13 @@ impl Entry<'_> {
     }
 
     fn clone_process(&mut self) -> Result<(Child, End)> {
-        let cgroups = match self.group {
-            Some(group) => group.join()?,
-            None => Rc::new(self.cgroup.join()?),
+        let cgroups = match (self.group, self.asked_cgroup) {
+            (Some(group), _) => group.join()?,
+            (None, Some(asked)) => Rc::new(asked.join()?),
+            (None, None) => Rc::new(self.state.cgroup.join_init(self.state.pid)?),
         };
+        let is_whole = self.group.is_none()
+            && self.asked_cgroup.is_none_or(|asked| *asked == self.state.cgroup);
         let namespaces = namespaces(self.state, self.init)?;
         let (ours, theirs) = sync::pair()?;
         let affinity = Affinity::change(self.plan.affinity_initial.as_deref())?;
@@ -100,8 +103,7 @@ impl Entry<'_> {
         let oom_score = self.oom_score.hold()?;
         let what = || "the process".to_owned();
         let (cloned, unified) = clone_into(Some(&cgroups), CloneFlags::empty(), what)?;
-        let is_whole = self.group.is_none() && *self.cgroup == self.state.cgroup;
-        let by_asking = is_whole && self.cgroup.admits_by_asking(unified);
+        let by_asking = is_whole && self.state.cgroup.admits_by_asking(unified);
         match cloned {
             Cloned::Parent(child) => {
                 drop((theirs, oom_score));
@@ -302,7 +304,7 @@ impl Talk {
         }
         match message {
             FromChild::Place => {
-                state.cgroup.attach(child.pid.as_raw())?;
+                state.cgroup.attach(child.pid.as_raw(), state.pid)?;
                 self.end.tell_child(&ToChild::Placed)?;
             }
             FromChild::Console(master) => drop(self.console.replace(Some(master))),

@@ -107,14 +107,17 @@ fn start(prepared: &Prepared) -> Result<(Child, Option<OwnedFd>)> {
     process::prctl(Prctl::Dumpable(false)).os("prctl", || "PR_SET_DUMPABLE")?;
     let state = &prepared.container.state;
     let console = prepared.streams.console_socket.as_deref().map(connect_console).transpose()?;
-    let cgroup = state.cgroup.sub(&prepared.options.sub_cgroups)?;
+    let asked_cgroup = match prepared.options.sub_cgroups.as_slice() {
+        [] => None,
+        asked => Some(state.cgroup.sub(asked)?),
+    };
     let entry = Entry {
         state,
         init: &prepared.init,
         plan: &prepared.plan,
         args: &prepared.plan.args,
         seccomp: prepared.seccomp.as_ref(),
-        cgroup: &cgroup,
+        asked_cgroup: asked_cgroup.as_deref(),
         group: None,
         gate: gate(state),
         console,

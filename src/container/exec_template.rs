@@ -150,7 +150,7 @@ impl ExecTemplate {
             plan: &self.plan,
             args: &args,
             seccomp: self.seccomp.as_ref(),
-            cgroup: &self.state.cgroup,
+            asked_cgroup: None,
             group: launch.group,
             gate,
             console: None,

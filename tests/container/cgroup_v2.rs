@@ -234,6 +234,32 @@ fn a_cgroup_that_passes_controllers_down_takes_no_container() {
 
 #[test]
 #[ignore = "needs root: run scripts/test"]
+fn exec_follows_init_out_of_a_cgroup_that_passes_controllers_down() {
+    let Some(host) = v2_host() else { return };
+    let c = host.sleeper_with(|s| {
+        s["linux"]["resources"]["memory"] = json!({"limit": 64 * MIB});
+    });
+    c.run_detached();
+    let dir = host.cgroup("memory", c.id());
+    for below in ["init.scope", "other"] {
+        fs::create_dir(dir.join(below)).unwrap();
+    }
+    write(&dir.join("init.scope/cgroup.procs"), &c.pid().to_string());
+    let place = || c.exec(&["cat", "/proc/self/cgroup"]).ok().stdout;
+    assert_eq!(place(), "0::/\n", "init is elsewhere, but the container's cgroup takes processes");
+    write(&dir.join("cgroup.subtree_control"), "+memory");
+    assert_eq!(place(), "0::/init.scope\n");
+    // One that is asked for is not exchanged for another.
+    let into = |below| c.exec_call(&["--cgroup", below], &["cat", "/proc/self/cgroup"]).output();
+    assert_eq!(into("other").ok().stdout, "0::/other\n");
+    write(&dir.join("other/cgroup.subtree_control"), "+memory");
+    for below in ["other", "/"] {
+        into(below).fails(255, &["cgroup.subtree_control"]);
+    }
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
 fn who_is_asked_for_a_writable_cgroup_gets_a_subtree_of_its_own() {
     let Some(host) = v2_host() else { return };
     let script = "cd /sys/fs/cgroup && mkdir own && echo 0 > own/cgroup.procs && \

@@ -72,6 +72,24 @@ fn a_container_of_a_user_is_a_scope_below_its_own_systemd() {
 
 #[test]
 #[ignore = "needs root: run scripts/test"]
+fn exec_of_a_user_follows_init_out_of_a_cgroup_that_passes_controllers_down() {
+    let Some(host) = Host::of_systemd_user(Ids::Own) else { return };
+    if !cgroup::is_v2() {
+        return crate::support::skip("v1 gives a user's systemd no controllers");
+    }
+    let c = host.sleeper_with(limits);
+    c.run_detached();
+    let dir = cgroup_of(&c);
+    fs::create_dir(dir.join("init.scope")).unwrap();
+    fs::write(dir.join("init.scope/cgroup.procs"), c.pid().to_string()).unwrap();
+    fs::write(dir.join("cgroup.subtree_control"), "+memory").unwrap();
+    assert_eq!(c.exec(&["cat", "/proc/self/cgroup"]).ok().stdout, "0::/init.scope\n");
+    end(&c);
+    systemctl_of_user(&["stop", &driver::slice(host.marker())]);
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
 fn limits_of_a_users_container_hold_and_can_be_changed() {
     let Some(host) = Host::of_systemd_user(Ids::Own) else { return };
     if !cgroup::is_v2() {

@@ -1,5 +1,6 @@
 //! What a cgroup does otherwise when it is that of a unit.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use oci_spec::runtime::LinuxResources;
@@ -7,7 +8,7 @@ use oci_spec::runtime::LinuxResources;
 use super::super::access::Limited;
 use super::super::create::refuse_in_use;
 use super::super::dir::Dir;
-use super::super::layout::{Hierarchy, Tree};
+use super::super::layout::{self, Hierarchy, Tree};
 use super::super::plan::{self, DeviceForm, Plan, Scope};
 use super::super::{Cgroup, Controller, Made, Unified, Version};
 use super::address::Manager;
@@ -148,15 +149,22 @@ impl Cgroup {
             && self.unit.as_ref().is_some_and(of_user)
     }
 
-    /// Has systemd move a process into the unit. It must wait meanwhile.
+    /// Has systemd move a process into the unit, or to where its init has gone below that, as with
+    /// [`Cgroup::join_init`]. It must wait meanwhile.
     ///
     /// # Errors
     /// [`Error::Invalid`] if systemd refuses, or does not answer in time.
-    pub fn attach(&self, pid: i32) -> Result<()> {
-        match (&self.unit, u32::try_from(pid)) {
-            (Some(unit), Ok(pid)) => unit.attach(pid),
-            _ => Ok(()),
-        }
+    pub fn attach(&self, pid: i32, init: i32) -> Result<()> {
+        let (Some(unit), Ok(pid)) = (&self.unit, u32::try_from(pid)) else { return Ok(()) };
+        unit.attach(pid, Path::new("/")).or_else(|error| {
+            let unified = self.hierarchies.iter().find(|one| one.tree == Tree::Unified);
+            match unified.and_then(|one| layout::place_below(&one.path, init)) {
+                Some(below) if below != Path::new("") => {
+                    unit.attach(pid, &Path::new("/").join(below))
+                }
+                _ => Err(error),
+            }
+        })
     }
 
     /// Tells systemd of new limits, so that it does not bring back the old ones.

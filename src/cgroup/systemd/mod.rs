@@ -222,12 +222,12 @@ impl Unit {
         Ok(())
     }
 
-    /// Moves a process into the unit, by systemd's rights.
+    /// Moves a process to this place below the unit's cgroup, by systemd's rights.
     ///
     /// # Errors
     /// As [`Unit::start`].
-    pub(super) fn attach(&self, pid: u32) -> Result<()> {
-        let body = (&*self.name, "/", vec![pid]);
+    pub(super) fn attach(&self, pid: u32, place: &Path) -> Result<()> {
+        let body = (&*self.name, &*place.to_string_lossy(), vec![pid]);
         let moved = ask(self.manager, |bus| bus.call::<_, ()>("AttachProcessesToUnit", &body));
         moved.map_err(|fault| explain(fault, &self.name))
     }
