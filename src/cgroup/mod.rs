@@ -221,7 +221,7 @@ impl Cgroup {
     /// As [`Cgroup::create`]; [`Error::Config`] if `checkBeforeUpdate` asks for it and more memory
     /// is in use than the new limit.
     pub fn update(&self, resources: &LinuxResources) -> Result<()> {
-        let plan = Plan::new(self, Some(resources), Scope::Update)?;
+        let mut plan = Plan::new(self, Some(resources), Scope::Update)?;
         let mut concerned = Vec::new();
         for (index, hierarchy) in self.hierarchies.iter().enumerate() {
             if !plan.is_idle(index) {
@@ -230,7 +230,7 @@ impl Cgroup {
                 concerned.push((index, dir));
             }
         }
-        self.update_unit(&plan)?;
+        self.update_unit(&mut plan)?;
         let mut concerned = concerned.iter();
         concerned.try_for_each(|(index, dir)| apply::settings(dir, plan.settings_of(*index)))
     }

@@ -33,10 +33,10 @@ impl Cgroup {
     /// # Errors
     /// As [`Cgroup::create`].
     pub fn create_parent(&self, resources: Option<&LinuxResources>) -> Result<()> {
-        let plan = Plan::new(self, resources, Scope::Update)?;
+        let mut plan = Plan::new(self, resources, Scope::Update)?;
         let pure_v2 = plan::is_pure_v2(&self.hierarchies);
         let enable = if pure_v2 { Enable::All } else { Enable::Needed };
-        self.start_slice(&plan)?;
+        self.start_slice(&mut plan)?;
         let mut made = Made::default();
         let result = self.hierarchies.iter().enumerate().try_for_each(|(index, hierarchy)| {
             let leaf = made.make(&hierarchy.dir())?;

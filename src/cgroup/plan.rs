@@ -96,6 +96,11 @@ impl Plan {
         self.settings.iter().map(|(_, setting)| setting)
     }
 
+    /// As [`Plan::settings`], to be changed.
+    pub(super) fn settings_mut(&mut self) -> impl Iterator<Item = &mut Setting> {
+        self.settings.iter_mut().map(|(_, setting)| setting)
+    }
+
     /// The device rules, wherever they go.
     pub(super) fn devices(&self) -> Option<&DeviceForm> {
         self.devices.as_ref().map(|(_, form)| form)

@@ -107,7 +107,7 @@ fn limits_of_a_users_container_hold_and_can_be_changed() {
         assert_eq!(file("pids.max"), "77", "{at}");
     };
     told("at first", "67108864", "250ms");
-    assert_eq!(file("cpu.max"), "12345 50000");
+    assert_eq!(file("cpu.max"), "12500 50000");
     c.verb("update", &["--memory", "33554432", "--cpu-quota", "25000"]).output().ok();
     told("updated", "33554432", "500ms");
     systemctl_of_user(&["daemon-reload"]);

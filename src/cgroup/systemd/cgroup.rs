@@ -12,7 +12,8 @@ use super::super::layout::{self, Hierarchy, Tree};
 use super::super::plan::{self, DeviceForm, Plan, Scope};
 use super::super::{Cgroup, Controller, Made, Unified, Version};
 use super::address::Manager;
-use super::properties::{Bandwidth, Property, of, of_devices};
+use super::bandwidth::{Bandwidth, round_quotas};
+use super::properties::{Property, of, of_devices};
 use super::{Existing, Unit, annotated, slices};
 use crate::error::{Error, OsContext, Result};
 use crate::log;
@@ -93,7 +94,8 @@ impl Cgroup {
     /// As [`Cgroup::create`]. What is there then, [`Cgroup::delete`] takes away.
     pub fn fill_around(&self, pid: i32, resources: Option<&LinuxResources>) -> Result<()> {
         let Some(unit) = &self.unit else { return Ok(()) };
-        let plan = Plan::new(self, resources, Scope::Create)?;
+        let mut plan = Plan::new(self, resources, Scope::Create)?;
+        round_quotas(plan.settings_mut(), Bandwidth::DEFAULT);
         let mut made = Made::default();
         let filled = self.fill(&plan, &mut made, |_| true, |_| Ok(()));
         slices::mark(&made, &self.hierarchies);
@@ -167,14 +169,18 @@ impl Cgroup {
         })
     }
 
-    /// Tells systemd of new limits, so that it does not bring back the old ones.
-    pub(in crate::cgroup) fn update_unit(&self, plan: &Plan) -> Result<()> {
+    /// Tells systemd of new limits, so that it does not bring back the old ones, and has the plan say
+    /// what systemd makes of them.
+    pub(in crate::cgroup) fn update_unit(&self, plan: &mut Plan) -> Result<()> {
         let Some(unit) = &self.unit else { return Ok(()) };
-        unit.set(unit_properties(&self.hierarchies, plan, self.bandwidth()?)?)
+        let current = self.bandwidth()?;
+        unit.set(unit_properties(&self.hierarchies, plan, current)?)?;
+        round_quotas(plan.settings_mut(), current);
+        Ok(())
     }
 
     /// Makes the slice, in which there will be other units; one that is there is taken as it is.
-    pub(in crate::cgroup) fn start_slice(&self, plan: &Plan) -> Result<()> {
+    pub(in crate::cgroup) fn start_slice(&self, plan: &mut Plan) -> Result<()> {
         let Some(unit) = &self.unit else { return Ok(()) };
         if !unit.is_slice() {
             return Err(Error::config(
@@ -183,7 +189,9 @@ impl Cgroup {
             ));
         }
         let properties = unit_properties(&self.hierarchies, plan, Bandwidth::DEFAULT)?;
-        unit.start("carob pod", None, properties, Existing::Join)
+        unit.start("carob pod", None, properties, Existing::Join)?;
+        round_quotas(plan.settings_mut(), Bandwidth::DEFAULT);
+        Ok(())
     }
 
     /// The bandwidth in force.

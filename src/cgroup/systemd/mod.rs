@@ -3,6 +3,7 @@
 //! ```text
 //! name.rs        cgroupsPath `slice:prefix:name` → unit, slice, path of the cgroup
 //! properties.rs  limits → properties of the unit     gvariant.rs  annotations → properties
+//! bandwidth.rs   CPU time as systemd counts it
 //! address.rs     which socket                        bus.rs       calls, each with a deadline
 //! message.rs     bytes of a call and of an answer    cgroup.rs    what Cgroup does with a unit
 //! slices.rs      directories of slices in hierarchies that systemd does not look after
@@ -13,6 +14,7 @@
 //! cgroup, which is in the state.
 
 mod address;
+mod bandwidth;
 mod bus;
 mod cgroup;
 mod gvariant;

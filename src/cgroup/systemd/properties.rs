@@ -9,6 +9,7 @@ use zbus::{Array, Signature, Variant};
 use super::super::controller::Version;
 use super::super::device_rules::{ALL, Devices, Exceptions, Kind, MKNOD, READ, Verdict, WRITE};
 use super::super::settings::{Setting, Value};
+use super::bandwidth::{Bandwidth, INFINITY, quota_text};
 use crate::error::{Error, Result};
 
 /// Name and value.
@@ -23,12 +24,6 @@ pub(super) const OPTIONAL: &[&str] = &[
     "AllowedMemoryNodes", // 244
 ];
 
-/// No limit.
-const INFINITY: u64 = u64::MAX;
-/// `CPUQuota=` is a whole number of percents, for systemd: one is this much of a second.
-const PERCENT_USEC: u64 = 10_000;
-/// The kernel's, and systemd's.
-const DEFAULT_PERIOD_USEC: u64 = 100_000;
 /// No machine has more CPUs or memory nodes.
 const LARGEST_INDEX: usize = 1 << 16;
 
@@ -46,30 +41,6 @@ const NUMBERS: &[(&str, &str)] = &[
     ("memory.limit_in_bytes", "MemoryLimit"),
     ("blkio.weight", "BlockIOWeight"),
 ];
-
-/// What `cpu.max`, or v1's two files, say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Bandwidth {
-    /// Microseconds per period; `None` is no limit.
-    pub(super) quota: Option<u64>,
-    /// Microseconds.
-    pub(super) period: u64,
-}
-
-impl Bandwidth {
-    /// That of a new cgroup.
-    pub(super) const DEFAULT: Self = Self { quota: None, period: DEFAULT_PERIOD_USEC };
-
-    /// `cpu.max`, `max 100000`. What is missing stays as it is.
-    pub(super) fn with_max(self, text: &str) -> Self {
-        let mut words = text.split_whitespace();
-        let quota = words.next().map_or(self.quota, |word| word.parse().ok());
-        Self {
-            quota,
-            period: words.next().and_then(|word| word.parse().ok()).unwrap_or(self.period),
-        }
-    }
-}
 
 /// The properties that say what these settings say, as far as there are such properties. `current`
 /// is the bandwidth before.
@@ -95,7 +66,8 @@ pub(super) fn of<'a>(
                     bandwidth = Some(Bandwidth { quota: text.parse().ok(), ..before });
                 }
                 ("cpu.cfs_period_us", Value::Text(text)) => {
-                    bandwidth = Some(before.with_max(&format!("{} {text}", quota_text(before))));
+                    bandwidth =
+                        Some(before.with_max(&format!("{} {text}", quota_text(before.quota))));
                 }
                 // v1's cpusets are not systemd's.
                 ("cpuset.cpus", Value::Text(list)) if version == Version::V2 => {
@@ -113,10 +85,6 @@ pub(super) fn of<'a>(
     Ok(properties)
 }
 
-fn quota_text(bandwidth: Bandwidth) -> String {
-    bandwidth.quota.map_or_else(|| "max".to_owned(), |quota| quota.to_string())
-}
-
 /// Nothing for what systemd has no property, or the kernel will refuse.
 fn number(file: &str, text: &str) -> Option<Property> {
     let (_, name) = NUMBERS.iter().find(|(known, _)| *known == file)?;
@@ -127,14 +95,8 @@ fn number(file: &str, text: &str) -> Option<Property> {
     Some(((*name).to_owned(), Variant::U64(number)))
 }
 
-/// Rounded up: systemd keeps whole percents, and the container may have made cgroups below with
-/// all that it had.
 fn of_bandwidth(bandwidth: Bandwidth) -> [Property; 2] {
-    let per_second = bandwidth.quota.map_or(INFINITY, |quota| {
-        let exact = u128::from(quota) * 1_000_000 / u128::from(bandwidth.period.max(1));
-        let exact = u64::try_from(exact).unwrap_or(INFINITY);
-        exact.checked_next_multiple_of(PERCENT_USEC).unwrap_or(INFINITY)
-    });
+    let per_second = bandwidth.per_second().map_or(INFINITY, |(_, whole)| whole);
     [
         ("CPUQuotaPeriodUSec".to_owned(), Variant::U64(bandwidth.period)),
         ("CPUQuotaPerSecUSec".to_owned(), Variant::U64(per_second)),
