@@ -11,6 +11,7 @@ use super::controller::{Controller, Version};
 use super::device_rules::{self, Exceptions, Rule};
 use super::layout::{Hierarchy, Tree};
 use super::settings::{Setting, settings};
+use super::systemd::Unit;
 use super::{Cgroup, access, v2};
 use crate::error::{Error, Result};
 use crate::sys::fd;
@@ -52,6 +53,7 @@ impl Plan {
         let host = Host {
             hierarchies: &cgroup.hierarchies,
             limited: cgroup.limited.as_ref(),
+            slices: cgroup.unit.as_ref().map_or(0, Unit::depth),
             unified: OnceCell::new(),
         };
         let mut assigned = Vec::new();
@@ -115,6 +117,8 @@ impl Plan {
 struct Host<'a> {
     hierarchies: &'a [Hierarchy],
     limited: Option<&'a Limited>,
+    /// How many cgroups above are slices, to which systemd brings what a unit inside needs.
+    slices: usize,
     unified: OnceCell<String>,
 }
 
@@ -156,7 +160,7 @@ impl Host<'_> {
     /// The file that lists what there is: of the host, or of what was delegated to the caller.
     fn offer(&self, unified: &Hierarchy) -> PathBuf {
         let dir = unified.dir();
-        let delegated = dir.ancestors().skip(1).find(|dir| dir.exists());
+        let delegated = dir.ancestors().skip(1 + self.slices).find(|dir| dir.exists());
         let from = delegated.filter(|_| self.limited.is_some()).unwrap_or(&unified.mount);
         from.join("cgroup.controllers")
     }

@@ -90,6 +90,23 @@ fn exec_of_a_user_follows_init_out_of_a_cgroup_that_passes_controllers_down() {
 
 #[test]
 #[ignore = "needs root: run scripts/test"]
+fn a_slice_that_is_there_gets_the_controllers_of_the_next_scope() {
+    let Some(host) = Host::of_systemd_user(Ids::Own) else { return };
+    if !cgroup::is_v2() {
+        return crate::support::skip("v1 gives a user's systemd no controllers");
+    }
+    let first = host.sleeper();
+    first.run_detached();
+    let c = host.sleeper_with(|s| s["linux"]["resources"]["cpu"] = json!({"cpus": "0"}));
+    c.run_detached();
+    assert_eq!(fs::read_to_string(cgroup_of(&c).join("cpuset.cpus")).unwrap(), "0\n");
+    end(&c);
+    end(&first);
+    systemctl_of_user(&["stop", &driver::slice(host.marker())]);
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
 fn limits_of_a_users_container_hold_and_can_be_changed() {
     let Some(host) = Host::of_systemd_user(Ids::Own) else { return };
     if !cgroup::is_v2() {

@@ -105,6 +105,11 @@ impl Unit {
         self.name.ends_with(".slice")
     }
 
+    /// How many slices it is in, below the manager's own cgroup.
+    pub(super) fn depth(&self) -> usize {
+        name::slice_path(&self.slice).map_or(0, |path| path.components().count())
+    }
+
     /// Makes the unit around a process and waits until the process is in it. One that has failed
     /// before under this name is forgotten.
     ///

@@ -85,7 +85,7 @@ fn above(slice: &str) -> String {
 }
 
 /// `a-b.slice` is in `a.slice`: the name of a slice says where it is. Source: systemd.slice(5).
-fn slice_path(slice: &str) -> Result<PathBuf> {
+pub(super) fn slice_path(slice: &str) -> Result<PathBuf> {
     let bad = |why: &str| Error::config(FIELD, format!("{slice:?} is no slice of systemd: {why}"));
     let name = slice.strip_suffix(".slice").ok_or_else(|| bad("it must end with .slice"))?;
     if name == "-" {
