@@ -30,7 +30,10 @@ pub(super) fn apply(init: &mut Init) -> Result<()> {
     }
     let rootfs = init.rootfs()?;
     let dev = rootfs.ensure(Path::new("/dev"), Missing::Directory)?;
-    for device in DevicePlan::defaults().iter().chain(&init.plan.devices) {
+    // A link takes the place of this one, and could not take that of a mount.
+    let is_link = |device: &&DevicePlan| device.path == Path::new("/dev/ptmx");
+    let configured = init.plan.devices.iter().filter(|device| !is_link(device));
+    for device in DevicePlan::defaults().iter().chain(configured) {
         if init.is_confined {
             bind_device(rootfs, device)?;
             continue;

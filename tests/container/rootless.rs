@@ -67,6 +67,16 @@ fn a_user_is_root_in_a_container_of_its_own() {
 
 #[test]
 #[ignore = "needs root: run scripts/test"]
+fn a_ptmx_that_is_asked_for_is_the_containers() {
+    let ptmx = json!([{"path": "/dev/ptmx", "type": "c", "major": 5, "minor": 2}]);
+    for host in [Host::new(), alone()] {
+        let c = host.sh_with("readlink /dev/ptmx", |s| s["linux"]["devices"] = ptmx.clone());
+        assert_eq!(c.run().ok().stdout, "pts/ptmx\n");
+    }
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
 fn a_user_goes_through_all_verbs() {
     let Some(_) = Host::only_carob("runc 1.1 finds processes only by a cgroup") else { return };
     let host = alone();
