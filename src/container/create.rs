@@ -237,7 +237,8 @@ fn clone_init(
                     .with_classes(class_tasks)
                     .with_keyring(keyring_name(&prepared.id, prepared.keyring))
                     .with_console(console, making.streams)
-                    .with_kept_fds(prepared.streams.kept_fds),
+                    .with_kept_fds(prepared.streams.kept_fds)
+                    .with_shown(prepared.shows_init()),
                 late_namespaces: late,
                 move_root: prepared.move_root,
                 cgroup: &prepared.cgroup,

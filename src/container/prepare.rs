@@ -192,6 +192,15 @@ impl Prepared {
         self.map_writer.is_some() && !crate::sys::credentials::is_host_root()
     }
 
+    /// Whether a user who makes it may look at init before its program runs: root may anyway, and
+    /// others must be alone with it.
+    pub(super) fn shows_init(&self) -> bool {
+        let namespaces = &self.plan.namespaces;
+        self.maps_are_written_by_user()
+            && namespaces.is_new(CloneFlags::CLONE_NEWUSER)
+            && namespaces.is_new(CloneFlags::CLONE_NEWPID)
+    }
+
     /// Whether init is cloned directly, in one step.
     pub(super) fn is_direct(&self) -> bool {
         !init::needs_stage1(&self.plan.namespaces)

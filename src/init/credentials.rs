@@ -73,6 +73,8 @@ pub(super) fn apply(task: &mut Task) -> Result<()> {
     let umask = process.umask.unwrap_or(DEFAULT_UMASK);
     let umask = nix::sys::stat::Mode::from_bits_truncate(umask);
     nix::sys::stat::umask(umask);
+    // Whether a filter is in force when the ids have changed, which need not allow more than it must.
+    let is_filtered = !process.no_new_privileges && task.seccomp.is_some();
     if process.no_new_privileges {
         process::prctl(Prctl::NoNewPrivs).os("prctl", || "PR_SET_NO_NEW_PRIVS")?;
     } else {
@@ -94,6 +96,9 @@ pub(super) fn apply(task: &mut Task) -> Result<()> {
         if process.uid != 0 {
             process::prctl(Prctl::KeepCaps(false)).os("prctl", || "PR_SET_KEEPCAPS")?;
         }
+    }
+    if !is_filtered {
+        super::execute::show(task)?;
     }
     // A directory that root may not enter (NFS) the user may, and the other way round.
     early.or_else(|_| enter_cwd(task))?;

@@ -100,7 +100,18 @@ pub(super) fn let_go(task: &Task) -> Result<()> {
     let mut kept = vec![task.parent.fd()];
     kept.extend(task.gate.fds());
     kept.extend(task.labels.fds());
-    fd::close_others(3 + task.kept_fds, &kept).os("close_range", || "carob's descriptors")
+    fd::close_others(3 + task.kept_fds, &kept).os("close_range", || "carob's descriptors")?;
+    show(task)
+}
+
+/// Lets a maker who is not root look at init again: for `exec` before `start`, and to take the
+/// descriptor for a seccomp agent out of it. Nobody else is in its new user and pid namespaces, and
+/// it holds nothing of the host any more (CVE-2016-9962). A change of ids hides it once more.
+pub(super) fn show(task: &Task) -> Result<()> {
+    if task.is_shown {
+        process::prctl(process::Prctl::Dumpable(true)).os("prctl", || "PR_SET_DUMPABLE")?;
+    }
+    Ok(())
 }
 
 /// The last things that need rights which the filter may take: descriptors for the program, and

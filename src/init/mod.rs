@@ -99,6 +99,8 @@ pub struct Task<'a> {
     pub streams: StandardStreams<'a>,
     /// How many descriptors from 3 on belong to the container.
     pub kept_fds: u32,
+    /// Whether its maker, who is not root, may look at it: [`execute::show`].
+    pub is_shown: bool,
     /// The name of the container's session keyring; `None` leaves the caller's.
     pub keyring: Option<CString>,
     /// Whether hooks inside need the container's state.
@@ -142,6 +144,7 @@ impl<'a> Task<'a> {
             console: None,
             streams: StandardStreams::Callers,
             kept_fds: 0,
+            is_shown: false,
             keyring: None,
             wants_state: false,
             program: None,
@@ -179,6 +182,12 @@ impl<'a> Task<'a> {
     #[must_use]
     pub fn with_kept_fds(self, kept_fds: u32) -> Self {
         Self { kept_fds, ..self }
+    }
+
+    /// Whether its maker may look at it.
+    #[must_use]
+    pub fn with_shown(self, is_shown: bool) -> Self {
+        Self { is_shown, ..self }
     }
 
     /// Opens a file of the host's procfs for writing: `sys/…`, `self/attr/…`.

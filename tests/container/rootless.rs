@@ -77,6 +77,22 @@ fn a_ptmx_that_is_asked_for_is_the_containers() {
 
 #[test]
 #[ignore = "needs root: run scripts/test"]
+fn a_users_exec_enters_a_container_that_waits_for_its_start() {
+    let Some(_) = Host::only_carob("runc 1.1 enters no container without a cgroup") else { return };
+    for uid in [0, 1] {
+        let host = with_subids();
+        let container = host.sh_with("echo started", |s| {
+            s["process"]["user"] = json!({"uid": uid, "gid": uid});
+        });
+        container.create();
+        let out = container.exec_sh("id -u; tr '\\0' ' ' </proc/1/cmdline").ok();
+        assert!(out.stdout.starts_with(&format!("{uid}\n")), "{out:?}");
+        container.start().wait_output("started");
+    }
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
 fn a_user_goes_through_all_verbs() {
     let Some(_) = Host::only_carob("runc 1.1 finds processes only by a cgroup") else { return };
     let host = alone();

@@ -1,9 +1,11 @@
 //! linux.seccomp: actions, arguments, flags, notification.
 
 use crate::support::socket::{listen, receive};
-use crate::support::{Host, Peer, peer};
+use crate::support::{Cgroups, Host, Ids, Peer, User, peer};
 use serde_json::{Value, json};
+use std::fs;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
 
 fn filter(spec: &mut Value, names: &[&str], rule: Value) {
     let mut rule = rule;
@@ -159,9 +161,27 @@ fn flags_of_the_spec_are_accepted() {
 #[ignore = "needs root: run scripts/test"]
 fn notify_hands_the_listener_to_the_agent() {
     let host = Host::new();
-    let socket = host.dir().join("agent");
+    for no_new_privileges in [true, false] {
+        the_agent_answers(&host, no_new_privileges);
+    }
+}
+
+#[test]
+#[ignore = "needs root: run scripts/test"]
+fn notify_hands_the_listener_to_a_users_agent() {
+    let Some(_) = Host::only_carob("runc 1.1 wants cgroups of its own here") else { return };
+    let host = Host::of(User::new(Ids::Own, Cgroups::None));
+    for no_new_privileges in [true, false] {
+        the_agent_answers(&host, no_new_privileges);
+    }
+}
+
+fn the_agent_answers(host: &Host, no_new_privileges: bool) {
+    let socket = host.dir().join(format!("agent-{no_new_privileges}"));
     let listener = listen(&socket);
+    fs::set_permissions(&socket, fs::Permissions::from_mode(0o777)).unwrap();
     let c = host.sh_with("mkdir /dev/shm/x", |s| {
+        s["process"]["noNewPrivileges"] = json!(no_new_privileges);
         filter(s, &["mkdir"], json!({"action": "SCMP_ACT_NOTIFY"}));
         s["linux"]["seccomp"]["listenerPath"] = json!(socket);
         s["linux"]["seccomp"]["listenerMetadata"] = json!("for the agent");
