@@ -99,7 +99,7 @@ pub struct Task<'a> {
     pub streams: StandardStreams<'a>,
     /// How many descriptors from 3 on belong to the container.
     pub kept_fds: u32,
-    /// Whether its maker, who is not root, may look at it: [`execute::show`].
+    /// Whether its maker, who is not root, may look at it: see `execute::show`.
     pub is_shown: bool,
     /// The name of the container's session keyring; `None` leaves the caller's.
     pub keyring: Option<CString>,
