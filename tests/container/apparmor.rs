@@ -1,7 +1,7 @@
 //! AppArmor, with profiles of the tests' own: where it runs, and there is a parser for them.
 
 use crate::support::apparmor::{self, Profile};
-use crate::support::{Container, Host, lacks, push};
+use crate::support::{Container, Host, Peer, lacks, peer, push};
 use serde_json::{Value, json};
 use std::fs;
 
@@ -165,5 +165,9 @@ fn without_apparmor_a_profile_is_an_error() {
         return;
     }
     let c = host.sleeper_with(|spec| spec["process"]["apparmorProfile"] = json!("any"));
-    c.create_call(&[]).output().fails(1, &["process.apparmorProfile", "AppArmor is not enabled"]);
+    let words: &[&str] = match peer() {
+        Peer::Carob => &["process.apparmorProfile", "AppArmor is not enabled"],
+        Peer::Runc => &["apparmor"],
+    };
+    c.create_call(&[]).output().fails(1, words);
 }
