@@ -1,5 +1,5 @@
-//! Command lines as clients write them, read without clap: to build its tree costs a quarter of
-//! what `state` takes, and a tenth of an `exec`.
+//! Command lines as clients write them, read without clap: to build its tree costs a seventh of
+//! what `state` takes, and an eighth of an `exec`.
 //!
 //! Only what cannot be misunderstood is read here: long options, each with its value, then the
 //! operands. For anything else (short options, requests for help, every mistake) the answer is

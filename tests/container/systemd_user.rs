@@ -37,6 +37,16 @@ fn end(c: &Container<'_>) {
     c.delete().ok();
 }
 
+/// A user whose systemd has controllers to give.
+fn with_controllers() -> Option<Host> {
+    let host = Host::of_systemd_user(Ids::Own)?;
+    if cgroup::is_v2() {
+        return Some(host);
+    }
+    crate::support::skip("v1 gives a user's systemd no controllers");
+    None
+}
+
 #[test]
 #[ignore = "needs root: run scripts/test"]
 fn a_container_of_a_user_is_a_scope_below_its_own_systemd() {
@@ -73,10 +83,7 @@ fn a_container_of_a_user_is_a_scope_below_its_own_systemd() {
 #[test]
 #[ignore = "needs root: run scripts/test"]
 fn exec_of_a_user_follows_init_out_of_a_cgroup_that_passes_controllers_down() {
-    let Some(host) = Host::of_systemd_user(Ids::Own) else { return };
-    if !cgroup::is_v2() {
-        return crate::support::skip("v1 gives a user's systemd no controllers");
-    }
+    let Some(host) = with_controllers() else { return };
     let c = host.sleeper_with(limits);
     c.run_detached();
     let dir = cgroup_of(&c);
@@ -91,10 +98,7 @@ fn exec_of_a_user_follows_init_out_of_a_cgroup_that_passes_controllers_down() {
 #[test]
 #[ignore = "needs root: run scripts/test"]
 fn a_slice_that_is_there_gets_the_controllers_of_the_next_scope() {
-    let Some(host) = Host::of_systemd_user(Ids::Own) else { return };
-    if !cgroup::is_v2() {
-        return crate::support::skip("v1 gives a user's systemd no controllers");
-    }
+    let Some(host) = with_controllers() else { return };
     let first = host.sleeper();
     first.run_detached();
     let c = host.sleeper_with(|s| s["linux"]["resources"]["cpu"] = json!({"cpus": "0"}));
@@ -108,10 +112,7 @@ fn a_slice_that_is_there_gets_the_controllers_of_the_next_scope() {
 #[test]
 #[ignore = "needs root: run scripts/test"]
 fn limits_of_a_users_container_hold_and_can_be_changed() {
-    let Some(host) = Host::of_systemd_user(Ids::Own) else { return };
-    if !cgroup::is_v2() {
-        return crate::support::skip("v1 gives a user's systemd no controllers");
-    }
+    let Some(host) = with_controllers() else { return };
     let c = host.sleeper_with(limits);
     c.run_detached();
     let dir = cgroup_of(&c);
